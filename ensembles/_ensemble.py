@@ -1,0 +1,196 @@
+"""Neuronal ensembles: probability spaces and weight functions on them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from ._checks import counts, floating, randomness
+from ._layers import Layer
+from ._measures import Measure
+from ._network import Network, Parameters
+from ._quadrature import Rule
+from ._spaces import Space, default_rule
+from ._weights import WeightFunction, on_labels
+
+
+class NeuronalEnsemble(eqx.Module):
+    """Probability spaces (Ω_i, P_i) with weight functions on them: networks of every width.
+
+    Source: Nguyen & Pham (arXiv:2001.11443), *neuronal embedding*. A network of L layers has
+    labels c_i ∈ Ω_i in its L − 1 hidden layers, and starts from
+
+        w_1(c_1),  w_i(c_{i-1}, c_i),  w_L(c_{L-1})    and    b_i(c_i),  b_L.
+
+    With labels drawn from the P_i it is a finite network, with quadrature nodes of the P_i its
+    infinite-width limit (mean field, 1/N).
+
+    Arguments:
+
+    - `spaces`: Ω_1, …, Ω_{L-1}; labels are arrays (dim,).
+    - `weights`: L functions. `w_1(c_1)` gives (d,) for inputs in R^d, `w_i(c, c')` gives a scalar
+      (any shape for `Elementwise` layers), `w_L(c)` gives (outputs,).
+    - `biases`: None, or L entries, each None or a function `b_i(c_i)` giving a scalar (any shape
+      for `Elementwise`); the last is an array (outputs,).
+    - `layers`: one layer map for all, or one for each of the L layers.
+
+    Raises `ValueError` when numbers of layers or the shapes of weights do not fit.
+    """
+
+    spaces: tuple[Space, ...]
+    weights: tuple[WeightFunction | None, ...]
+    biases: tuple[WeightFunction | Array | None, ...]
+    layers: tuple[Layer, ...] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        spaces: Sequence[Space],
+        weights: Sequence[WeightFunction | None],
+        biases: Sequence[WeightFunction | Array | None] | None = None,
+        *,
+        layers: Layer | Sequence[Layer],
+    ):
+        self.spaces = tuple(spaces)
+        self.weights = tuple(weights)
+        depth = len(self.weights)
+        if depth < 2 or len(self.spaces) != depth - 1:
+            raise ValueError(
+                f"weights: L ≥ 2 weight functions go with L − 1 spaces, got {depth} weights and "
+                f"{len(self.spaces)} spaces"
+            )
+        self.biases = (None,) * depth if biases is None else tuple(biases)
+        if len(self.biases) != depth:
+            raise ValueError(
+                f"biases must have one entry per layer ({depth}), got {len(self.biases)}: "
+                "write None for a layer without biases"
+            )
+        self.layers = (layers,) * depth if isinstance(layers, Layer) else tuple(layers)
+        if len(self.layers) != depth or not all(isinstance(m, Layer) for m in self.layers):
+            raise ValueError(
+                f"layers must be one layer map or {depth}, one per weight function, "
+                f"got {layers!r}: write layers=Affine(jnp.tanh)"
+            )
+        if self.biases[-1] is not None:
+            if callable(self.biases[-1]):
+                raise ValueError(
+                    f"biases[{depth - 1}] belongs to the outputs, which have no label: "
+                    "give an array (outputs,), got a function"
+                )
+            last = floating(f"biases[{depth - 1}]", self.biases[-1])
+            self.biases = (*self.biases[:-1], last)
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        labels = [jax.ShapeDtypeStruct((space.dim,), space.dtype) for space in self.spaces]
+        for i, (w, layer) in enumerate(zip(self.weights, self.layers, strict=True)):
+            ends = labels[max(i - 1, 0) : i + 1]
+            shape = None if w is None else jax.eval_shape(w, *ends).shape
+            last = i == self.depth - 1
+            if last and shape is not None:
+                if not shape:
+                    raise ValueError(
+                        f"weights[{i}] must give shape (outputs,), got (): "
+                        "write w[None] for a single output"
+                    )
+                shape = shape[1:]
+            layer.check(f"weights[{i}]", shape, first=i == 0)
+
+    @property
+    def depth(self) -> int:
+        """The number of layers L."""
+        return len(self.weights)
+
+    def measures(
+        self,
+        nodes: int | Sequence[int],
+        rule: Rule | Sequence[Rule | None] | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> tuple[Measure, ...]:
+        """Quadrature nodes of every Ω_i: `nodes` and `rule` for all, or one per hidden layer.
+
+        Layer i draws with `jax.random.fold_in(key, i)`; a key is needed by random rules only.
+        """
+        sizes = counts("nodes", nodes, len(self.spaces))
+        return tuple(
+            space.quadrature(n, r, key=None if key is None else jax.random.fold_in(key, i))
+            for i, (space, n, r) in enumerate(
+                zip(self.spaces, sizes, self.rules(rule), strict=True)
+            )
+        )
+
+    def rules(self, rule: Rule | Sequence[Rule | None] | None) -> tuple[Rule, ...]:
+        """The quadrature rule of every hidden layer, defaults filled in."""
+        each = (rule,) * len(self.spaces) if rule is None or isinstance(rule, Rule) else rule
+        if len(each) != len(self.spaces):
+            raise ValueError(
+                f"rule must be one rule or one per hidden layer ({len(self.spaces)}), got {rule!r}"
+            )
+        return tuple(r or default_rule(s) for r, s in zip(each, self.spaces, strict=True))
+
+    def discretise(
+        self,
+        nodes: int | Sequence[int],
+        rule: Rule | Sequence[Rule | None] | None = None,
+        *,
+        tracers: Network | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Network:
+        """The infinite-width limit on finitely many nodes.
+
+        Arguments: `nodes` in all per hidden layer (an int, or one per layer), `rule` as in
+        `Space.quadrature` (one, or one per layer), `tracers` a network whose labels are added with
+        mass 0 and follow the limit, `key` for random rules (layer i uses `fold_in(key, i)`).
+        """
+        measures = self.measures(nodes, rule, key=key)
+        if tracers is not None:
+            if tracers.depth != self.depth:
+                raise ValueError(
+                    f"tracers must have the ensemble's depth {self.depth}, got {tracers.depth}"
+                )
+            measures = tuple(
+                m.with_tracers(c) for m, c in zip(measures, tracers.labels, strict=True)
+            )
+        return self.network(measures)
+
+    def sample(self, width: int | Sequence[int], *, key: PRNGKeyArray) -> Network:
+        """A finite network: labels drawn independently, masses 1/N.
+
+        `width` is an int or one int per hidden layer; layer i uses `jax.random.fold_in(key, i)`.
+        """
+        key = randomness(key, "a finite network draws its labels")
+        sizes = counts("width", width, len(self.spaces))
+        return self.network(
+            tuple(
+                space.sample(n, key=jax.random.fold_in(key, i))
+                for i, (space, n) in enumerate(zip(self.spaces, sizes, strict=True))
+            )
+        )
+
+    @eqx.filter_jit
+    def network(self, measures: tuple[Measure, ...]) -> Network:
+        """The network of this ensemble whose neurons have these labels and masses."""
+        labels = [measure.points for measure in measures]
+
+        def biases(i: int) -> Any:
+            b: Any = self.biases[i]
+            return on_labels(b, labels[i]) if callable(b) else b
+
+        weights = (
+            None if w is None else on_labels(w, *labels[max(i - 1, 0) : i + 1])
+            for i, w in enumerate(self.weights)
+        )
+        start = Parameters(tuple(weights), tuple(biases(i) for i in range(self.depth)))
+        start = jax.tree.map(jnp.asarray, start)
+        return Network(self.layers, tuple(labels), tuple(m.masses for m in measures), start)
+
+    def __repr__(self) -> str:
+        layers = self.layers[:1] if len(set(self.layers)) == 1 else self.layers
+        spaces = ", ".join(f"{type(s).__name__}({s.dim})" for s in self.spaces)
+        return (
+            f"NeuronalEnsemble(depth={self.depth}, spaces=({spaces}), "
+            f"layers={', '.join(map(repr, layers))}, mean field 1/N)"
+        )

@@ -1,0 +1,232 @@
+"""The layer maps φ_i: how neurons of one layer make the preactivations of the next.
+
+    H_1(x, c) = φ_1(w_1(c), b_1(c), x)
+    H_i(x, c') = Σ_k p_k φ_i(w_i(k, c'), b_i(c'), H_{i-1}(x, k)),   i = 2, …, L
+
+Source: Nguyen & Pham, *A rigorous framework for the mean field limit of multilayer neural
+networks* (arXiv:2001.11443), the general model. `first` is the first line, `forward` the second,
+both plain JAX. `pullback` is the derivative of the second *per unit mass*, which exists at mass 0.
+With D(x, c') the derivative of the energy in H_i(x, c') per unit mass of c',
+
+    dw(k, c') = Σ_x D(x, c') ∂φ/∂w
+    db(c')    = Σ_x D(x, c') Σ_k p_k ∂φ/∂b
+    dh(x, k)  = Σ_c' p'_c' D(x, c') ∂φ/∂h.
+
+Shapes: batches lead, then neurons, then whatever trailing axes the model has.
+"""
+
+import abc
+import math
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+_FULL = jax.lax.Precision.HIGHEST
+_BLOCK = 2**22  # entries that an Elementwise layer keeps alive at once
+
+Pullback = tuple[Array | None, Array | None, Array]
+
+
+class Layer(eqx.Module):
+    """A layer map φ. Subclasses are `Affine`, `Elementwise` and `Unit`.
+
+    Callables held by a layer are static: they must be hashable (functions are; give constants as
+    Python numbers), and a fresh lambda for every network compiles anew.
+    """
+
+    @abc.abstractmethod
+    def first(self, w: Array, b: Array | None, x: Array) -> Array:
+        """H_1 of shape (batch, N_1, ...) from inputs `x` (batch, ...)."""
+
+    @abc.abstractmethod
+    def forward(
+        self, masses: Array, w: Array | None, b: Array | None, h: Array
+    ) -> Array:
+        """H_i of shape (batch, N_i, ...) from `h` = H_{i-1} (batch, N_{i-1}, ...)."""
+
+    @abc.abstractmethod
+    def pullback(
+        self, masses: Array, w: Any, b: Any, h: Array, d: Array, masses_out: Array
+    ) -> Pullback:
+        """(dw, db, dh) per unit mass, from `d` = D (batch, N_i, ...)."""
+
+    @abc.abstractmethod
+    def check(self, name: str, w: tuple[int, ...] | None, first: bool) -> None:
+        """Raise `ValueError` when the trailing shape `w` of one weight does not fit."""
+
+    @abc.abstractmethod
+    def input_shape(self, w: Array) -> tuple[int, ...] | None:
+        """The shape of one input that first-layer weights `w` take; None when any may do."""
+
+
+class Affine(Layer):
+    """The standard model with biases, φ(w, b, h) = w · activation(h) + b.
+
+    The first layer is H_1 = w_1 · x + b_1 and the outputs are H_L: the activation acts on the
+    preactivations H_1, …, H_{L-1}, so one `Affine(tanh)` describes a whole network with linear
+    outputs. `activation` maps arrays entry by entry. No array of shape (batch, N, N) is formed.
+    """
+
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+
+    def first(
+        self, w: Float[Array, "n d"], b: Float[Array, " n"] | None, x: Float[Array, "batch d"]
+    ) -> Float[Array, "batch n"]:
+        return _shift(jnp.matmul(x, w.T, precision=_FULL), b)
+
+    def forward(
+        self,
+        masses: Float[Array, " n"],
+        w: Float[Array, "n m"],
+        b: Float[Array, " m"] | None,
+        h: Float[Array, "batch n"],
+    ) -> Float[Array, "batch m"]:
+        return _shift(jnp.matmul(self.activation(h) * masses[None], w, precision=_FULL), b)
+
+    def pullback(
+        self,
+        masses: Float[Array, " n"],
+        w: Float[Array, "n m"],
+        b: Float[Array, " m"] | None,
+        h: Float[Array, "batch n"],
+        d: Float[Array, "batch m"],
+        masses_out: Float[Array, " m"],
+    ) -> Pullback:
+        a, activation_vjp = jax.vjp(self.activation, h)
+        dw = jnp.matmul(a.T, d, precision=_FULL)
+        db = None if b is None else d.sum(0)
+        (dh,) = activation_vjp(jnp.matmul(d * masses_out[None], w.T, precision=_FULL))
+        return dw, db, dh
+
+    def check(self, name: str, w: tuple[int, ...] | None, first: bool) -> None:
+        wanted = "(d,), one weight per input" if first else "(), a scalar per pair of neurons"
+        if w is None or len(w) != (1 if first else 0):
+            raise ValueError(
+                f"{name} must give shape {wanted} for an Affine layer, got {w}: "
+                "vector-valued weights are for Elementwise layers"
+            )
+
+    def input_shape(self, w: Array) -> tuple[int, ...] | None:
+        return w.shape[-1:]
+
+    def __repr__(self) -> str:
+        return f"Affine({_name(self.activation)})"
+
+
+class Elementwise(Layer):
+    """The general model: any φ(w, b, h), averaged over the neurons it comes from.
+
+    `phi(w, b, h)` sees one weight, one bias (None without biases) and one preactivation, each of
+    any shape, and returns one term of the average; in the first layer `h` is the input x and there
+    is no average. φ need not be linear in w. The double sum over neurons is done in blocks of the
+    batch and recomputed in derivatives, so that memory stays bounded.
+    """
+
+    phi: Callable[[Any, Any, Array], Array] = eqx.field(static=True)
+
+    def first(self, w: Array, b: Array | None, x: Array) -> Array:
+        over_neurons = jax.vmap(self.phi, (0, 0, None))
+        return jax.vmap(over_neurons, (None, None, 0))(w, b, x)
+
+    def forward(
+        self, masses: Array, w: Array | None, b: Array | None, h: Array
+    ) -> Array:
+        def one(h: Array) -> Array:
+            return jnp.tensordot(masses, self._edges(w, b, h), axes=1, precision=_FULL)
+
+        return jax.lax.map(jax.checkpoint(one), h, batch_size=self._block(w, b, h))
+
+    def pullback(
+        self, masses: Array, w: Any, b: Any, h: Array, d: Array, masses_out: Array
+    ) -> Pullback:
+        size = min(self._block(w, b, h), h.shape[0])
+        pad = -h.shape[0] % size
+        h, d = (jnp.pad(a, [(0, pad)] + [(0, 0)] * (a.ndim - 1), mode="edge") for a in (h, d))
+        d = d.at[d.shape[0] - pad :].set(0)
+
+        def one(h: Array, d: Array) -> Pullback:
+            def per_edge(w: Any, b: Any, h: Array, d: Array) -> tuple[Any, Any, Array]:
+                return jax.vjp(self.phi, w, b, h)[1](d)
+
+            over_out = jax.vmap(per_edge, (0, 0, None, 0))
+            dw, db, dh = jax.vmap(over_out, (0, None, 0, None))(w, b, h, d)
+            db = None if b is None else jnp.tensordot(masses, db, axes=1, precision=_FULL)
+            return dw, db, jnp.einsum("c,kc...->k...", masses_out, dh, precision=_FULL)
+
+        def block(total: Any, hd: tuple[Array, Array]) -> tuple[Any, Array]:
+            dw, db, dh = jax.vmap(one)(*hd)
+            parts = jax.tree.map(lambda a: a.sum(0), (dw, db))
+            return jax.tree.map(jnp.add, total, parts), dh
+
+        blocks = jax.tree.map(lambda a: a.reshape(-1, size, *a.shape[1:]), (h, d))
+        zero = jax.tree.map(jnp.zeros_like, (w, b))
+        (dw, db), dh = jax.lax.scan(jax.checkpoint(block), zero, blocks)
+        return dw, db, dh.reshape(-1, *dh.shape[2:])[: dh.shape[0] * size - pad]
+
+    def check(self, name: str, w: tuple[int, ...] | None, first: bool) -> None:
+        pass
+
+    def input_shape(self, w: Array) -> tuple[int, ...] | None:
+        return None
+
+    def _edges(self, w: Any, b: Any, h: Array) -> Array:
+        """φ on all pairs (k, c') for one input: (n, m, ...)."""
+        over_out = jax.vmap(self.phi, (0, 0, None))
+        return jax.vmap(over_out, (0, None, 0))(w, b, h)
+
+    def _block(self, w: Any, b: Any, h: Array) -> int:
+        """How many inputs at once keep at most `_BLOCK` entries alive."""
+        edges = jax.eval_shape(self._edges, w, b, h[0])
+        largest = max([math.prod(edges.shape), *(leaf.size for leaf in jax.tree.leaves(w))])
+        return max(1, _BLOCK // largest)
+
+    def __repr__(self) -> str:
+        return f"Elementwise({_name(self.phi)})"
+
+
+class Unit(Layer):
+    """A shallow model, ŷ(x) = Σ_k p_k sigma(θ_k, x), with neurons θ of any shape.
+
+    `sigma(theta, x)` gives the outputs (outputs,) of one neuron. It stands for both layers of a
+    two-layer network: the first evaluates the neurons, the second averages them without weights.
+    """
+
+    sigma: Callable[[Array, Array], Array] = eqx.field(static=True)
+
+    def first(self, w: Array, b: Array | None, x: Array) -> Array:
+        return jax.vmap(lambda x: jax.vmap(lambda w: self.sigma(w, x))(w))(x)
+
+    def forward(
+        self, masses: Array, w: Array | None, b: Array | None, h: Float[Array, "batch n outputs"]
+    ) -> Float[Array, "batch outputs"]:
+        return jnp.einsum("k,xk...->x...", masses, h, precision=_FULL)
+
+    def pullback(
+        self, masses: Array, w: Any, b: Any, h: Array, d: Array, masses_out: Array
+    ) -> Pullback:
+        return None, None, jnp.broadcast_to(d[:, None], h.shape)
+
+    def check(self, name: str, w: tuple[int, ...] | None, first: bool) -> None:
+        if (w is not None) != first:
+            raise ValueError(
+                f"{name} must be {'a function of the label' if first else 'None'} for a Unit layer: "
+                "write weights=(theta, None)"
+            )
+
+    def input_shape(self, w: Array) -> tuple[int, ...] | None:
+        return None
+
+    def __repr__(self) -> str:
+        return f"Unit({_name(self.sigma)})"
+
+
+def _shift(h: Array, b: Array | None) -> Array:
+    return h if b is None else h + b[None]
+
+
+def _name(f: Callable[..., Any]) -> str:
+    return getattr(f, "__name__", repr(f))

@@ -1,0 +1,122 @@
+"""Rules that turn a probability space into a measure of finitely many nodes."""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+from scipy.stats import qmc
+
+from ._checks import randomness
+from ._measures import Measure
+
+if TYPE_CHECKING:
+    from ._spaces import Space
+
+
+class Rule(eqx.Module):
+    """A quadrature rule: `rule(space, n, key)` gives about `n` nodes.
+
+    `start` is the number of nodes a refinement begins with; `refine` and `coarsen` step from one
+    number of nodes to the next.
+    A rule that is `random` needs a key; independent keys give independent, unbiased node sets.
+    """
+
+    random: eqx.AbstractClassVar[bool]
+    start: eqx.AbstractClassVar[int]
+
+    @abc.abstractmethod
+    def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
+        """At least `n` nodes of `space` with their masses."""
+
+    def refine(self, space: Space, n: int) -> int:
+        """The number of nodes one level finer than `n`."""
+        return 2 * n
+
+    def coarsen(self, space: Space, n: int) -> int:
+        """The number of nodes one level coarser than `n`."""
+        return max(1, n // 2)
+
+
+class Gauss(Rule):
+    """Tensor products of one-dimensional Gauss rules.
+
+    Gauss–Hermite for Gaussian, Gauss–Legendre for uniform coordinates, the trapezoidal rule on
+    circles and tori (spectral for periodic functions), the atoms themselves for atomic spaces. `n`
+    is the number of nodes in all, rounded up to a full grid: the smallest m^d ≥ n on d axes.
+    """
+
+    random: ClassVar[bool] = False
+    start: ClassVar[int] = 16
+
+    def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
+        points, masses = space.grid(_per_axis(n, space.axes))
+        return _measure(space, points, masses)
+
+    def refine(self, space: Space, n: int) -> int:
+        """Twice the nodes on every axis."""
+        return (2 * _per_axis(n, space.axes)) ** space.axes
+
+    def coarsen(self, space: Space, n: int) -> int:
+        """Half the nodes on every axis."""
+        m = _per_axis(n, space.axes)
+        if m == 1 and space.axes:
+            raise ValueError(
+                f"nodes must be at least {2**space.axes} on {space.axes} axes to be compared with "
+                f"a coarser set, got {n}"
+            )
+        return max(1, m // 2) ** space.axes
+
+
+class Sobol(Rule):
+    """Scrambled Sobol points (`scipy.stats.qmc`) of equal mass; `n` is a power of two."""
+
+    random: ClassVar[bool] = True
+    start: ClassVar[int] = 64
+
+    def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
+        key = randomness(key, "Sobol points are scrambled at random")
+        if n & (n - 1):
+            raise ValueError(
+                f"nodes must be a power of two for Sobol points, got {n}: "
+                f"write {1 << n.bit_length()}"
+            )
+        engine = qmc.Sobol(space.cube_dim, rng=_host_generator(key))
+        tiny = np.finfo(float).tiny
+        u = np.clip(engine.random(n), tiny, 1 - np.finfo(float).epsneg)
+        return _measure(space, space.from_cube(u), np.full(n, 1 / n))
+
+
+class MonteCarlo(Rule):
+    """Independent draws from the space, of equal mass: what a finite network uses."""
+
+    random: ClassVar[bool] = True
+    start: ClassVar[int] = 64
+
+    def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
+        return space.sample(n, key=randomness(key, "Monte Carlo nodes are drawn at random"))
+
+
+def _per_axis(n: int, axes: int) -> int:
+    """The smallest m with m^axes ≥ n."""
+    if axes == 0:
+        return 1
+    m = max(1, round(n ** (1 / axes)))
+    while m**axes < n:
+        m += 1
+    while m > 1 and (m - 1) ** axes >= n:
+        m -= 1
+    return m
+
+
+def _host_generator(key: PRNGKeyArray) -> np.random.Generator:
+    data: Any = jax.random.key_data(key)
+    return np.random.default_rng(np.asarray(data).ravel().tolist())
+
+
+def _measure(space: Space, points: np.ndarray, masses: np.ndarray) -> Measure:
+    return Measure(points.astype(space.dtype), (masses / masses.sum()).astype(space.dtype))

@@ -1,0 +1,322 @@
+"""Probability spaces (Ω, P) that labels live in. A label is always an array of shape (dim,)."""
+
+import abc
+import math
+from functools import reduce
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from scipy import special
+
+from ._checks import concrete, count, floating
+from ._measures import Measure, choose, uniform
+from ._quadrature import Gauss, Rule, Sobol
+
+Grid = tuple[np.ndarray, np.ndarray]
+
+
+class Space(eqx.Module):
+    """A probability space with labels in R^dim.
+
+    Subclasses say how to draw labels, how the unit cube of dimension `cube_dim` maps onto the
+    space (for Sobol points), and give Gauss rules on their `axes` one-dimensional factors.
+    """
+
+    @property
+    @abc.abstractmethod
+    def dim(self) -> int:
+        """The dimension of a label."""
+
+    @property
+    @abc.abstractmethod
+    def dtype(self) -> jnp.dtype:
+        """The dtype of labels; that of the arrays the space was made from."""
+
+    @property
+    def axes(self) -> int:
+        """How many one-dimensional factors a Gauss grid has."""
+        return self.dim
+
+    @property
+    def cube_dim(self) -> int:
+        """The dimension of the unit cube that `from_cube` maps onto the space."""
+        return self.dim
+
+    @abc.abstractmethod
+    def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
+        """`n` independent labels."""
+
+    @abc.abstractmethod
+    def from_cube(self, u: np.ndarray) -> np.ndarray:
+        """Uniform points (n, cube_dim) of the open unit cube to points (n, dim) of law P."""
+
+    @abc.abstractmethod
+    def grid(self, m: int) -> Grid:
+        """Nodes (m^axes, dim) and masses of the tensor Gauss rule with `m` nodes per axis."""
+
+    def sample(self, n: int, *, key: PRNGKeyArray) -> Measure:
+        """`n` independent labels of mass `1/n`. Raises `ValueError` unless n ≥ 1."""
+        return uniform(self.draw(count("n", n), key))
+
+    def quadrature(
+        self, n: int, rule: Rule | None = None, *, key: PRNGKeyArray | None = None
+    ) -> Measure:
+        """About `n` nodes in all; `rule=None` is Gauss on at most two axes, else Sobol.
+
+        Raises `ValueError` for n < 1, and for a random rule without a key.
+        """
+        return (rule or default_rule(self))(self, count("n", n), key)
+
+
+def default_rule(space: Space) -> Rule:
+    """Gauss on at most two axes, scrambled Sobol points beyond."""
+    return Gauss() if space.axes <= 2 else Sobol()
+
+
+class Gaussian(Space):
+    """N(mean, diag(scale²)) on R^dim; `mean` and `scale` are scalars or of shape (dim,)."""
+
+    mean: Float[Array, " dim"]
+    scale: Float[Array, " dim"]
+
+    def __init__(self, dim: int, mean: ArrayLike = 0.0, scale: ArrayLike = 1.0):
+        dim = count("dim", dim)
+        self.mean = _coordinates("mean", mean, dim)
+        self.scale = _positive("scale", _coordinates("scale", scale, dim))
+
+    @property
+    def dim(self) -> int:
+        return self.mean.shape[0]
+
+    @property
+    def dtype(self):
+        return jnp.result_type(self.mean, self.scale)
+
+    def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
+        z = jax.random.normal(key, (n, self.dim), self.dtype)
+        return self.mean[None] + self.scale[None] * z
+
+    def from_cube(self, u: np.ndarray) -> np.ndarray:
+        return np.asarray(self.mean) + np.asarray(self.scale) * special.ndtri(u)
+
+    def grid(self, m: int) -> Grid:
+        z, masses = special.roots_hermitenorm(m)
+        points, masses = _tensor([(z[:, None], masses)] * self.dim)
+        return np.asarray(self.mean) + np.asarray(self.scale) * points, masses
+
+
+class Uniform(Space):
+    """The uniform law on the box `[low, high]`; `low` and `high` are scalars or of shape (dim,)."""
+
+    low: Float[Array, " dim"]
+    high: Float[Array, " dim"]
+
+    def __init__(self, low: ArrayLike = 0.0, high: ArrayLike = 1.0):
+        dim = max(jnp.size(low), jnp.size(high))
+        self.low = _coordinates("low", low, dim)
+        self.high = _coordinates("high", high, dim)
+        _positive("high - low", self.high - self.low)
+
+    @property
+    def dim(self) -> int:
+        return self.low.shape[0]
+
+    @property
+    def dtype(self):
+        return jnp.result_type(self.low, self.high)
+
+    def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
+        u = jax.random.uniform(key, (n, self.dim), self.dtype)
+        return self.low[None] + (self.high - self.low)[None] * u
+
+    def from_cube(self, u: np.ndarray) -> np.ndarray:
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        return low + (high - low) * u
+
+    def grid(self, m: int) -> Grid:
+        z, masses = special.roots_legendre(m)
+        points, masses = _tensor([((z[:, None] + 1) / 2, masses)] * self.dim)
+        return self.from_cube(points), masses
+
+
+class Torus(Space):
+    """The uniform law on the torus (R/Z)^dim, labels in [0, 1)^dim."""
+
+    _dim: int = eqx.field(static=True)
+
+    def __init__(self, dim: int):
+        self._dim = count("dim", dim)
+
+    @property
+    def dim(self) -> int:
+        return self._dim
+
+    @property
+    def dtype(self):
+        return jnp.result_type(float)
+
+    def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
+        return jax.random.uniform(key, (n, self.dim))
+
+    def from_cube(self, u: np.ndarray) -> np.ndarray:
+        return u
+
+    def grid(self, m: int) -> Grid:
+        return _tensor([(np.arange(m)[:, None] / m, np.full(m, 1 / m))] * self.dim)
+
+
+class Sphere(Space):
+    """The uniform law on the sphere of the given `radius` in R^dim (dim ≥ 2)."""
+
+    radius: Float[Array, ""]
+    _dim: int = eqx.field(static=True)
+
+    def __init__(self, dim: int, radius: ArrayLike = 1.0):
+        if count("dim", dim) < 2:
+            raise ValueError(
+                f"dim must be at least 2 for a sphere in R^dim, got {dim}: "
+                "two points are Atoms([[-1.0], [1.0]])"
+            )
+        self._dim = dim
+        self.radius = _positive("radius", _coordinates("radius", radius, 1)[0])
+
+    @property
+    def dim(self) -> int:
+        return self._dim
+
+    @property
+    def axes(self) -> int:
+        return self.dim - 1
+
+    @property
+    def dtype(self):
+        return self.radius.dtype
+
+    def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
+        z = jax.random.normal(key, (n, self.dim), self.dtype)
+        return self.radius * z / jnp.linalg.norm(z, axis=1, keepdims=True)
+
+    def from_cube(self, u: np.ndarray) -> np.ndarray:
+        z = special.ndtri(u)
+        return np.asarray(self.radius) * z / np.linalg.norm(z, axis=1, keepdims=True)
+
+    def grid(self, m: int) -> Grid:
+        if self.dim != 2:
+            raise ValueError(
+                f"rule Gauss knows the circle only, got a sphere in R^{self.dim}: write rule=Sobol()"
+            )
+        angle = 2 * np.pi * np.arange(m) / m
+        points = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        return np.asarray(self.radius) * points, np.full(m, 1 / m)
+
+
+class Atoms(Space):
+    """Finitely many labels `points` (n, dim) with `masses` (n,), equal by default.
+
+    Its quadrature is exact: the atoms themselves, whatever the number of nodes asked for.
+    """
+
+    measure: Measure
+
+    def __init__(self, points: ArrayLike, masses: ArrayLike | None = None):
+        points = floating("points", points, ndim=2)
+        self.measure = uniform(points) if masses is None else Measure(points, masses)
+
+    @property
+    def dim(self) -> int:
+        return self.measure.points.shape[1]
+
+    @property
+    def axes(self) -> int:
+        return 0
+
+    @property
+    def cube_dim(self) -> int:
+        return 1
+
+    @property
+    def dtype(self):
+        return self.measure.points.dtype
+
+    def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
+        return self.measure.points[choose(self.measure.masses, n, key)]
+
+    def from_cube(self, u: np.ndarray) -> np.ndarray:
+        cumulated = np.cumsum(np.asarray(self.measure.masses))
+        chosen = np.searchsorted(cumulated, u[:, 0] * cumulated[-1], side="right")
+        return np.asarray(self.measure.points)[chosen.clip(0, len(cumulated) - 1)]
+
+    def grid(self, m: int) -> Grid:
+        return np.asarray(self.measure.points), np.asarray(self.measure.masses)
+
+
+class Product(Space):
+    """The product of `spaces`: labels are the concatenation of their labels."""
+
+    spaces: tuple[Space, ...]
+
+    def __init__(self, *spaces: Space):
+        if not spaces or not all(isinstance(space, Space) for space in spaces):
+            raise ValueError(f"spaces must be one or more spaces, got {spaces!r}")
+        self.spaces = spaces
+
+    @property
+    def dim(self) -> int:
+        return sum(space.dim for space in self.spaces)
+
+    @property
+    def axes(self) -> int:
+        return sum(space.axes for space in self.spaces)
+
+    @property
+    def cube_dim(self) -> int:
+        return sum(space.cube_dim for space in self.spaces)
+
+    @property
+    def dtype(self):
+        return jnp.result_type(*(space.dtype for space in self.spaces))
+
+    def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
+        keys = jax.random.split(key, len(self.spaces))
+        drawn = [space.draw(n, k) for space, k in zip(self.spaces, keys, strict=True)]
+        return jnp.concatenate([points.astype(self.dtype) for points in drawn], axis=1)
+
+    def from_cube(self, u: np.ndarray) -> np.ndarray:
+        ends = np.cumsum([space.cube_dim for space in self.spaces])[:-1]
+        parts = zip(self.spaces, np.split(u, ends, axis=1), strict=True)
+        return np.concatenate([space.from_cube(part) for space, part in parts], axis=1)
+
+    def grid(self, m: int) -> Grid:
+        return _tensor([space.grid(m) for space in self.spaces])
+
+
+def _tensor(grids: list[Grid]) -> Grid:
+    """The tensor product of node sets: points side by side, masses multiplied."""
+
+    def pair(a: Grid, b: Grid) -> Grid:
+        left = np.repeat(a[0], len(b[0]), axis=0)
+        right = np.tile(b[0], (len(a[0]), 1))
+        return np.concatenate([left, right], axis=1), np.outer(a[1], b[1]).ravel()
+
+    points, masses = reduce(pair, grids)
+    return points, masses / math.fsum(masses)
+
+
+def _coordinates(name: str, value: ArrayLike, dim: int) -> Array:
+    value = jnp.asarray(value)
+    if jnp.issubdtype(value.dtype, jnp.integer):
+        value = value.astype(float)
+    value = floating(name, value)
+    if value.shape not in ((), (1,), (dim,)):
+        raise ValueError(f"{name} must be a scalar or of shape ({dim},), got shape {value.shape}")
+    return jnp.broadcast_to(value, (dim,))
+
+
+def _positive(name: str, value: Array) -> Array:
+    values = concrete(value)
+    if values is not None and not (values > 0).all():
+        raise ValueError(f"{name} must be positive, got {values}: a constant label is Atoms([[...]])")
+    return value

@@ -1,0 +1,371 @@
+"""Finite networks against their limit, label by label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ensembles import Measure, Network, NeuronalEnsemble, Parameters, Rule
+from ensembles._checks import counts, randomness
+
+from ._dynamics import SGD, GradientFlow, LearningRates
+from ._energies import Energy
+from ._flow import flow
+from ._rates import Rate, fit_rate
+from ._train import train
+from ._trajectory import RESULTS, FailedRun, Trajectory, checkpoints
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_ENTRIES = 2**19  # weights per layer that a batch of seeds holds at once
+
+
+class Coupling(eqx.Module):
+    """Distances between finite networks and the limit of the same labels.
+
+    Leading axes are (seeds, widths); seeds that a width does not have are NaN.
+
+    - `sup` (seeds, widths, L): per layer, the largest |w_i(t, k, c') − w_i(t, C(k), C(c'))| over
+      neurons and `times`, weights and biases: the norm of the theorem of Nguyen & Pham
+      (arXiv:2001.11443). `rms` (seeds, widths, L): the root mean square over neurons of the largest
+      over times.
+    - `outputs` (seeds, widths): the largest over times of the root mean square over the data of
+      ŷ_N − ŷ; `energies` (seeds, widths): of |R_N − R|. `curves` (seeds, widths, T): R_N itself.
+    - `limit`: the limit's trajectory; `error` (L,): the estimated error of its weights at tracers,
+      in the same sup norm. Distances below it are not measurements.
+    - `widths`: one tuple of L − 1 widths each; `times` (T,); `step` None for continuous time.
+    """
+
+    widths: tuple[tuple[int, ...], ...]
+    times: np.ndarray
+    step: float | None
+    sup: np.ndarray
+    rms: np.ndarray
+    outputs: np.ndarray
+    energies: np.ndarray
+    curves: np.ndarray
+    limit: Trajectory
+    error: np.ndarray
+
+    @property
+    def smallest(self) -> np.ndarray:
+        """min_i N_i of each entry of `widths`."""
+        return np.array([min(width) for width in self.widths])
+
+    def rate(self, of: str = "sup") -> Rate:
+        """The exponent in min_i N_i of "sup", "rms" (largest layer), "outputs" or "energies"."""
+        return fit_rate(self.smallest, self.distance(of))
+
+    def distance(self, of: str = "sup") -> Float[np.ndarray, "seeds widths"]:
+        """One distance per seed and width; the largest layer's for "sup" and "rms"."""
+        if of not in ("sup", "rms", "outputs", "energies"):
+            raise ValueError(f"of must be 'sup', 'rms', 'outputs' or 'energies', got {of!r}")
+        values = getattr(self, of)
+        return values.max(axis=-1) if values.ndim == 3 else values
+
+    def table(self) -> str:
+        """Means over seeds (± standard deviation) of all distances, a line a width."""
+        depth = self.sup.shape[-1]
+        names = [f"{name}_{i + 1}" for name in ("sup", "rms") for i in range(depth)]
+        columns = [*np.moveaxis(self.sup, -1, 0), *np.moveaxis(self.rms, -1, 0)]
+        names += ["outputs", "loss"]
+        columns += [self.outputs, self.energies]
+        same = all(len(set(width)) == 1 for width in self.widths)
+        head = f"{'width':>14} seeds" + "".join(f"{name:>18}" for name in names)
+        lines = [head]
+        for j, width in enumerate(self.widths):
+            label = str(width[0]) if same else "x".join(map(str, width))
+            seeds = int(np.isfinite(self.outputs[:, j]).sum())
+            cells = (f"{np.nanmean(c[:, j]):9.2e}±{np.nanstd(c[:, j]):7.1e}" for c in columns)
+            lines.append(f"{label:>14} {seeds:5d}" + "".join(f"{cell:>18}" for cell in cells))
+        floor = (
+            *(f"{e:.1e}" for e in self.error),
+            *[""] * depth,
+            "",
+            f"{float(self.limit.error if self.limit.error is not None else np.nan):.1e}",
+        )
+        lines.append(f"{'limit error':>20}" + "".join(f"{cell:>18}" for cell in floor))
+        return "\n".join(lines)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Distances against width with fitted lines, and the limit's own error."""
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots()[1] if ax is None else ax
+        for of, marker in (("sup", "o"), ("rms", "s"), ("outputs", "^")):
+            values = self.distance(of)
+            mean = np.exp(np.nanmean(np.log(values), axis=0))
+            low, high = np.nanquantile(values, [0.1, 0.9], axis=0)
+            label = of
+            if len(set(self.smallest)) > 1 and np.isfinite(values).sum(axis=0).min() > 1:
+                rate = self.rate(of)
+                label = f"{of}: $N^{{{rate.exponent:.2f}}}$ [{rate.low:.2f}, {rate.high:.2f}]"
+                rate.plot(self.smallest, ax, color="0.6", zorder=0)
+            ax.errorbar(
+                self.smallest, mean, [mean - low, high - mean], fmt=marker, capsize=2, label=label
+            )
+        ax.axhline(self.error.max(), color="k", ls=":", lw=1, label="limit's own error")
+        ax.set(xscale="log", yscale="log", xlabel="width $N$", ylabel="distance from the limit")
+        ax.legend(fontsize="small")
+        return ax
+
+    def plot_energies(self, ax: Axes | None = None) -> Axes:
+        """Energies of finite networks (median and 80 % of seeds) closing on the limit's."""
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots()[1] if ax is None else ax
+        colours = plt.get_cmap("viridis")(np.linspace(0.9, 0.15, len(self.widths)))
+        for j, (width, colour) in enumerate(zip(self.widths, colours, strict=True)):
+            low, middle, high = np.nanquantile(self.curves[:, j], [0.1, 0.5, 0.9], axis=0)
+            label = f"$N={width[0]}$" if len(set(width)) == 1 else f"$N={width}$"
+            ax.plot(self.times, middle, color=colour, lw=1, label=label)
+            ax.fill_between(self.times, low, high, color=colour, alpha=0.25, lw=0)
+        self.limit.plot(ax, color="k", lw=1.5, ls="--", label="limit")
+        ax.legend(fontsize="small")
+        return ax
+
+
+def coupling(
+    ensemble: NeuronalEnsemble,
+    energy: Energy,
+    *,
+    widths: Sequence[int | Sequence[int]],
+    t1: ArrayLike,
+    step: ArrayLike | None = None,
+    batch: int | None = None,
+    learning_rates: LearningRates = 1.0,
+    seeds: int | Sequence[int],
+    nodes: int | Sequence[int],
+    rule: Rule | Sequence[Rule | None] | None = None,
+    times: ArrayLike | None = None,
+    rtol: float | None = None,
+    key: PRNGKeyArray,
+) -> Coupling:
+    """Train finite networks and follow the limit at the very same labels.
+
+    For every width and seed, labels are drawn, a finite network starts at them, and the limit
+    (`nodes` quadrature nodes per layer, `rule` as in `NeuronalEnsemble.discretise`) carries them as
+    tracers; distances are taken label by label at `times` (11 equal ones from 0 to `t1` if None).
+
+    Arguments: `widths` a list of ints or of tuples, one int per hidden layer; `step=None` has
+    continuous time on both sides, otherwise finite networks are trained with steps of `step` on
+    batches of `batch` (None: full batch); `learning_rates` as in `GradientFlow`; `seeds` one int,
+    or one per width; `rtol` the tolerance of flows (relative and absolute).
+
+    `key`: seed s of the w-th width uses `fold_in(fold_in(key, w), s)`, split into one for labels
+    and one for SGD; quadrature nodes use `fold_in(key, -1)`. One compilation per width.
+
+    Raises `ValueError` for arguments that do not fit, `FailedRun` if a run breaks down (its
+    `.partial` is the `Coupling`, NaN at the seeds that failed).
+    """
+    key = randomness(key, "finite networks draw their labels")
+    if isinstance(widths, int) or not len(widths):
+        raise ValueError(f"widths must be a list of widths, got {widths!r}: write [32, 64, 128]")
+    if batch is not None and step is None:
+        raise ValueError(f"step is required for batch={batch}: continuous time has no batches")
+    hidden = ensemble.depth - 1
+    sizes = [counts("widths", width, hidden) for width in widths]
+    numbers = counts("seeds", seeds, len(sizes))
+    rules = ensemble.rules(rule)
+    measures = ensemble.measures(nodes, rules, key=jax.random.fold_in(key, 2**32 - 1))
+    dtype = measures[0].points.dtype
+    when = checkpoints(jnp.linspace(0, t1, 11) if times is None else times, t1, dtype)
+    default = 1e-7 if dtype.itemsize >= 8 else 1e-5
+    side = _Side(
+        energy,
+        GradientFlow(learning_rates),
+        None if step is None else SGD(batch, learning_rates),
+        None if step is None else jnp.asarray(step, dtype),
+        jnp.asarray(t1, dtype),
+        when,
+        jnp.asarray(default if rtol is None else rtol, dtype),
+    )
+    found = []
+    for w, (width, n) in enumerate(zip(sizes, numbers, strict=True)):
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, w), jnp.arange(n))
+        found.append(_distances(ensemble, side, measures, keys, width))
+    fine_nodes = tuple(
+        r.refine(space, n)
+        for r, space, n in zip(rules, ensemble.spaces, counts("nodes", nodes, hidden), strict=True)
+    )
+    fine = ensemble.measures(fine_nodes, rules, key=jax.random.fold_in(key, 2**32 - 2))
+    reference, error = _verify(ensemble, side, measures, fine, key, min(sizes))
+    result = _collect(tuple(sizes), side, found, reference, error)
+    failed = {
+        width: int((~np.asarray(ok)).sum()) for width, (*_, ok) in zip(sizes, found, strict=True)
+    }
+    if any(failed.values()):
+        raise FailedRun(
+            f"Some runs broke down (width: failed seeds): {failed}. A smaller step or smaller "
+            "learning rates usually help. The others are in this exception's `.partial`.",
+            result,
+        )
+    return result
+
+
+class _Side(eqx.Module):
+    """What both sides of a coupling share."""
+
+    energy: Energy
+    dynamics: GradientFlow
+    sgd: SGD | None
+    step: Array | None
+    t1: Array
+    times: Array
+    tol: Array
+
+    def follow(self, network: Network, observe: Any, tighten: float = 1.0) -> Trajectory:
+        tol = self.tol / tighten
+        return flow(
+            network, self.energy, self.dynamics, t1=self.t1, times=self.times, observe=observe,
+            rtol=tol, atol=tol, throw=False,
+        )  # fmt: skip
+
+    def run(self, network: Network, observe: Any, key: PRNGKeyArray) -> Trajectory:
+        if self.sgd is None or self.step is None:
+            return self.follow(network, observe)
+        return train(
+            network, self.energy, self.sgd, step=self.step, t1=self.t1, times=self.times,
+            observe=observe, key=key if self.sgd.random else None, throw=False,
+        )  # fmt: skip
+
+
+class _Watch(eqx.Module):
+    """Parameters of neurons from number `skip` on, and the outputs the energy sees."""
+
+    energy: Energy
+    skip: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self, network: Network) -> tuple[Parameters, Array]:
+        skip = (*self.skip, 0)
+        p = network.parameters
+        weights = (
+            w if w is None else w[tuple(slice(s, None) for s in skip[max(i - 1, 0) : i + 1])]
+            for i, w in enumerate(p.weights)
+        )
+        biases = (b if b is None else b[s:] for b, s in zip(p.biases, skip, strict=True))
+        return Parameters(tuple(weights), tuple(biases)), self.energy.outputs(network)
+
+
+def _with_tracers(
+    ensemble: NeuronalEnsemble, measures: tuple[Measure, ...], tracers: Network
+) -> tuple[Network, tuple[int, ...]]:
+    pairs = zip(measures, tracers.labels, strict=True)
+    network = ensemble.network(tuple(m.with_tracers(c) for m, c in pairs))
+    return network, tuple(m.points.shape[0] for m in measures)
+
+
+@eqx.filter_jit
+def _distances(
+    ensemble: NeuronalEnsemble,
+    side: _Side,
+    measures: tuple[Measure, ...],
+    keys: PRNGKeyArray,
+    width: tuple[int, ...],
+) -> tuple[Array, ...]:
+    def one(key: PRNGKeyArray) -> tuple[Array, ...]:
+        labels, noise = jax.random.split(key)
+        finite = ensemble.sample(width, key=labels)
+        reference, skip = _with_tracers(ensemble, measures, finite)
+        limit = side.follow(reference, _Watch(side.energy, skip))
+        run = side.run(finite, _Watch(side.energy, (0,) * len(width)), noise)
+        sup, rms = _apart(run.observed[0], limit.observed[0])
+        ok = (run.result == RESULTS.successful) & (limit.result == RESULTS.successful)
+        outputs = _rms_over_data(run.observed[1] - limit.observed[1]).max()
+        energies = jnp.abs(run.energies - limit.energies).max()
+        return sup, rms, outputs, energies, run.energies, ok
+
+    neurons = max(n + m.points.shape[0] for n, m in zip(width, measures, strict=True))
+    together = int(np.clip(_ENTRIES // neurons**2, 1, keys.shape[0]))
+    return jax.lax.map(one, keys, batch_size=None if together == 1 else together)
+
+
+@eqx.filter_jit
+def _verify(
+    ensemble: NeuronalEnsemble,
+    side: _Side,
+    measures: tuple[Measure, ...],
+    fine: tuple[Measure, ...],
+    key: PRNGKeyArray,
+    width: tuple[int, ...],
+) -> tuple[Trajectory, Array]:
+    """The limit on finer nodes, and how far tracers and energies move by the refinement."""
+    finite = ensemble.sample(width, key=key)
+    coarse_network, skip = _with_tracers(ensemble, measures, finite)
+    coarse = side.follow(coarse_network, _Watch(side.energy, skip))
+    fine_network, skip = _with_tracers(ensemble, fine, finite)
+    best = side.follow(fine_network, _Watch(side.energy, skip), tighten=10.0)
+    sup, _ = _apart(coarse.observed[0], best.observed[0])
+    moved = jnp.maximum(
+        jnp.abs(coarse.energies - best.energies).max(),
+        _rms_over_data(coarse.observed[1] - best.observed[1]).max(),
+    )
+    best = eqx.tree_at(lambda t: t.error, best, moved, is_leaf=lambda a: a is None)
+    return eqx.tree_at(lambda t: t.observed, best, None), sup
+
+
+def _apart(a: Parameters, b: Parameters) -> tuple[Array, Array]:
+    """Sup and root mean square over neurons of the largest distance over times, per layer."""
+
+    def one(ends: int, a: Array | None, b: Array | None) -> tuple[Array, Array] | None:
+        if a is None or b is None:
+            return None
+        square = ((a - b) ** 2).sum(tuple(range(1 + ends, a.ndim))).max(0)
+        return jnp.sqrt(square.max()), jnp.sqrt(square.mean())
+
+    depth = len(a.weights)
+    ends = [1, *[2] * (depth - 1)]
+    weights = [one(*each) for each in zip(ends, a.weights, b.weights, strict=True)]
+    biases = [one(*each) for each in zip([1] * depth, a.biases, b.biases, strict=True)]
+    zero = jnp.zeros((), a.weights[0].dtype)
+    layers = [
+        [d for d in pair if d is not None] or [(zero, zero)]
+        for pair in zip(weights, biases, strict=True)
+    ]
+    sup, rms = (
+        jnp.stack([jnp.stack([d[j] for d in layer]).max() for layer in layers]) for j in (0, 1)
+    )
+    return sup, rms
+
+
+def _rms_over_data(difference: Array) -> Array:
+    return jnp.sqrt((difference**2).mean(tuple(range(1, difference.ndim))))
+
+
+def _collect(
+    widths: tuple[tuple[int, ...], ...],
+    side: _Side,
+    found: list[tuple[Array, ...]],
+    limit: Trajectory,
+    error: Array,
+) -> Coupling:
+    seeds = max(len(ok) for *_, ok in found)
+
+    def gather(field: int) -> np.ndarray:
+        columns = []
+        for distances in found:
+            values = np.asarray(distances[field])
+            values = np.where(_rows(np.asarray(distances[-1]), values), values, np.nan)
+            pad = np.full((seeds - len(values), *values.shape[1:]), np.nan, values.dtype)
+            columns.append(np.concatenate([values, pad]))
+        return np.stack(columns, axis=1)
+
+    return Coupling(
+        widths,
+        np.asarray(side.times),
+        None if side.step is None else float(side.step),
+        *(gather(field) for field in range(5)),
+        limit,
+        np.asarray(error),
+    )
+
+
+def _rows(ok: np.ndarray, like: np.ndarray) -> np.ndarray:
+    return ok.reshape(-1, *(1,) * (like.ndim - 1))

@@ -1,0 +1,73 @@
+"""Data: a measure on inputs and targets, finite or a population."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ensembles import Rule, Space
+from ensembles._checks import floating, probabilities
+from ensembles._measures import choose
+
+
+class Data(eqx.Module):
+    """Inputs `x` (n, ...) and targets `y` (n, outputs) with `masses` (n,), 1/n by default.
+
+    Expectations over the data are Σ_k q_k f(x_k, y_k); mini-batches draw by the masses, with
+    replacement. Raises `ValueError` for integer arrays, NaN, shapes or masses that do not fit.
+    """
+
+    x: Float[Array, "n ..."]
+    y: Float[Array, "n outputs"]
+    masses: Float[Array, " n"]
+    space: Space | None
+    target: Callable[[Array], Array] | None = eqx.field(static=True)
+
+    def __init__(self, x: ArrayLike, y: ArrayLike, masses: ArrayLike | None = None):
+        self.x = floating("x", x)
+        self.y = floating("y", y, ndim=2)
+        if self.x.ndim < 1 or self.x.shape[0] != self.y.shape[0]:
+            raise ValueError(
+                f"x and y must have one row per sample, got shapes {self.x.shape} and "
+                f"{self.y.shape}"
+            )
+        if self.x.dtype != self.y.dtype:
+            raise ValueError(
+                f"x and y must share one dtype, got {self.x.dtype} and {self.y.dtype}: "
+                "write y.astype(x.dtype)"
+            )
+        n = self.x.shape[0]
+        masses = jnp.full(n, 1 / n, self.x.dtype) if masses is None else masses
+        self.masses = probabilities("masses", masses, self.x)
+        self.space = None
+        self.target = None
+
+    @staticmethod
+    def from_space(
+        space: Space,
+        target: Callable[[Array], Array],
+        nodes: int,
+        rule: Rule | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> "Data":
+        """A population: x of the law of `space`, y = target(x).
+
+        Flows and full batches use `nodes` quadrature nodes of the space, mini-batches fresh draws.
+        `target` maps (dim,) to (outputs,).
+        """
+        measure = space.quadrature(nodes, rule, key=key)
+        data = Data(measure.points, jax.vmap(target)(measure.points), measure.masses)
+        return eqx.tree_at(
+            lambda d: (d.space, d.target), data, (space, target), is_leaf=lambda a: a is None
+        )
+
+    def draw(self, size: int, key: PRNGKeyArray) -> "Data":
+        """`size` independent samples of mass 1/size: fresh ones of a population."""
+        if self.space is not None and self.target is not None:
+            x = self.space.draw(size, key)
+            return Data(x, jax.vmap(self.target)(x))
+        chosen = choose(self.masses, size, key)
+        return Data(self.x[chosen], self.y[chosen])

@@ -1,0 +1,122 @@
+"""Dynamics: how a derivative per unit mass moves weights and biases."""
+
+from collections.abc import Callable, Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ensembles import Network, Parameters
+from ensembles._checks import concrete, count
+
+from ._energies import Energy
+
+Schedule = Callable[[Array], Array]
+LearningRates = ArrayLike | Schedule | Sequence[ArrayLike | Schedule]
+
+
+class GradientFlow(eqx.Module):
+    """The mean-field ODE, ∂_t w_i = −ξ_i(t) Δ_i, Δ_i the derivative per unit mass.
+
+    `learning_rates` is ξ: a number or a function of time for all layers, or one for each of the L
+    layers; 0 freezes a layer. Time is the paper's t: N^2 (or N) times the usual gradient flow.
+    Source: Nguyen & Pham (arXiv:2001.11443).
+    """
+
+    learning_rates: tuple[Array | Schedule, ...]
+
+    def __init__(self, learning_rates: LearningRates = 1.0):
+        self.learning_rates = _rates(learning_rates)
+
+    def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
+        """d(increment)/dt at time t."""
+        _, gradient = energy.value_and_gradient(network)
+        return _descend(self.learning_rates, t, 1.0, gradient)
+
+    def check(self, network: Network, energy: Energy) -> None:
+        """Raise `ValueError` when network, energy and learning rates do not fit together."""
+        _check_rates(self.learning_rates, network)
+        energy.check(network)
+
+
+class SGD(eqx.Module):
+    """w_i ← w_i − ε ξ_i(kε) Δ_i(batch) at step k, Δ_i the derivative per unit mass.
+
+    `batch` is the number of fresh samples per step, drawn by the masses of the data; None is full
+    batch gradient descent. `learning_rates` as in `GradientFlow`. Source: Nguyen & Pham
+    (arXiv:2001.11443), where N_{i-1} N_i times the gradient is Δ_i.
+    """
+
+    batch: int | None = eqx.field(static=True)
+    learning_rates: tuple[Array | Schedule, ...]
+
+    def __init__(self, batch: int | None = None, learning_rates: LearningRates = 1.0):
+        self.batch = None if batch is None else count("batch", batch)
+        self.learning_rates = _rates(learning_rates)
+
+    @property
+    def random(self) -> bool:
+        """Whether steps draw at random, and a run needs a key."""
+        return self.batch is not None
+
+    def update(
+        self,
+        t: Float[Array, ""],
+        step: Float[Array, ""],
+        network: Network,
+        energy: Energy,
+        key: PRNGKeyArray | None,
+    ) -> tuple[Float[Array, ""], Parameters]:
+        """The energy that the step saw, and what it adds to the increment."""
+        if self.batch is not None:
+            assert key is not None
+            energy = energy.draw(self.batch, key)
+        value, gradient = energy.value_and_gradient(network)
+        return value, _descend(self.learning_rates, t, step, gradient)
+
+    def check(self, network: Network, energy: Energy) -> None:
+        """Raise `ValueError` when network, energy, batch and learning rates do not fit."""
+        _check_rates(self.learning_rates, network)
+        energy.check(network, self.batch)
+
+
+def _rates(rates: LearningRates) -> tuple[Array | Schedule, ...]:
+    each = tuple(rates) if isinstance(rates, Sequence) else (rates,)
+    held = tuple(r if callable(r) else jnp.asarray(r, jnp.result_type(float)) for r in each)
+    for r in held:
+        value = None if callable(r) else concrete(r)
+        if value is not None and not (value.ndim == 0 and value >= 0 and value < float("inf")):
+            raise ValueError(
+                f"learning_rates must be finite numbers ≥ 0 or functions of time, got {value}: "
+                "0 freezes a layer"
+            )
+    return held
+
+
+def _check_rates(rates: tuple[Array | Schedule, ...], network: Network) -> None:
+    if len(rates) not in (1, network.depth):
+        raise ValueError(
+            f"learning_rates must be one for all or one for each of the {network.depth} layers, "
+            f"got {len(rates)}"
+        )
+
+
+def _descend(
+    rates: tuple[Array | Schedule, ...],
+    t: Float[Array, ""],
+    step: ArrayLike,
+    gradient: Parameters,
+) -> Parameters:
+    depth = len(gradient.weights)
+    each = rates if len(rates) == depth else rates * depth
+
+    def scale(rate: Array | Schedule, g: Array | None) -> Array | None:
+        if g is None:
+            return None
+        factor = rate(t) if callable(rate) else rate
+        return -(jnp.asarray(step, g.dtype) * jnp.asarray(factor, g.dtype)) * g
+
+    return Parameters(
+        tuple(scale(r, g) for r, g in zip(each, gradient.weights, strict=True)),
+        tuple(scale(r, g) for r, g in zip(each, gradient.biases, strict=True)),
+    )

@@ -1,0 +1,180 @@
+"""Continuous time: the mean-field ODE of a network, finite or infinite."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from ensembles import Network, Parameters
+from ensembles._checks import concrete
+
+from ._dynamics import GradientFlow
+from ._energies import Energy
+from ._trajectory import RESULTS, Trajectory, checkpoints, nan_after
+
+
+def flow(
+    network: Network,
+    energy: Energy,
+    dynamics: GradientFlow | None = None,
+    *,
+    t1: ArrayLike,
+    times: ArrayLike | None = None,
+    observe: Callable[[Network], Any] | None = None,
+    solver: diffrax.AbstractSolver | None = None,
+    rtol: ArrayLike | None = None,
+    atol: ArrayLike | None = None,
+    step: ArrayLike | None = None,
+    adjoint: diffrax.AbstractAdjoint | None = None,
+    max_steps: int = 16_384,
+    throw: bool = True,
+    progress: diffrax.AbstractProgressMeter | None = None,
+) -> Trajectory:
+    """Solve d(weights)/dt = dynamics from time 0 to `t1`.
+
+    Arguments:
+
+    - `network`: where to start; quadrature masses give the limit, masses 1/N a finite network.
+    - `energy`: e.g. `Risk(data)`; `dynamics`: `GradientFlow()` by default.
+    - `t1`: the final time; `times`: increasing times at which to observe (start and end if None).
+    - `observe`: a function of the network, kept at `times` (define it once: a fresh lambda
+      compiles anew).
+    - `solver`: a diffrax solver, `Tsit5()` by default, with tolerances `rtol`, `atol` on the local
+      error of weights (1e-7 in double, 1e-5 in single precision), or of constant `step`.
+    - `adjoint`: how derivatives pass, reverse mode by default (checkpointed: memory of
+      O(√max_steps) networks when differentiated); `diffrax.ForwardMode()` for forward mode.
+    - `throw`: raise `FailedRun` if the run breaks down; otherwise `.result` says what happened.
+    - `progress`: a diffrax progress meter.
+
+    The local error is averaged with the neurons' masses, so tracers do not influence step sizes:
+    they change nothing. They are integrated with the same steps as the neurons of positive mass.
+
+    Returns a `Trajectory`. Raises `ValueError` for arguments that do not fit together.
+    """
+    dynamics = GradientFlow() if dynamics is None else dynamics
+    solver = diffrax.Tsit5() if solver is None else solver
+    adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+    progress = diffrax.NoProgressMeter() if progress is None else progress
+    dynamics.check(network, energy)
+    default = 1e-7 if network.dtype.itemsize >= 8 else 1e-5
+    rtol = positive("rtol", default if rtol is None else rtol, network.dtype)
+    atol = positive("atol", default if atol is None else atol, network.dtype)
+    step = None if step is None else positive("step", step, network.dtype)
+    when = checkpoints(times, t1, network.dtype)
+    end = jnp.asarray(t1, network.dtype)
+    run = _integrate(
+        network, energy, dynamics, end, when, observe, solver, rtol, atol, step, adjoint,
+        max_steps, progress,
+    )  # fmt: skip
+    return run.raise_if_failed() if throw else run
+
+
+@eqx.filter_jit
+def _integrate(
+    network: Network,
+    energy: Energy,
+    dynamics: GradientFlow,
+    t1: Array,
+    times: Array,
+    observe: Callable[[Network], Any] | None,
+    solver: diffrax.AbstractSolver,
+    rtol: Array,
+    atol: Array,
+    step: Array | None,
+    adjoint: diffrax.AbstractAdjoint,
+    max_steps: int,
+    progress: diffrax.AbstractProgressMeter,
+) -> Trajectory:
+    Args = tuple[Network, Energy, GradientFlow]
+
+    def velocity(t: Array, increment: Parameters, args: Args) -> Parameters:
+        network, energy, dynamics = args
+        return dynamics.velocity(t, moved(network, increment), energy)
+
+    def look(t: Array, increment: Parameters, args: Args) -> tuple[Array, Any]:
+        now = moved(args[0], increment)
+        return args[1](now), None if observe is None else observe(now)
+
+    if step is None:
+        controller = diffrax.PIDController(
+            rtol=rtol,  # pyright: ignore[reportArgumentType]
+            atol=atol,  # pyright: ignore[reportArgumentType]
+            dtmin=t1 * 4 * jnp.finfo(t1.dtype).eps,
+            force_dtmin=False,
+            norm=MassWeightedNorm(network.parameter_masses()),
+        )
+    else:
+        controller = diffrax.ConstantStepSize()
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(velocity),  # pyright: ignore[reportArgumentType]
+        solver,
+        jnp.zeros_like(t1),
+        t1,
+        step,
+        network.increment,
+        (network, energy, dynamics),
+        saveat=diffrax.SaveAt(
+            subs=[
+                diffrax.SubSaveAt(ts=times, fn=look),  # pyright: ignore[reportCallIssue]
+                diffrax.SubSaveAt(t1=True),
+            ]
+        ),
+        stepsize_controller=controller,
+        adjoint=adjoint,
+        max_steps=max_steps,
+        throw=False,
+        progress_meter=progress,
+    )
+    (energies, observed), increment = solution.ys
+    finite = jnp.isfinite(energies)
+    reached = jnp.isfinite(solution.ts[0]) & finite
+    ended = RESULTS.promote(solution.result)
+    diverged = (ended == RESULTS.successful) & ~finite.all()
+    result = RESULTS.where(diverged, RESULTS.diverged, ended)
+    last = jnp.where(
+        result == RESULTS.successful, t1, jnp.max(jnp.where(reached, times, 0), initial=0)
+    )
+    return Trajectory(
+        times=times,
+        energies=nan_after(energies, reached),
+        observed=nan_after(observed, reached),
+        final=moved(network, jax.tree.map(lambda a: a[0], increment)),
+        error=None,
+        result=result,
+        stats={
+            "time_reached": last,
+            "steps": solution.stats["num_steps"],
+            "accepted_steps": solution.stats["num_accepted_steps"],
+        },
+    )
+
+
+class MassWeightedNorm(eqx.Module):
+    """Root mean square over neurons with their masses, so that tracers do not count."""
+
+    masses: Parameters
+
+    def __call__(self, error: Parameters) -> Float[Array, ""]:
+        def square(p: Array, e: Array) -> Array:
+            return (p * e**2).sum() / p.sum() * (p.size / e.size)
+
+        squares = jax.tree.leaves(jax.tree.map(square, self.masses, error))
+        return jnp.sqrt(sum(squares) / len(squares))
+
+
+def moved(network: Network, increment: Parameters) -> Network:
+    """`network` with another increment."""
+    return eqx.tree_at(lambda n: n.increment, network, increment)
+
+
+def positive(name: str, value: ArrayLike, dtype: jnp.dtype) -> Float[Array, ""]:
+    """`value` as a positive scalar of that dtype."""
+    held = jnp.asarray(value, dtype)
+    known = concrete(held)
+    if known is not None and not (known.ndim == 0 and known > 0 and known < float("inf")):
+        raise ValueError(f"{name} must be a positive finite number, got {value}")
+    return held

@@ -1,0 +1,55 @@
+"""Derivatives per unit mass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ensembles import Network, Parameters
+
+if TYPE_CHECKING:
+    from ._energies import Energy
+
+
+@eqx.filter_jit
+def mean_field_gradient(network: Network, energy: Energy) -> Parameters:
+    """The derivative of `energy` in every weight and bias, per unit mass.
+
+    It is the ordinary gradient divided by the masses p_{i-1} p_i of weights and p_i of biases (Δ
+    in Nguyen & Pham, arXiv:2001.11443), and exists at mass 0: a tracer's is the velocity that the
+    limit gives to its label, up to sign. Shapes are those of `network.parameters`.
+    """
+    return energy.value_and_gradient(network)[1]
+
+
+def backpropagate(
+    network: Network, x: Float[Array, "batch ..."]
+) -> tuple[Float[Array, "batch outputs"], Callable[[Array], Parameters]]:
+    """The outputs at `x`, and the map from derivatives in the outputs to those per unit mass.
+
+    The map takes D (batch, outputs), the derivative of an energy in each output, each output
+    counted with mass 1, and pulls it back through the layers (`Layer.pullback`).
+    """
+    w, b = network.weights, network.biases
+    h = network.preactivations(x)
+
+    def pull(d: Float[Array, "batch outputs"]) -> Parameters:
+        dw: list[Array | None] = [None] * network.depth
+        db: list[Array | None] = [None] * network.depth
+        masses_out = jnp.ones(d.shape[1], d.dtype)
+        for i in range(network.depth - 1, 0, -1):
+            masses = network.masses[i - 1]
+            dw[i], db[i], d = network.layers[i].pullback(
+                masses, w[i], b[i], h[i - 1], d, masses_out
+            )
+            masses_out = masses
+        _, vjp = jax.vjp(lambda w, b: network.layers[0].first(w, b, x), w[0], b[0])
+        dw[0], db[0] = vjp(d)
+        return Parameters(tuple(dw), tuple(db))
+
+    return h[-1], pull

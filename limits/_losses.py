@@ -1,0 +1,55 @@
+"""Losses ℓ(ŷ, y) of one sample. Any function (outputs,), (outputs,) -> () is a loss as well."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from ensembles._checks import concrete
+
+
+class SquaredLoss(eqx.Module):
+    """ℓ = |ŷ − y|² / 2."""
+
+    def __call__(
+        self, prediction: Float[Array, " outputs"], y: Float[Array, " outputs"]
+    ) -> Float[Array, ""]:
+        return ((prediction - y) ** 2).sum() / 2
+
+
+class HuberLoss(eqx.Module):
+    """ℓ = Σ_j h(ŷ_j − y_j): h(r) = r²/2 for |r| ≤ δ and δ|r| − δ²/2 beyond; δ > 0."""
+
+    delta: Float[Array, ""]
+
+    def __init__(self, delta: ArrayLike = 1.0):
+        self.delta = jnp.asarray(delta, jnp.result_type(float))
+        value = concrete(self.delta)
+        if value is not None and not value > 0:
+            raise ValueError(f"delta must be positive, got {delta}: write HuberLoss(1.0)")
+
+    def __call__(
+        self, prediction: Float[Array, " outputs"], y: Float[Array, " outputs"]
+    ) -> Float[Array, ""]:
+        r = jnp.abs(prediction - y)
+        delta = self.delta.astype(r.dtype)
+        inside = jnp.minimum(r, delta)
+        return (inside * (r - inside / 2)).sum()
+
+
+class LogisticLoss(eqx.Module):
+    """ℓ = Σ_j log(1 + exp(−y_j ŷ_j)) for labels y_j ∈ {−1, 1}."""
+
+    def __call__(
+        self, prediction: Float[Array, " outputs"], y: Float[Array, " outputs"]
+    ) -> Float[Array, ""]:
+        return jax.nn.softplus(-y * prediction).sum()
+
+
+class CrossEntropyLoss(eqx.Module):
+    """ℓ = −Σ_j y_j log softmax(ŷ)_j for class probabilities y (one-hot labels)."""
+
+    def __call__(
+        self, prediction: Float[Array, " outputs"], y: Float[Array, " outputs"]
+    ) -> Float[Array, ""]:
+        return -(y * jax.nn.log_softmax(prediction)).sum()

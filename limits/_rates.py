@@ -1,0 +1,82 @@
+"""Power laws fitted to measurements, with intervals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import ArrayLike
+from scipy import stats
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_RESAMPLES = 4000
+
+
+class Rate(eqx.Module):
+    """A fitted power law y ≈ prefactor · x^exponent, with the exponent's interval [low, high]."""
+
+    exponent: float
+    low: float
+    high: float
+    prefactor: float
+    level: float
+
+    def __call__(self, x: ArrayLike) -> np.ndarray:
+        """The fitted law at `x`."""
+        return self.prefactor * np.asarray(x, float) ** self.exponent
+
+    def plot(self, x: ArrayLike, ax: Axes | None = None, **kwargs: Any) -> Axes:
+        """The fitted law as a line over `x`, on logarithmic axes."""
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots()[1] if ax is None else ax
+        ax.loglog(np.asarray(x), self(x), **{"ls": "--", "color": "k", "lw": 1, **kwargs})
+        return ax
+
+    def __str__(self) -> str:
+        return f"{self.exponent:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+def fit_rate(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> Rate:
+    """Fit log y = log prefactor + exponent · log x by least squares.
+
+    `x` has shape (n,), n ≥ 3 (n ≥ 2 with seeds). `y` has shape (n,) for one measurement each, and
+    the interval is Student's from the residuals; or (seeds, n), NaN where a seed is missing, and
+    the means of log y over seeds are fitted, with a percentile bootstrap over the seeds of every
+    column (4000 resamples, always the same ones). Raises `ValueError` for other shapes or
+    non-positive values.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if x.ndim != 1 or y.ndim not in (1, 2) or y.shape[-1] != x.size or x.size < 4 - y.ndim:
+        raise ValueError(
+            "x must have shape (n,) and y (n,) with n ≥ 3, or (seeds, n) with n ≥ 2; "
+            f"got {x.shape} and {y.shape}"
+        )
+    if not (x > 0).all() or (y <= 0).any() or np.isinf(y).any() or len(np.unique(x)) < 2:
+        raise ValueError(
+            "x and y must be positive and finite, with at least two different x: got "
+            f"x={x}, smallest y={np.nanmin(y)}; a power law has no zeros"
+        )
+    logs = np.log(y)
+    if y.ndim == 1:
+        fit: Any = stats.linregress(np.log(x), logs)
+        half = stats.t.ppf((1 + level) / 2, x.size - 2) * fit.stderr
+        low, high = fit.slope - half, fit.slope + half
+        return Rate(fit.slope, low, high, float(np.exp(fit.intercept)), level)
+    columns = [column[~np.isnan(column)] for column in logs.T]
+    if min(map(len, columns)) < 2:
+        raise ValueError(
+            "y needs at least two seeds for every x to have an interval, got "
+            f"{[len(c) for c in columns]} seeds"
+        )
+    rng = np.random.default_rng(0)
+    draws = np.stack(
+        [rng.choice(c, (_RESAMPLES, len(c))).mean(axis=1) for c in columns], axis=1
+    )
+    slope, intercept = np.polyfit(np.log(x), [c.mean() for c in columns], 1)
+    slopes = np.polyfit(np.log(x), draws.T, 1)[0]
+    low, high = np.quantile(slopes, [(1 - level) / 2, (1 + level) / 2])
+    return Rate(float(slope), float(low), float(high), float(np.exp(intercept)), level)

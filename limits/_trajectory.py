@@ -1,0 +1,128 @@
+"""What a run returns: the curve that was observed, the final network, and how it ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from ensembles import Network
+from ensembles._checks import concrete
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
+    """How a run ended; the value is the message, empty when all went well."""
+
+    diverged = (
+        "The run diverged: the energy stopped being finite. A smaller `step`, or smaller "
+        "learning rates, usually help."
+    )
+    unresolved = (
+        "The limit was not resolved to `tol` within `max_nodes` nodes a layer. Raise `max_nodes` "
+        "or `tol`, or choose another `rule`."
+    )
+
+
+class FailedRun(RuntimeError):
+    """A run that broke down. `partial` is its result: everything computed before."""
+
+    def __init__(self, message: str, partial: Any):
+        super().__init__(message)
+        self.partial = partial
+
+
+class Trajectory(eqx.Module):
+    """A run observed at `times`.
+
+    - `times` (T,): when; `energies` (T,) the energy then; `observed` what `observe(network)`
+      returned, each array with a leading axis T (None without `observe`). States are saved only
+      if observed: `observe=lambda network: network` keeps them all.
+    - `final`: the network at the end; after a failure, the last one known to be finite.
+    - `error`: for a limit, the estimated error of `energies` and of the outputs (largest over
+      `times`, root mean square over inputs); None where none was estimated.
+    - `result`: how the run ended, a `RESULTS` whose value is a message; `stats`: numbers of steps.
+
+    After a failure, entries later than `stats["time_reached"]` are NaN.
+    """
+
+    times: Float[Array, " T"]
+    energies: Float[Array, " T"]
+    observed: Any
+    final: Network
+    error: Float[Array, ""] | None
+    result: RESULTS
+    stats: dict[str, Any]
+
+    def raise_if_failed(self) -> Trajectory:
+        """This trajectory if all went well; raise `FailedRun` otherwise (an error under jit)."""
+        failed = self.result != RESULTS.successful
+        known = concrete(failed)
+        if known is None or known.ndim:  # traced or batched
+            final = self.result.error_if(self.final, failed)
+            return eqx.tree_at(lambda t: t.final, self, final)
+        if not known:
+            return self
+        reached, end = float(self.stats["time_reached"]), float(self.times[-1])
+        where = f"It broke down at time {reached:.6g} of {end:.6g}. " if reached < end else ""
+        raise FailedRun(
+            f"{RESULTS[self.result]} {where}Everything computed before is in this exception's "
+            "`.partial`; throw=False returns it instead.",
+            self,
+        )
+
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
+        """The energy against time, with its error band where one was estimated."""
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots()[1] if ax is None else ax
+        times, energies = np.asarray(self.times), np.asarray(self.energies)
+        (line,) = ax.plot(times, energies, **kwargs)
+        if self.error is not None:
+            error = float(self.error)
+            ax.fill_between(
+                times, energies - error, energies + error, color=line.get_color(), alpha=0.3, lw=0
+            )
+        ax.set(xlabel="time $t$", ylabel="energy")
+        return ax
+
+
+def checkpoints(times: ArrayLike | None, t1: ArrayLike, dtype: jnp.dtype) -> Float[Array, " T"]:
+    """`times` as an increasing array in [0, t1]; start and end for None."""
+    t1 = jnp.asarray(t1, dtype)
+    end = concrete(t1)
+    if end is not None and not (end.ndim == 0 and np.isfinite(end) and end > 0):
+        raise ValueError(f"t1 must be a positive finite time, got {end}: write t1=1.0")
+    if times is None:
+        return jnp.stack([jnp.zeros_like(t1), t1])
+    held = jnp.asarray(times, dtype)
+    values = concrete(held)
+    if held.ndim != 1 or held.size == 0:
+        raise ValueError(f"times must be an array of at least one time, got shape {held.shape}")
+    if values is not None and end is not None:
+        slack = 1e-6 * end
+        ordered = (np.diff(values) > 0).all()
+        if not ordered or not (values[0] >= 0 and values[-1] <= end + slack):
+            raise ValueError(
+                f"times must increase from at least 0 to at most t1={end}, got {values}: "
+                "write jnp.linspace(0, t1, 11)"
+            )
+    return jnp.minimum(held, t1)
+
+
+def nan_after(tree: Any, reached: Array) -> Any:
+    """`tree` with every entry along the leading axis set to NaN where not `reached` (T,)."""
+
+    def mask(a: Array) -> Array:
+        if not jnp.issubdtype(a.dtype, jnp.inexact):
+            return a
+        return jnp.where(reached.reshape((-1,) + (1,) * (a.ndim - 1)), a, jnp.nan)
+
+    return jax.tree.map(mask, tree)

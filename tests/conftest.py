@@ -1,0 +1,14 @@
+"""Tests run in float64 with strict promotion; `JAX_ENABLE_X64=0` would be the float32 leg, which
+`test_single_precision.py` runs in a process of its own."""
+
+import jax
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+CHECKED = ["ensembles._layers", "limits._gradients", "limits._losses", "limits._energies"]
+with install_import_hook(CHECKED, "beartype.beartype"):
+    import ensembles  # noqa: F401
+    import limits  # noqa: F401

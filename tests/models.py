@@ -1,0 +1,64 @@
+"""Ensembles and data shared by tests."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ensembles import Affine, Layer, NeuronalEnsemble, Uniform
+from limits import Data
+
+
+def smooth(
+    depth: int, layers: Layer | None = None, *, outputs: int = 1, biases: bool = False
+) -> NeuronalEnsemble:
+    """Analytic weight functions of one-dimensional labels, uniform on [-1, 1]; inputs in R²."""
+
+    def first(c):
+        return jnp.stack([jnp.sin(2 * c[0]), jnp.cos(c[0]) + c[0]])
+
+    def hidden(c, e):
+        return 1 + jnp.sin(c[0] + 2 * e[0]) + c[0] * e[0]
+
+    def last(c):
+        return jnp.stack([jnp.cos((3 + j) * c[0]) + c[0] for j in range(outputs)])
+
+    def bias(c):
+        return 0.3 * jnp.sin(c[0] + 0.5)
+
+    return NeuronalEnsemble(
+        [Uniform(-1.0, 1.0)] * (depth - 1),
+        [first, *[hidden] * (depth - 2), last],
+        [*[bias] * (depth - 1), jnp.linspace(0.1, 0.2, outputs)] if biases else None,
+        layers=Affine(jnp.tanh) if layers is None else layers,
+    )
+
+
+def tanh_edges(w, b, h):
+    """φ(w, b, h) = tanh(w h + b), not linear in w; in the first layer tanh(w · x + b)."""
+    shift = 0 if b is None else b
+    return jnp.tanh(jnp.dot(w, h) + shift)
+
+
+def affine_edges(activation: Callable) -> Callable:
+    """φ(w, b, h) = w activation(h) + b, and w · x + b in the first layer."""
+
+    def phi(w, b, h):
+        shift = 0 if b is None else b
+        return jnp.dot(w, h) + shift if w.ndim else w * activation(h) + shift
+
+    return phi
+
+
+def regression(n: int = 32, outputs: int = 1) -> Data:
+    """n Gaussian inputs in R² with smooth targets."""
+    x = jax.random.normal(jax.random.key(11), (n, 2))
+    y = jnp.stack([jnp.sin(x[:, 0] * x[:, 1] + j) for j in range(outputs)], axis=1)
+    return Data(x, y)
+
+
+def largest(a, b) -> float:
+    """The largest absolute difference between two trees."""
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    return max(float(np.abs(np.asarray(u) - np.asarray(v)).max()) for u, v in pairs)
