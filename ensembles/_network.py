@@ -164,6 +164,35 @@ class Network(eqx.Module):
         """The outputs H_L at inputs `x` (batch, ...)."""
         return self.preactivations(x)[-1]
 
+    def neurons(self, ranges: tuple[int | slice, ...]) -> "Network":
+        """The part of this network on a range of neurons of each hidden layer (an int n: the first
+        n). Masses are kept as they are: what is left out should have mass 0, or the rest is not a
+        network of its own but only a view of its labels, weights and biases."""
+        cut = [slice(r) if isinstance(r, int) else r for r in ranges]
+        ends = [cut[:1], *([a, b] for a, b in zip(cut[:-1], cut[1:], strict=True)), cut[-1:]]
+
+        def part(p: Parameters) -> Parameters:
+            return Parameters(
+                tuple(
+                    w if w is None else w[tuple(e)] for w, e in zip(p.weights, ends, strict=True)
+                ),
+                tuple(
+                    b if b is None else b[e]
+                    for b, e in zip(p.biases, [*cut, slice(None)], strict=True)
+                ),
+            )
+
+        return eqx.tree_at(
+            lambda n: (n.labels, n.masses, n.start, n.increment),
+            self,
+            (
+                tuple(c[e] for c, e in zip(self.labels, cut, strict=True)),
+                tuple(p[e] for p, e in zip(self.masses, cut, strict=True)),
+                part(self.start),
+                part(self.increment),
+            ),
+        )
+
     def _check_input(self, x: Array) -> None:
         if not hasattr(x, "dtype") or x.dtype != self.dtype:
             raise ValueError(

@@ -51,7 +51,7 @@ class Gauss(Rule):
     """
 
     random: ClassVar[bool] = False
-    start: ClassVar[int] = 16
+    start: ClassVar[int] = 8
 
     def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
         points, masses = space.grid(_per_axis(n, space.axes))

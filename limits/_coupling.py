@@ -244,14 +244,8 @@ class _Watch(eqx.Module):
     skip: tuple[int, ...] = eqx.field(static=True)
 
     def __call__(self, network: Network) -> tuple[Parameters, Array]:
-        skip = (*self.skip, 0)
-        p = network.parameters
-        weights = (
-            w if w is None else w[tuple(slice(s, None) for s in skip[max(i - 1, 0) : i + 1])]
-            for i, w in enumerate(p.weights)
-        )
-        biases = (b if b is None else b[s:] for b, s in zip(p.biases, skip, strict=True))
-        return Parameters(tuple(weights), tuple(biases)), self.energy.outputs(network)
+        watched = network.neurons(tuple(slice(s, None) for s in self.skip))
+        return watched.parameters, self.energy.outputs(network)
 
 
 def _with_tracers(

@@ -29,6 +29,7 @@ def flow(
     rtol: ArrayLike | None = None,
     atol: ArrayLike | None = None,
     step: ArrayLike | None = None,
+    max_step: ArrayLike | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
     max_steps: int = 16_384,
     throw: bool = True,
@@ -44,7 +45,8 @@ def flow(
     - `observe`: a function of the network, kept at `times` (define it once: a fresh lambda
       compiles anew).
     - `solver`: a diffrax solver, `Tsit5()` by default, with tolerances `rtol`, `atol` on the local
-      error of weights (1e-7 in double, 1e-5 in single precision), or of constant `step`.
+      error of weights (1e-7 in double, 1e-5 in single precision) and steps of at most `max_step`
+      (no bound if None); or steps of constant size `step`.
     - `adjoint`: how derivatives pass, reverse mode by default (checkpointed: memory of
       O(√max_steps) networks when differentiated); `diffrax.ForwardMode()` for forward mode.
     - `throw`: raise `FailedRun` if the run breaks down; otherwise `.result` says what happened.
@@ -64,11 +66,12 @@ def flow(
     rtol = positive("rtol", default if rtol is None else rtol, network.dtype)
     atol = positive("atol", default if atol is None else atol, network.dtype)
     step = None if step is None else positive("step", step, network.dtype)
+    max_step = None if max_step is None else positive("max_step", max_step, network.dtype)
     when = checkpoints(times, t1, network.dtype)
     end = jnp.asarray(t1, network.dtype)
     run = _integrate(
-        network, energy, dynamics, end, when, observe, solver, rtol, atol, step, adjoint,
-        max_steps, progress,
+        network, energy, dynamics, end, when, observe, solver, rtol, atol, step, max_step,
+        adjoint, max_steps, progress,
     )  # fmt: skip
     return run.raise_if_failed() if throw else run
 
@@ -85,6 +88,7 @@ def _integrate(
     rtol: Array,
     atol: Array,
     step: Array | None,
+    max_step: Array | None,
     adjoint: diffrax.AbstractAdjoint,
     max_steps: int,
     progress: diffrax.AbstractProgressMeter,
@@ -103,6 +107,7 @@ def _integrate(
         controller = diffrax.PIDController(
             rtol=rtol,  # pyright: ignore[reportArgumentType]
             atol=atol,  # pyright: ignore[reportArgumentType]
+            dtmax=max_step,
             dtmin=t1 * 4 * jnp.finfo(t1.dtype).eps,
             force_dtmin=False,
             norm=MassWeightedNorm(network.parameter_masses()),

@@ -4,13 +4,14 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from ensembles import Network, NeuronalEnsemble, Rule
+from ensembles import Measure, Network, NeuronalEnsemble, Rule
 from ensembles._checks import counts, randomness
 
 from ._dynamics import GradientFlow
@@ -34,8 +35,10 @@ def limit(
     observe: Callable[[Network], Any] | None = None,
     key: PRNGKeyArray | None = None,
     max_nodes: int = 1024,
+    solver: diffrax.AbstractSolver | None = None,
+    max_steps: int = 16_384,
     throw: bool = True,
-    **options: Any,
+    progress: diffrax.AbstractProgressMeter | None = None,
 ) -> Trajectory:
     """The infinite-width limit of `ensemble` under `flow`, with an estimate of its error.
 
@@ -43,18 +46,21 @@ def limit(
     of the root mean square difference in outputs over the data. Nodes are refined (doubled on
     every axis, Sobol and Monte Carlo points doubled in number) until the estimate is at most `tol`.
 
-    - Deterministic rules: the estimate is the distance between the last two node sets. Time
-      tolerances fall tenfold from one to the next, so that it contains the error in time as well.
+    - Deterministic rules: the estimate is the distance d between the last two node sets, times
+      r/(1 − r), within [1/3, 1], when the last refinement reduced d by the factor r. Time
+      tolerances fall tenfold and the largest step halves from one set to the next, so that it
+      contains the error in time as well.
     - Random rules: five independent randomisations of the same size are solved; the first is
       returned, and the estimate is its largest distance from the four others, which have half the
-      nodes in layers of a deterministic rule and looser time tolerances: those shares are in it.
+      nodes in layers of a deterministic rule and coarser time steps: those shares are in it.
 
     The estimate speaks for `times` (start and end if None): give the times you look at.
 
     Arguments: `tol` is 1e-6 (1e-4 in single precision) by default; `nodes` fixes the number of
-    nodes (all per layer, or one per layer; then `tol` must be None) and is compared with the next
-    coarser set; `rule` as in `NeuronalEnsemble.discretise`; `key` for random rules; `max_nodes`
-    bounds the nodes of a layer; further options go to `flow`.
+    nodes (all per layer, or one per layer; then `tol` must be None), to be compared with the next
+    coarser set: the estimate is d; `rule` as in `NeuronalEnsemble.discretise`; `key` for random
+    rules; `max_nodes` bounds the nodes of a layer; `observe`, `solver`, `max_steps`, `progress` as
+    in `flow`.
 
     Returns the `Trajectory` of the finest solve: `.error` the estimate, `.final` the network of
     nodes, `.stats["levels"]` the (nodes, estimate) of every level. If `tol` is not met within
@@ -72,12 +78,17 @@ def limit(
     target = (1e-6 if eps < 1e-10 else 1e-4) if tol is None else tol
     positive("tol", target, jnp.dtype(float))
 
-    def solve(sizes: tuple[int, ...], tolerance: float, key: PRNGKeyArray | None) -> Trajectory:
-        network = ensemble.discretise(sizes, rules, key=key)
-        tolerance = max(tolerance, 50 * eps)
-        look = _Look(energy, observe)
-        settings = {"rtol": tolerance, "atol": tolerance, **options}
-        return flow(network, energy, dynamics, t1=t1, times=times, observe=look, **settings)
+    def solve(sizes: tuple[int, ...], level: int, key: PRNGKeyArray | None) -> Trajectory:
+        measures = ensemble.measures(sizes, rules, key=key)
+        network = ensemble.network(tuple(_padded(m) for m in measures))
+        tolerance = max(target / 10**level, 50 * eps)
+        run = flow(
+            network, energy, dynamics, t1=t1, times=times, observe=_Look(energy, observe),
+            rtol=tolerance, atol=tolerance, max_step=jnp.asarray(t1) / (8 * 2**level),
+            solver=solver, max_steps=max_steps, progress=progress,
+        )  # fmt: skip
+        sizes = tuple(m.points.shape[0] for m in measures)
+        return eqx.tree_at(lambda t: t.final, run, run.final.neurons(sizes))
 
     def resize(change: str, sizes: tuple[int, ...], keep_random: bool) -> tuple[int, ...]:
         return tuple(
@@ -85,25 +96,28 @@ def limit(
             for r, space, n in zip(rules, ensemble.spaces, sizes, strict=True)
         )
 
-    def attempt(sizes: tuple[int, ...], tolerance: float, before: Trajectory | None):
-        """The solution at one level, and its error estimate unless there is no comparison."""
+    def attempt(
+        sizes: tuple[int, ...], level: int, before: Trajectory | None
+    ) -> tuple[Trajectory, float | None]:
+        """The solution at one level, and its distance from others unless there are none."""
         if not random:
-            found = solve(sizes, tolerance, None)
+            found = solve(sizes, level, None)
             return found, None if before is None else _distance(found, before)
         keys = jax.random.split(key, _RANDOMISATIONS)
-        found = solve(sizes, tolerance / 10, keys[0])
+        found = solve(sizes, level + 1, keys[0])
         others = resize("coarsen", sizes, keep_random=True)
-        return found, max(_distance(found, solve(others, tolerance, k)) for k in keys[1:])
+        return found, max(_distance(found, solve(others, level, k)) for k in keys[1:])
 
     if nodes is not None:
         sizes = counts("nodes", nodes, len(ensemble.spaces))
-        before = None if random else solve(resize("coarsen", sizes, False), target, None)
-        found, error = attempt(sizes, target / 10, before)
+        coarse = None if random else solve(resize("coarsen", sizes, False), 0, None)
+        found, error = attempt(sizes, 1, coarse)
         return _finish(found, error, [(sizes, error)], RESULTS.successful)
 
-    sizes, tolerance, found, levels = tuple(r.start for r in rules), target, None, []
+    sizes, found, before, levels = tuple(r.start for r in rules), None, None, []
     while True:
-        found, error = attempt(sizes, tolerance, found)
+        found, apart = attempt(sizes, len(levels), found)
+        error = apart if random else _extrapolated(apart, before)
         levels.append((sizes, error))
         if error is not None and error <= target:
             return _finish(found, error, levels, RESULTS.successful)
@@ -111,7 +125,27 @@ def limit(
         if max(finer) > max_nodes or finer == sizes:
             run = _finish(found, error, levels, RESULTS.unresolved)
             return run.raise_if_failed() if throw else run
-        sizes, tolerance = finer, tolerance / 10
+        sizes, before = finer, apart
+
+
+def _extrapolated(apart: float | None, before: float | None) -> float | None:
+    """The error left after a refinement that moved the solution by `apart`, the last by `before`.
+
+    Were the ratio r of successive moves to stay, the moves to come would sum to apart · r/(1 − r).
+    The factor is kept in [1/3, 1]: at most what is earned by second order, at least half order.
+    """
+    if apart is None or before is None:
+        return apart
+    ratio = apart / before if before > 0 else 0.0
+    return apart * min(max(ratio / max(1 - ratio, ratio), 1 / 3), 1.0)
+
+
+def _padded(measure: Measure) -> Measure:
+    """At least 64 points, tracers added: levels of small node sets share one compilation."""
+    missing = 64 - measure.points.shape[0]
+    if missing <= 0:
+        return measure
+    return measure.with_tracers(jnp.repeat(measure.points[:1], missing, axis=0))
 
 
 class _Look(eqx.Module):

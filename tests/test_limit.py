@@ -1,0 +1,155 @@
+"""The limit's error falls faster than any power for smooth labels, and its estimate is honest."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from models import regression, smooth
+
+from ensembles import Affine, Gaussian, MonteCarlo, NeuronalEnsemble, Product, Sobol, Uniform
+from limits import RESULTS, FailedRun, Risk, flow, limit
+
+TIMES = jnp.linspace(0, 3, 7)
+
+
+def hermite(depth: int) -> NeuronalEnsemble:
+    """Gaussian labels: slower convergence than uniform ones."""
+    return NeuronalEnsemble(
+        [Gaussian(1, scale=0.5)] * (depth - 1),
+        [
+            lambda c: jnp.stack([c[0], jnp.cos(c[0])]),
+            *[lambda c, e: 1 + c[0] * e[0]] * (depth - 2),
+            lambda c: jnp.cos(c) + c,
+        ],
+        layers=Affine(jnp.tanh),
+    )
+
+
+def plane() -> NeuronalEnsemble:
+    """A first layer with two-dimensional labels."""
+    return NeuronalEnsemble(
+        [Product(Uniform(-1.0, 1.0), Uniform(0.0, 1.0)), Uniform(-1.0, 1.0)],
+        [lambda c: c + 0.5, lambda c, e: 1 + jnp.sin(c[0] + e[0]) * c[1], lambda c: 1 + c],
+        layers=Affine(jnp.tanh),
+    )
+
+
+def kinks() -> NeuronalEnsemble:
+    """ReLU: the error falls only algebraically."""
+    return NeuronalEnsemble(
+        [Uniform(-1.0, 1.0)] * 2,
+        [
+            lambda c: jnp.stack([c[0], jnp.cos(2 * c[0])]),
+            lambda c, e: jnp.sin(c[0] + 2 * e[0]),
+            lambda c: jnp.cos(3 * c),
+        ],
+        layers=Affine(jax.nn.relu),
+    )
+
+
+def outputs_and_energies(ensemble, risk, nodes, tolerance=1e-11, **options):
+    network = ensemble.discretise(nodes, **options)
+    run = flow(
+        network, risk, t1=3.0, times=TIMES, rtol=tolerance, atol=tolerance,
+        observe=lambda n: n(risk.data.x),
+    )  # fmt: skip
+    return np.asarray(run.energies), np.asarray(run.observed)
+
+
+def distance(a, b) -> float:
+    rms = np.sqrt(((a[1] - b[1]) ** 2).mean((1, 2))).max()
+    return max(np.abs(a[0] - b[0]).max(), rms)
+
+
+def refinement_errors(depth: int = 4, sizes=(8, 16, 32, 64)) -> np.ndarray:
+    ensemble, risk = smooth(depth), Risk(regression())
+    exact = outputs_and_energies(ensemble, risk, 128)
+    return np.array(
+        [distance(outputs_and_energies(ensemble, risk, n), exact) for n in sizes]
+    )
+
+
+def test_error_falls_faster_than_any_power():
+    errors = refinement_errors()
+    print("limit error at 8, 16, 32, 64 nodes:", errors)
+    powers = np.log2(errors[:-1] / errors[1:])
+    assert powers[0] > 3 and (np.diff(powers) > 0.5).all()
+
+
+CASES = {
+    "uniform": (lambda: smooth(3), [1e-3, 1e-7]),
+    "hermite": (lambda: hermite(3), [1e-3, 1e-5]),
+    "plane": (plane, [1e-4]),
+    "kinks": (kinks, [1e-3]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_estimate_covers_the_error_and_refinement_stops_in_time(name):
+    make, tolerances = CASES[name]
+    ensemble, risk = make(), Risk(regression())
+    for tol in tolerances:
+        run = limit(ensemble, risk, t1=3.0, times=TIMES, tol=tol, observe=_outputs(risk))
+        last = run.stats["levels"][-1][0]
+        exact = outputs_and_energies(ensemble, risk, tuple(4 * n for n in last), tol * 1e-4)
+        true = distance((np.asarray(run.energies), np.asarray(run.observed)), exact)
+        assert float(run.error) <= tol and true <= 3 * float(run.error)
+        levels = run.stats["levels"]
+        print(name, tol, levels, "true error", true)
+        if len(levels) > 2:  # the level before the one that agreed with the last had to be refined
+            late = levels[-3][0]
+            solved = outputs_and_energies(ensemble, risk, late, tol / 10 ** (len(levels) - 3))
+            assert distance(solved, exact) > tol
+
+
+def _outputs(risk):
+    return lambda network: network(risk.data.x)
+
+
+@pytest.mark.parametrize("rule", [Sobol(), MonteCarlo()], ids=repr)
+def test_randomised_estimates_cover_the_error_in_ninety_of_a_hundred_cases(rule):
+    ensemble, risk = smooth(3), Risk(regression())
+    observe = _outputs(risk)
+    exact = outputs_and_energies(ensemble, risk, 64)
+    ratios = []
+    for k in range(100):
+        run = limit(
+            ensemble, risk, t1=3.0, times=TIMES, nodes=64, rule=rule, observe=observe,
+            key=jax.random.fold_in(jax.random.key(20), k),
+        )  # fmt: skip
+        true = distance((np.asarray(run.energies), np.asarray(run.observed)), exact)
+        ratios.append(float(run.error) / true)
+    covered = (np.array(ratios) >= 1).sum()
+    print(rule, "covered", covered, "of 100, median estimate / error", np.median(ratios))
+    assert covered >= 90 and np.median(ratios) <= 5
+
+
+def test_a_mixed_rule_counts_the_error_of_its_deterministic_layers():
+    """Two Gauss nodes in one layer: the estimate sees what Sobol randomisations alone do not."""
+    ensemble, risk = smooth(3), Risk(regression())
+    exact = outputs_and_energies(ensemble, risk, 64)
+    run = limit(
+        ensemble, risk, t1=3.0, times=TIMES, nodes=(256, 2), rule=[Sobol(), None],
+        observe=_outputs(risk), key=jax.random.key(5),
+    )  # fmt: skip
+    true = distance((np.asarray(run.energies), np.asarray(run.observed)), exact)
+    assert float(run.error) > true > 1e-3
+
+
+def test_an_unresolved_limit_says_so_and_loses_nothing():
+    ensemble, risk = smooth(3), Risk(regression())
+    with pytest.raises(FailedRun, match=r"not resolved to `tol`.*Raise `max_nodes`") as caught:
+        limit(ensemble, risk, t1=3.0, tol=1e-12, max_nodes=32)
+    run = caught.value.partial
+    assert run.result == RESULTS.unresolved and 0 < float(run.error) < 1e-2
+    assert [sizes for sizes, _ in run.stats["levels"]] == [(8, 8), (16, 16), (32, 32)]
+
+
+def test_limit_is_differentiable_where_it_was_solved():
+    """Refinement is host-side; the flow on its nodes is the function to differentiate."""
+    ensemble, risk = smooth(3), Risk(regression())
+    run = limit(ensemble, risk, t1=1.0, tol=1e-4)
+    nodes = ensemble.discretise(run.final.width)
+    value = eqx.filter_jit(lambda n: flow(n, risk, t1=1.0).energies[-1])(nodes)
+    assert abs(float(value - run.energies[-1])) < 1e-4
