@@ -16,16 +16,24 @@ class Data(eqx.Module):
     """Inputs `x` (n, ...) and targets `y` (n, outputs) with `masses` (n,), 1/n by default.
 
     Expectations over the data are Σ_k q_k f(x_k, y_k); mini-batches draw by the masses, with
-    replacement. Raises `ValueError` for integer arrays, NaN, shapes or masses that do not fit.
+    replacement, unless there is a `sampler`: `sampler(size, key)` gives fresh (x, y) of a
+    population, of which the data are then a quadrature. Raises `ValueError` for integer arrays,
+    NaN, shapes or masses that do not fit.
     """
 
     x: Float[Array, "n ..."]
     y: Float[Array, "n outputs"]
     masses: Float[Array, " n"]
-    space: Space | None
-    target: Callable[[Array], Array] | None = eqx.field(static=True)
+    sampler: Callable[[int, PRNGKeyArray], tuple[Array, Array]] | None
 
-    def __init__(self, x: ArrayLike, y: ArrayLike, masses: ArrayLike | None = None):
+    def __init__(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        masses: ArrayLike | None = None,
+        *,
+        sampler: Callable[[int, PRNGKeyArray], tuple[Array, Array]] | None = None,
+    ):
         self.x = floating("x", x)
         self.y = floating("y", y, ndim=2)
         if self.x.ndim < 1 or self.x.shape[0] != self.y.shape[0]:
@@ -41,8 +49,7 @@ class Data(eqx.Module):
         n = self.x.shape[0]
         masses = jnp.full(n, 1 / n, self.x.dtype) if masses is None else masses
         self.masses = probabilities("masses", masses, self.x)
-        self.space = None
-        self.target = None
+        self.sampler = sampler
 
     @staticmethod
     def from_space(
@@ -55,19 +62,27 @@ class Data(eqx.Module):
     ) -> "Data":
         """A population: x of the law of `space`, y = target(x).
 
-        Flows and full batches use `nodes` quadrature nodes of the space, mini-batches fresh draws.
-        `target` maps (dim,) to (outputs,).
+        Flows and full batches use `nodes` quadrature nodes of the space (`rule` and `key` as in
+        `Space.quadrature`), mini-batches fresh draws. `target` maps (dim,) to (outputs,).
         """
         measure = space.quadrature(nodes, rule, key=key)
-        data = Data(measure.points, jax.vmap(target)(measure.points), measure.masses)
-        return eqx.tree_at(
-            lambda d: (d.space, d.target), data, (space, target), is_leaf=lambda a: a is None
-        )
+        y = jax.vmap(target)(measure.points)
+        return Data(measure.points, y, measure.masses, sampler=_Fresh(space, target))
 
     def draw(self, size: int, key: PRNGKeyArray) -> "Data":
         """`size` independent samples of mass 1/size: fresh ones of a population."""
-        if self.space is not None and self.target is not None:
-            x = self.space.draw(size, key)
-            return Data(x, jax.vmap(self.target)(x))
+        if self.sampler is not None:
+            return Data(*self.sampler(size, key))
         chosen = choose(self.masses, size, key)
         return Data(self.x[chosen], self.y[chosen])
+
+
+class _Fresh(eqx.Module):
+    """Draws x from a space, with y = target(x)."""
+
+    space: Space
+    target: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __call__(self, size: int, key: PRNGKeyArray) -> tuple[Array, Array]:
+        x = self.space.draw(size, key)
+        return x, jax.vmap(self.target)(x)

@@ -79,7 +79,7 @@ class Risk(Energy):
             raise ValueError(
                 f"loss must return a scalar for one sample, got shape {loss.shape}: write .sum()"
             )
-        if batch is not None and self.data.space is None and count("batch", batch) > len(y):
+        if batch is not None and self.data.sampler is None and count("batch", batch) > len(y):
             raise ValueError(
                 f"batch must be at most the {len(y)} samples of the data, got {batch}: "
                 "write batch=None for the full batch"

@@ -12,3 +12,25 @@ CHECKED = ["ensembles._layers", "limits._gradients", "limits._losses", "limits._
 with install_import_hook(CHECKED, "beartype.beartype"):
     import ensembles  # noqa: F401
     import limits  # noqa: F401
+
+from contextlib import contextmanager  # noqa: E402
+
+import jax.monitoring  # noqa: E402
+import pytest  # noqa: E402
+
+_COMPILED: list[str] = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, _, **kwargs: _COMPILED.append(event) if "backend_compile" in event else None
+)
+
+
+@pytest.fixture
+def compilations():
+    """A context manager whose value counts the programs XLA compiled within it."""
+
+    @contextmanager
+    def counting():
+        before = len(_COMPILED)
+        yield lambda: len(_COMPILED) - before
+
+    return counting
