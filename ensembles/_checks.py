@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 
 def concrete(x: Any) -> np.ndarray | None:
-    """The values of `x` on the host, or None while `x` is being traced (values are then unknown)."""
+    """The values of `x` on the host, or None while `x` is being traced."""
     try:
         return np.asarray(x)
     except jax.errors.TracerArrayConversionError:
@@ -40,7 +40,7 @@ def floating(name: str, x: Any, ndim: int | None = None) -> Array:
 
 
 def probabilities(name: str, masses: Any, like: Array) -> Array:
-    """`masses` as one non-negative number per row of `like`, summing to 1, in the dtype of `like`."""
+    """`masses` as one non-negative number per row of `like`, in its dtype, summing to 1."""
     masses = jnp.asarray(masses)
     n = like.shape[0]
     if masses.shape != (n,):

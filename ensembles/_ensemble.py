@@ -67,12 +67,13 @@ class NeuronalEnsemble(eqx.Module):
                 f"biases must have one entry per layer ({depth}), got {len(self.biases)}: "
                 "write None for a layer without biases"
             )
-        self.layers = (layers,) * depth if isinstance(layers, Layer) else tuple(layers)
-        if len(self.layers) != depth or not all(isinstance(m, Layer) for m in self.layers):
+        each = tuple(layers) if isinstance(layers, Sequence) else (layers,) * depth
+        if len(each) != depth or not all(isinstance(layer, Layer) for layer in each):
             raise ValueError(
                 f"layers must be one layer map or {depth}, one per weight function, "
                 f"got {layers!r}: write layers=Affine(jnp.tanh)"
             )
+        self.layers = each
         if self.biases[-1] is not None:
             if callable(self.biases[-1]):
                 raise ValueError(
@@ -177,7 +178,7 @@ class NeuronalEnsemble(eqx.Module):
 
         def biases(i: int) -> Any:
             b: Any = self.biases[i]
-            return on_labels(b, labels[i]) if callable(b) else b
+            return on_labels(b, labels[i]) if i < self.depth - 1 and b is not None else b
 
         weights = (
             None if w is None else on_labels(w, *labels[max(i - 1, 0) : i + 1])

@@ -43,9 +43,7 @@ class Layer(eqx.Module):
         """H_1 of shape (batch, N_1, ...) from inputs `x` (batch, ...)."""
 
     @abc.abstractmethod
-    def forward(
-        self, masses: Array, w: Array | None, b: Array | None, h: Array
-    ) -> Array:
+    def forward(self, masses: Array, w: Any, b: Any, h: Array) -> Array:
         """H_i of shape (batch, N_i, ...) from `h` = H_{i-1} (batch, N_{i-1}, ...)."""
 
     @abc.abstractmethod
@@ -81,7 +79,7 @@ class Affine(Layer):
     def forward(
         self,
         masses: Float[Array, " n"],
-        w: Float[Array, "n m"],
+        w: Any,
         b: Float[Array, " m"] | None,
         h: Float[Array, "batch n"],
     ) -> Float[Array, "batch m"]:
@@ -132,9 +130,7 @@ class Elementwise(Layer):
         over_neurons = jax.vmap(self.phi, (0, 0, None))
         return jax.vmap(over_neurons, (None, None, 0))(w, b, x)
 
-    def forward(
-        self, masses: Array, w: Array | None, b: Array | None, h: Array
-    ) -> Array:
+    def forward(self, masses: Array, w: Any, b: Any, h: Array) -> Array:
         def one(h: Array) -> Array:
             return jnp.tensordot(masses, self._edges(w, b, h), axes=1, precision=_FULL)
 
@@ -212,9 +208,9 @@ class Unit(Layer):
 
     def check(self, name: str, w: tuple[int, ...] | None, first: bool) -> None:
         if (w is not None) != first:
+            wanted = "a function of the label" if first else "None"
             raise ValueError(
-                f"{name} must be {'a function of the label' if first else 'None'} for a Unit layer: "
-                "write weights=(theta, None)"
+                f"{name} must be {wanted} for a Unit layer: write weights=(theta, None)"
             )
 
     def input_shape(self, w: Array) -> tuple[int, ...] | None:

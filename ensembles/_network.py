@@ -1,5 +1,6 @@
 """Networks: neurons with labels and masses, and the weights between them."""
 
+from itertools import pairwise
 from typing import Any
 
 import equinox as eqx
@@ -141,7 +142,7 @@ class Network(eqx.Module):
                 return None
             return masses.reshape(masses.shape + (1,) * (like.ndim - masses.ndim))
 
-        pairs = [ends[0], *(jnp.outer(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True))]
+        pairs = [ends[0], *(jnp.outer(a, b) for a, b in pairwise(ends))]
         return Parameters(
             tuple(fit(p, w) for p, w in zip(pairs, self.start.weights, strict=True)),
             tuple(fit(p, b) for p, b in zip(ends, self.start.biases, strict=True)),
@@ -169,7 +170,7 @@ class Network(eqx.Module):
         n). Masses are kept as they are: what is left out should have mass 0, or the rest is not a
         network of its own but only a view of its labels, weights and biases."""
         cut = [slice(r) if isinstance(r, int) else r for r in ranges]
-        ends = [cut[:1], *([a, b] for a, b in zip(cut[:-1], cut[1:], strict=True)), cut[-1:]]
+        ends = [cut[:1], *([a, b] for a, b in pairwise(cut)), cut[-1:]]
 
         def part(p: Parameters) -> Parameters:
             return Parameters(

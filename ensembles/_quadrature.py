@@ -26,8 +26,8 @@ class Rule(eqx.Module):
     A rule that is `random` needs a key; independent keys give independent, unbiased node sets.
     """
 
-    random: eqx.AbstractClassVar[bool]
-    start: eqx.AbstractClassVar[int]
+    random: ClassVar[bool]
+    start: ClassVar[int]
 
     @abc.abstractmethod
     def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:

@@ -206,7 +206,8 @@ class Sphere(Space):
     def grid(self, m: int) -> Grid:
         if self.dim != 2:
             raise ValueError(
-                f"rule Gauss knows the circle only, got a sphere in R^{self.dim}: write rule=Sobol()"
+                f"rule Gauss knows the circle only, got a sphere in R^{self.dim}: "
+                "write rule=Sobol()"
             )
         angle = 2 * np.pi * np.arange(m) / m
         points = np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -318,5 +319,7 @@ def _coordinates(name: str, value: ArrayLike, dim: int) -> Array:
 def _positive(name: str, value: Array) -> Array:
     values = concrete(value)
     if values is not None and not (values > 0).all():
-        raise ValueError(f"{name} must be positive, got {values}: a constant label is Atoms([[...]])")
+        raise ValueError(
+            f"{name} must be positive, got {values}: a constant label is Atoms([[...]])"
+        )
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -71,27 +72,24 @@ class Coupling(eqx.Module):
         return values.max(axis=-1) if values.ndim == 3 else values
 
     def table(self) -> str:
-        """Means over seeds (± standard deviation) of all distances, a line a width."""
-        depth = self.sup.shape[-1]
-        names = [f"{name}_{i + 1}" for name in ("sup", "rms") for i in range(depth)]
-        columns = [*np.moveaxis(self.sup, -1, 0), *np.moveaxis(self.rms, -1, 0)]
-        names += ["outputs", "loss"]
-        columns += [self.outputs, self.energies]
-        same = all(len(set(width)) == 1 for width in self.widths)
-        head = f"{'width':>14} seeds" + "".join(f"{name:>18}" for name in names)
-        lines = [head]
-        for j, width in enumerate(self.widths):
-            label = str(width[0]) if same else "x".join(map(str, width))
-            seeds = int(np.isfinite(self.outputs[:, j]).sum())
-            cells = (f"{np.nanmean(c[:, j]):9.2e}±{np.nanstd(c[:, j]):7.1e}" for c in columns)
-            lines.append(f"{label:>14} {seeds:5d}" + "".join(f"{cell:>18}" for cell in cells))
-        floor = (
-            *(f"{e:.1e}" for e in self.error),
-            *[""] * depth,
-            "",
-            f"{float(self.limit.error if self.limit.error is not None else np.nan):.1e}",
-        )
-        lines.append(f"{'limit error':>20}" + "".join(f"{cell:>18}" for cell in floor))
+        """All distances, mean ± standard deviation over seeds, a line a width."""
+        layers = [f"layer {i + 1}" for i in range(self.sup.shape[-1])]
+        error = np.nan if self.limit.error is None else float(self.limit.error)
+        blocks = [
+            ("sup over neurons and times", layers, np.moveaxis(self.sup, -1, 0), self.error),
+            ("rms over neurons", layers, np.moveaxis(self.rms, -1, 0), []),
+            ("functions", ["outputs", "loss"], [self.outputs, self.energies], [error, error]),
+        ]
+        names = ["x".join(map(str, w if len(set(w)) > 1 else w[:1])) for w in self.widths]
+        seeds = np.isfinite(self.outputs).sum(0)
+        lines = []
+        for title, heads, columns, floor in blocks:
+            lines += [title, f"{'width':>14}{'seeds':>6}" + "".join(f"{h:>18}" for h in heads)]
+            for j, name in enumerate(names):
+                cells = (f"{np.nanmean(c[:, j]):.2e} ± {np.nanstd(c[:, j]):.0e}" for c in columns)
+                lines.append(f"{name:>14}{seeds[j]:6d}" + "".join(f"{c:>18}" for c in cells))
+            if len(floor):
+                lines.append(f"{'limit error':>20}" + "".join(f"{e:>18.0e}" for e in floor))
         return "\n".join(lines)
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -111,9 +109,13 @@ class Coupling(eqx.Module):
             ax.errorbar(
                 self.smallest, mean, [mean - low, high - mean], fmt=marker, capsize=2, label=label
             )
-        ax.axhline(self.error.max(), color="k", ls=":", lw=1, label="limit's own error")
+        ax.axhline(self.error.max(), color="k", ls=":", lw=1, label="limit's own error (sup)")
         ax.set(xscale="log", yscale="log", xlabel="width $N$", ylabel="distance from the limit")
-        ax.legend(fontsize="small")
+        ax.set_xticks(self.smallest, [str(n) for n in self.smallest])
+        ax.minorticks_off()
+        bottom, top = ax.get_ylim()
+        ax.set_ylim(bottom / (top / bottom) ** 0.5, top)  # room for the legend
+        ax.legend(fontsize="small", loc="lower left")
         return ax
 
     def plot_energies(self, ax: Axes | None = None) -> Axes:
@@ -147,6 +149,7 @@ def coupling(
     times: ArrayLike | None = None,
     rtol: float | None = None,
     key: PRNGKeyArray,
+    progress: diffrax.AbstractProgressMeter | None = None,
 ) -> Coupling:
     """Train finite networks and follow the limit at the very same labels.
 
@@ -157,7 +160,8 @@ def coupling(
     Arguments: `widths` a list of ints or of tuples, one int per hidden layer; `step=None` has
     continuous time on both sides, otherwise finite networks are trained with steps of `step` on
     batches of `batch` (None: full batch); `learning_rates` as in `GradientFlow`; `seeds` one int,
-    or one per width; `rtol` the tolerance of flows (relative and absolute).
+    or one per width; `rtol` the tolerance of flows (relative and absolute); `progress` a diffrax
+    progress meter, advanced after every width.
 
     `key`: seed s of the w-th width uses `fold_in(fold_in(key, w), s)`, split into one for labels
     and one for SGD; quadrature nodes use `fold_in(key, -1)`. One compilation per width.
@@ -187,10 +191,14 @@ def coupling(
         when,
         jnp.asarray(default if rtol is None else rtol, dtype),
     )
-    found = []
+    progress = diffrax.NoProgressMeter() if progress is None else progress
+    work = np.cumsum([n * max(width) ** 2 for width, n in zip(sizes, numbers, strict=True)])
+    meter, found = progress.init(), []
     for w, (width, n) in enumerate(zip(sizes, numbers, strict=True)):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, w), jnp.arange(n))
-        found.append(_distances(ensemble, side, measures, keys, width))
+        found.append(jax.block_until_ready(_distances(ensemble, side, measures, keys, width)))
+        meter = progress.step(meter, jnp.asarray(work[w] / work[-1]))
+    progress.close(meter)
     fine_nodes = tuple(
         r.refine(space, n)
         for r, space, n in zip(rules, ensemble.spaces, counts("nodes", nodes, hidden), strict=True)
@@ -351,13 +359,18 @@ def _collect(
             columns.append(np.concatenate([values, pad]))
         return np.stack(columns, axis=1)
 
+    sup, rms, outputs, energies, curves = map(gather, range(5))
     return Coupling(
-        widths,
-        np.asarray(side.times),
-        None if side.step is None else float(side.step),
-        *(gather(field) for field in range(5)),
-        limit,
-        np.asarray(error),
+        widths=widths,
+        times=np.asarray(side.times),
+        step=None if side.step is None else float(side.step),
+        sup=sup,
+        rms=rms,
+        outputs=outputs,
+        energies=energies,
+        curves=curves,
+        limit=limit,
+        error=np.asarray(error),
     )
 
 

@@ -76,6 +76,9 @@ def flow(
     return run.raise_if_failed() if throw else run
 
 
+_Args = tuple[Network, Energy, GradientFlow]
+
+
 @eqx.filter_jit
 def _integrate(
     network: Network,
@@ -93,13 +96,11 @@ def _integrate(
     max_steps: int,
     progress: diffrax.AbstractProgressMeter,
 ) -> Trajectory:
-    Args = tuple[Network, Energy, GradientFlow]
-
-    def velocity(t: Array, increment: Parameters, args: Args) -> Parameters:
+    def velocity(t: Array, increment: Parameters, args: _Args) -> Parameters:
         network, energy, dynamics = args
         return dynamics.velocity(t, moved(network, increment), energy)
 
-    def look(t: Array, increment: Parameters, args: Args) -> tuple[Array, Any]:
+    def look(t: Array, increment: Parameters, args: _Args) -> tuple[Array, Any]:
         now = moved(args[0], increment)
         return args[1](now), None if observe is None else observe(now)
 
@@ -134,9 +135,11 @@ def _integrate(
         throw=False,
         progress_meter=progress,
     )
-    (energies, observed), increment = solution.ys
+    saved: Any = solution.ys
+    saved_at: Any = solution.ts
+    (energies, observed), increment = saved
     finite = jnp.isfinite(energies)
-    reached = jnp.isfinite(solution.ts[0]) & finite
+    reached = jnp.isfinite(saved_at[0]) & finite
     ended = RESULTS.promote(solution.result)
     diverged = (ended == RESULTS.successful) & ~finite.all()
     result = RESULTS.where(diverged, RESULTS.diverged, ended)

@@ -16,7 +16,7 @@ from ensembles._checks import counts, randomness
 
 from ._dynamics import GradientFlow
 from ._energies import Energy
-from ._flow import flow, positive
+from ._flow import flow
 from ._trajectory import RESULTS, Trajectory
 
 _RANDOMISATIONS = 5
@@ -76,7 +76,8 @@ def limit(
         raise ValueError(f"tol must be None when nodes are fixed, got tol={tol}, nodes={nodes}")
     eps = float(jnp.finfo(jnp.result_type(*(s.dtype for s in ensemble.spaces))).eps)
     target = (1e-6 if eps < 1e-10 else 1e-4) if tol is None else tol
-    positive("tol", target, jnp.dtype(float))
+    if not target > 0:
+        raise ValueError(f"tol must be positive, got {tol}: write tol=1e-6")
 
     def solve(sizes: tuple[int, ...], level: int, key: PRNGKeyArray | None) -> Trajectory:
         measures = ensemble.measures(sizes, rules, key=key)
@@ -100,7 +101,7 @@ def limit(
         sizes: tuple[int, ...], level: int, before: Trajectory | None
     ) -> tuple[Trajectory, float | None]:
         """The solution at one level, and its distance from others unless there are none."""
-        if not random:
+        if key is None or not random:
             found = solve(sizes, level, None)
             return found, None if before is None else _distance(found, before)
         keys = jax.random.split(key, _RANDOMISATIONS)
@@ -166,7 +167,7 @@ def _distance(a: Trajectory, b: Trajectory) -> float:
     return float(max(energies, np.sqrt((outputs**2).mean(axes)).max()))
 
 
-def _finish(run: Trajectory, error: float | None, levels: list[Any], result: RESULTS) -> Trajectory:
+def _finish(run: Trajectory, error: float | None, levels: list[Any], result: Any) -> Trajectory:
     stats = {**run.stats, "levels": tuple(levels)}
     return Trajectory(
         times=run.times,

@@ -73,9 +73,7 @@ def fit_rate(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> Rate:
             f"{[len(c) for c in columns]} seeds"
         )
     rng = np.random.default_rng(0)
-    draws = np.stack(
-        [rng.choice(c, (_RESAMPLES, len(c))).mean(axis=1) for c in columns], axis=1
-    )
+    draws = np.stack([rng.choice(c, (_RESAMPLES, len(c))).mean(axis=1) for c in columns], axis=1)
     slope, intercept = np.polyfit(np.log(x), [c.mean() for c in columns], 1)
     slopes = np.polyfit(np.log(x), draws.T, 1)[0]
     low, high = np.quantile(slopes, [(1 - level) / 2, (1 + level) / 2])

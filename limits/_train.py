@@ -79,6 +79,9 @@ def _whole_steps(times: Array, step: Array) -> Array:
     return jnp.round(exact).astype(int)
 
 
+_Carry = tuple[Array, Parameters, Array, Any]  # steps done, increment, first bad step, meter
+
+
 @eqx.filter_jit
 def _iterate(
     network: Network,
@@ -91,9 +94,7 @@ def _iterate(
     observe: Callable[[Network], Any] | None,
     progress: diffrax.AbstractProgressMeter,
 ) -> Trajectory:
-    Carry = tuple[Array, Parameters, Array, Any]
-
-    def one_step(carry: Carry) -> Carry:
+    def one_step(carry: _Carry) -> _Carry:
         k, increment, broke, meter = carry
         t = k.astype(step.dtype) * step
         step_key = None if key is None else jax.random.fold_in(key, k)
@@ -102,7 +103,7 @@ def _iterate(
         meter = progress.step(meter, ((k + 1) / steps[-1]).astype(step.dtype))
         return k + 1, jax.tree.map(jnp.add, increment, change), broke, meter
 
-    def to_checkpoint(carry: tuple[Carry, Parameters], count: Array):
+    def to_checkpoint(carry: tuple[_Carry, Parameters], count: Array):
         state, good = carry
         state = eqxi.while_loop(
             lambda c: c[0] < count, one_step, state, kind="checkpointed", checkpoints=_SAVED
@@ -128,7 +129,7 @@ def _iterate(
         observed=nan_after(observed, finite),
         final=moved(network, final),
         error=None,
-        result=RESULTS.where(ok, RESULTS.successful, RESULTS.diverged),
+        result=RESULTS.where(ok, RESULTS.successful, RESULTS.diverged),  # pyright: ignore[reportArgumentType]
         stats={
             "time_reached": jnp.where(ok, times[-1], broke),
             "steps": state[0],

@@ -4,7 +4,6 @@ Keys are fixed; figures are printed (`pytest -s`). Source of the rates: Nguyen &
 (arXiv:2001.11443): sup over neurons and times of order sqrt(log N) (N^-1/2 + sqrt(step)).
 """
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from models import regression, smooth, tanh_edges
 
 from ensembles import Elementwise
-from limits import SGD, Risk, coupling, fit_rate, flow, train
+from limits import Risk, coupling, fit_rate, flow
 
 WIDTHS = [32, 64, 128, 256, 512]
 SEEDS = [96, 64, 48, 32, 24]
@@ -69,7 +68,9 @@ def test_the_smallest_width_sets_the_distance():
     report("widths (1024, N)", result)
     for of in ("sup", "rms"):
         scaled = np.exp(np.nanmean(np.log(result.distance(of)), axis=0)) * np.sqrt(result.smallest)
-        print(f"  {of} × sqrt(min N): {scaled}, largest / smallest {scaled.max() / scaled.min():.2f}")
+        print(
+            f"  {of} × sqrt(min N): {scaled}, largest / smallest {scaled.max() / scaled.min():.2f}"
+        )
         assert scaled.max() / scaled.min() < 1.5
 
 
@@ -77,8 +78,8 @@ def test_the_smallest_width_sets_the_distance():
 def test_a_layer_that_is_not_linear_in_weights_has_the_same_rates():
     """φ(w, b, h) = tanh(w h + b) through flow and coupling, with biases."""
     result = coupling(
-        smooth(3, Elementwise(tanh_edges), biases=True), Risk(regression()),
-        widths=[32, 64, 128, 256], seeds=[48, 32, 24, 12], t1=3.0, nodes=16,
+        smooth(3, Elementwise(tanh_edges), biases=True), Risk(regression(16)),
+        widths=[32, 64, 128, 256], seeds=[96, 64, 48, 20], t1=3.0, nodes=16,
         key=jax.random.key(32),
     )  # fmt: skip
     report("elementwise", result)
@@ -94,10 +95,7 @@ def _independent_labels(ensemble, risk, width: int, key: jax.Array) -> jax.Array
     run, limit = (flow(n, risk, t1=1.0, rtol=1e-5, atol=1e-5) for n in (finite, reference))
     tracers = limit.final.neurons((slice(16, None),) * 2)
     return jnp.stack(
-        [
-            jnp.abs(a - b).max()
-            for a, b in zip(run.final.weights, tracers.weights, strict=True)
-        ]
+        [jnp.abs(a - b).max() for a, b in zip(run.final.weights, tracers.weights, strict=True)]
     ).max()
 
 

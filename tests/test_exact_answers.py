@@ -1,5 +1,7 @@
 """Flows against exactly solvable ensembles."""
 
+from itertools import pairwise
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -31,7 +33,7 @@ def test_two_layer_linear_ensemble_follows_its_moment_equations():
     mix = rng.standard_normal((3, 2))
     ensemble = NeuronalEnsemble(
         [Gaussian(2)],
-        [lambda c: jnp.asarray(mix) @ c + 0.2, lambda c: (c[:1] * c[1:] + 0.5 * c[:1] + 0.1)],
+        [lambda c: jnp.asarray(mix) @ c + 0.2, lambda c: c[:1] * c[1:] + 0.5 * c[:1] + 0.1],
         layers=Affine(identity),
     )
     # moments of C ~ N(0, I): w_1 = mix c + 0.2, w_2 = c_0 c_1 + c_0 / 2 + 0.1
@@ -72,7 +74,7 @@ def test_deep_linear_ensemble_stays_in_a_finite_dimensional_space(depth):
         for k in powers
     ]
     sizes = [2, *powers, 2]
-    start = [rng.standard_normal((a, b)) for a, b in zip(sizes[:-1], sizes[1:], strict=True)]
+    start = [rng.standard_normal((a, b)) for a, b in pairwise(sizes)]
 
     def monomials(c, k):
         return jnp.stack([c[0] ** j for j in range(k)])
@@ -135,7 +137,11 @@ def test_deep_linear_ensemble_stays_in_a_finite_dimensional_space(depth):
 def test_constant_weights_are_the_one_neuron_network():
     ensemble = NeuronalEnsemble(
         [Uniform(-1.0, 1.0), Gaussian(1)],
-        [lambda c: jnp.array([0.7, -0.2]), lambda c, e: jnp.asarray(1.3), lambda c: jnp.array([2.0])],
+        [
+            lambda c: jnp.array([0.7, -0.2]),
+            lambda c, e: jnp.asarray(1.3),
+            lambda c: jnp.array([2.0]),
+        ],
         layers=Affine(jnp.tanh),
     )
     risk = Risk(regression())

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from models import affine_edges, largest, regression, smooth, tanh_edges
 
-from ensembles import Affine, Elementwise, Gaussian, Measure, Network, NeuronalEnsemble, Uniform, shallow
+from ensembles import (
+    Affine,
+    Elementwise,
+    Gaussian,
+    Measure,
+    Network,
+    NeuronalEnsemble,
+    Uniform,
+    shallow,
+)
 from limits import (
     CrossEntropyLoss,
     Data,
@@ -175,8 +184,7 @@ def test_derivatives_of_outputs_through_flow(layers):
         forward = tangent(at, direction)
         eps = 1e-5
         plus, minus = (
-            value(*jax.tree.map(lambda a, d, s=s: a + s * eps * d, at, direction))
-            for s in (1, -1)
+            value(*jax.tree.map(lambda a, d, s=s * eps: a + s * d, at, direction)) for s in (1, -1)
         )
         pairs = zip(jax.tree.leaves(reverse), jax.tree.leaves(direction), strict=True)
         backward = sum(float(jnp.vdot(g, d)) for g, d in pairs)

@@ -65,9 +65,7 @@ def distance(a, b) -> float:
 def refinement_errors(depth: int = 4, sizes=(8, 16, 32, 64)) -> np.ndarray:
     ensemble, risk = smooth(depth), Risk(regression())
     exact = outputs_and_energies(ensemble, risk, 128)
-    return np.array(
-        [distance(outputs_and_energies(ensemble, risk, n), exact) for n in sizes]
-    )
+    return np.array([distance(outputs_and_energies(ensemble, risk, n), exact) for n in sizes])
 
 
 def test_error_falls_faster_than_any_power():

@@ -16,9 +16,7 @@ STEPS = [0.1, 0.05, 0.025, 0.0125, 0.00625]
 
 def sup_distance(weights, reference, axis=0):
     """The largest difference of all weights over all checkpoints."""
-    return jnp.stack(
-        [jnp.abs(a - b).max() for a, b in zip(weights, reference, strict=True)]
-    ).max()
+    return jnp.stack([jnp.abs(a - b).max() for a, b in zip(weights, reference, strict=True)]).max()
 
 
 def weights(network):
@@ -64,6 +62,10 @@ def test_gradient_descent_error_is_of_first_order_in_the_step(layers):
     assert abs(rate.exponent - 1) < 0.03
 
 
+def _risk_at(increment, network, batch):
+    return Risk(batch)(eqx.tree_at(lambda n: n.increment, network, increment))
+
+
 def test_training_is_the_loop_one_would_write():
     """Each step subtracts step × learning rate × gradient × N_{i-1} N_i on the batch drawn."""
     data, step = regression(), 0.1
@@ -75,9 +77,7 @@ def test_training_is_the_loop_one_would_write():
     widths = [5, 35, 7]
     for k in range(5):
         batch = data.draw(4, jax.random.fold_in(jax.random.key(43), k))
-        gradient = jax.grad(
-            lambda s, b=batch: Risk(b)(eqx.tree_at(lambda n: n.increment, network, s))
-        )(network.increment)
+        gradient = jax.grad(_risk_at)(network.increment, network, batch)
         rates = [1.0, 0.5, 1 + k * step]
         pairs = zip(network.increment.weights, gradient.weights, widths, rates, strict=True)
         moved = [w - step * r * n * g for w, g, n, r in pairs]

@@ -1,0 +1,411 @@
+"""Wrong calls: each error names the argument, what arrived and the remedy."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from models import regression, smooth
+
+from ensembles import (
+    Affine,
+    Atoms,
+    Elementwise,
+    Gauss,
+    Gaussian,
+    Measure,
+    MonteCarlo,
+    Network,
+    NeuronalEnsemble,
+    Parameters,
+    Product,
+    Sobol,
+    Sphere,
+    Uniform,
+    Unit,
+)
+from limits import (
+    RESULTS,
+    SGD,
+    Data,
+    FailedRun,
+    GradientFlow,
+    HuberLoss,
+    Risk,
+    coupling,
+    fit_rate,
+    flow,
+    limit,
+    train,
+)
+
+KEY = jax.random.key(0)
+X = jnp.ones((4, 2))
+Y = jnp.ones((4, 1))
+
+
+def ensemble():
+    return smooth(3)
+
+
+def network():
+    return ensemble().sample(3, key=KEY)
+
+
+def risk():
+    return Risk(regression(8))
+
+
+def one(c):
+    return jnp.ones(1)
+
+
+CALLS = {
+    # measures and spaces
+    "masses negative": (
+        lambda: Measure(X, [0.5, 0.7, -0.2, 0.0]),
+        r"masses must be non-negative, got -0\.2: .*put signs into the weights",
+    ),
+    "masses unnormalised": (
+        lambda: Measure(X, [0.5, 0.5, 0.5, 0.5]),
+        r"masses must sum to 1, got a sum of 2\.0: write masses / masses\.sum\(\)",
+    ),
+    "masses of another length": (
+        lambda: Measure(X, [0.5, 0.5]),
+        r"masses must have shape \(4,\), one mass per point, got shape \(2,\)",
+    ),
+    "points flat": (
+        lambda: Measure(jnp.ones(4), jnp.full(4, 0.25)),
+        r"points must have 2 axes, got shape \(4,\): write points\[:, None\]",
+    ),
+    "points NaN": (
+        lambda: Atoms([[jnp.nan], [1.0]]),
+        r"points has 1 NaN or infinite entries out of 2: remove or impute",
+    ),
+    "scale zero": (
+        lambda: Gaussian(2, scale=0.0),
+        r"scale must be positive, got .*: a constant label is Atoms",
+    ),
+    "mean of another shape": (
+        lambda: Gaussian(2, mean=jnp.zeros(3)),
+        r"mean must be a scalar or of shape \(2,\), got shape \(3,\)",
+    ),
+    "box upside down": (lambda: Uniform(1.0, 0.0), r"high - low must be positive, got"),
+    "dim zero": (lambda: Gaussian(0), r"dim must be an int of at least 1, got 0"),
+    "sphere of dimension 1": (
+        lambda: Sphere(1),
+        r"dim must be at least 2 for a sphere .* got 1: two points are Atoms",
+    ),
+    "product of nothing": (lambda: Product(), r"spaces must be one or more spaces, got \(\)"),
+    "nodes zero": (lambda: Gaussian(1).quadrature(0), r"n must be an int of at least 1, got 0"),
+    "Gauss on a higher sphere": (
+        lambda: Sphere(3).quadrature(16, Gauss()),
+        r"rule Gauss knows the circle only, got a sphere in R\^3: write rule=Sobol",
+    ),
+    "Sobol without key": (
+        lambda: Gaussian(1).quadrature(8, Sobol()),
+        r"key is required: Sobol points .*; write key=jax\.random\.key\(0\)",
+    ),
+    "Monte Carlo without key": (
+        lambda: Gaussian(1).quadrature(8, MonteCarlo()),
+        r"key is required: Monte Carlo",
+    ),
+    "Sobol of a number that is no power of two": (
+        lambda: Gaussian(1).quadrature(100, Sobol(), key=KEY),
+        r"nodes must be a power of two for Sobol points, got 100: write 128",
+    ),
+    "tracers elsewhere": (
+        lambda: Gaussian(2).quadrature(4).with_tracers(jnp.ones((2, 3))),
+        r"points must have dimension 2 .* got 3",
+    ),
+    # ensembles and networks
+    "layer counts": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [one, one, one], layers=Affine(jnp.tanh)),
+        r"weights: L ≥ 2 weight functions go with L − 1 spaces, got 3 weights and 1 spaces",
+    ),
+    "layers unknown": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [one, one], layers=jnp.tanh),
+        r"layers must be one layer map or 2.*write layers=Affine\(jnp\.tanh\)",
+    ),
+    "too many layers": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [one, one], layers=[Affine(jnp.tanh)] * 3),
+        r"layers must be one layer map or 2",
+    ),
+    "biases of another length": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [one, one], [None], layers=Affine(jnp.tanh)),
+        r"biases must have one entry per layer \(2\), got 1: write None",
+    ),
+    "last bias a function": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [one, one], [None, one], layers=Affine(jnp.tanh)),
+        r"biases\[1\] belongs to the outputs, .* give an array \(outputs,\)",
+    ),
+    "vector weights in an affine layer": (
+        lambda: NeuronalEnsemble(
+            [Gaussian(1)] * 2, [one, lambda c, e: c, one], layers=Affine(jnp.tanh)
+        ),
+        r"weights\[1\] must give shape \(\), .* got \(1,\): .*Elementwise",
+    ),
+    "scalar last weight": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [one, lambda c: c[0]], layers=Affine(jnp.tanh)),
+        r"weights\[1\] must give shape \(outputs,\), got \(\): write w\[None\]",
+    ),
+    "second weight of a unit": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [one, one], layers=Unit(lambda w, x: w)),
+        r"weights\[1\] must be None for a Unit layer: write weights=\(theta, None\)",
+    ),
+    "width zero": (
+        lambda: ensemble().sample(0, key=KEY),
+        r"width must be an int of at least 1, got 0",
+    ),
+    "width a float": (
+        lambda: ensemble().sample(32.0, key=KEY),
+        r"width must be an int of at least 1, got 32\.0: write width=64",
+    ),
+    "widths for other layers": (
+        lambda: ensemble().sample([4, 4, 4], key=KEY),
+        r"width must be an int or one int per hidden layer \(2\), got 3",
+    ),
+    "sample without key": (
+        lambda: ensemble().sample(4, key=None),
+        r"key is required: a finite network draws its labels",
+    ),
+    "rules for other layers": (
+        lambda: ensemble().discretise(4, [Gauss()]),
+        r"rule must be one rule or one per hidden layer \(2\)",
+    ),
+    "tracers of another depth": (
+        lambda: ensemble().discretise(4, tracers=smooth(4).sample(3, key=KEY)),
+        r"tracers must have the ensemble's depth 3, got 4",
+    ),
+    "weights in another dtype": (
+        lambda: NeuronalEnsemble(
+            [Uniform(jnp.float32(0.0), jnp.float32(1.0))],
+            [lambda c: c, lambda c: jnp.ones(1)],
+            layers=Affine(jnp.tanh),
+        ).sample(3, key=KEY),
+        r"one dtype for labels, masses, weights and biases, got \['float32', 'float64'\]",
+    ),
+    "network weights of another shape": (
+        lambda: Network(
+            (Affine(jnp.tanh),) * 2,
+            (X,),
+            (jnp.full(4, 0.25),),
+            Parameters((X, jnp.ones((3, 1))), (None, None)),
+        ),
+        r"weights\[1\] must have leading shape \(4,\), one entry per neuron .* got shape \(3, 1\)",
+    ),
+    "one input": (
+        lambda: network()(jnp.ones(2)),
+        r"x must have shape \(batch, 2\), got shape \(2,\): write x\[None\]",
+    ),
+    "inputs of another dimension": (
+        lambda: network()(jnp.ones((4, 3))),
+        r"x must have shape \(batch, 2\), got shape \(4, 3\)",
+    ),
+    "inputs of another dtype": (
+        lambda: network()(jnp.ones((4, 2), jnp.float32)),
+        r"x must have the network's dtype float64, got float32: write jnp\.asarray",
+    ),
+    # data, losses, dynamics
+    "x integer": (
+        lambda: Data(jnp.ones((4, 2), int), Y),
+        r"x must be floating, got dtype int64: write x\.astype\(float\)",
+    ),
+    "y class labels": (
+        lambda: Data(X, jnp.arange(4)),
+        r"y must be floating, got dtype int64: .*jax\.nn\.one_hot",
+    ),
+    "y flat": (
+        lambda: Data(X, jnp.ones(4)),
+        r"y must have 2 axes, got shape \(4,\): write y\[:, None\]",
+    ),
+    "NaN in data": (
+        lambda: Data(X.at[0, 0].set(jnp.nan), Y),
+        r"x has 1 NaN or infinite entries out of 8: remove or impute",
+    ),
+    "rows do not match": (
+        lambda: Data(X, jnp.ones((5, 1))),
+        r"x and y must have one row per sample, got shapes \(4, 2\) and \(5, 1\)",
+    ),
+    "data of two dtypes": (
+        lambda: Data(X, Y.astype(jnp.float32)),
+        r"x and y must share one dtype, got float64 and float32: write y\.astype\(x\.dtype\)",
+    ),
+    "data and network of two dtypes": (
+        lambda: flow(network(), Risk(Data(X.astype(jnp.float32), Y.astype(jnp.float32))), t1=1.0),
+        r"energy has data of dtype float32 and the network dtype float64: make both the same",
+    ),
+    "outputs and targets of two shapes": (
+        lambda: flow(network(), Risk(regression(8, outputs=2)), t1=1.0),
+        r"y must have the shape \(8, 1\) of the network's outputs, got \(8, 2\)",
+    ),
+    "loss not a scalar": (
+        lambda: flow(network(), Risk(regression(8), lambda p, y: (p - y) ** 2), t1=1.0),
+        r"loss must return a scalar for one sample, got shape \(1,\): write \.sum\(\)",
+    ),
+    "Huber delta": (lambda: HuberLoss(-1.0), r"delta must be positive, got -1\.0"),
+    "batch zero": (lambda: SGD(0), r"batch must be an int of at least 1, got 0"),
+    "batch > data": (
+        lambda: train(network(), risk(), SGD(9), step=0.1, t1=1.0, key=KEY),
+        r"batch must be at most the 8 samples of the data, got 9: write batch=None",
+    ),
+    "negative learning rate": (
+        lambda: GradientFlow(-1.0),
+        r"learning_rates must be finite numbers ≥ 0 or functions of time, got -1\.0: 0 freezes",
+    ),
+    "learning rates for other layers": (
+        lambda: flow(network(), risk(), GradientFlow([1.0, 1.0]), t1=1.0),
+        r"learning_rates must be one for all or one for each of the 3 layers, got 2",
+    ),
+    # solvers
+    "t1 negative": (
+        lambda: flow(network(), risk(), t1=-1.0),
+        r"t1 must be a positive finite time, got -1\.0: write t1=1\.0",
+    ),
+    "times decreasing": (
+        lambda: flow(network(), risk(), t1=1.0, times=[0.0, 0.6, 0.4]),
+        r"times must increase from at least 0 to at most t1=1\.0, got .*: write jnp\.linspace",
+    ),
+    "times beyond t1": (
+        lambda: flow(network(), risk(), t1=1.0, times=[0.0, 2.0]),
+        r"times must increase from at least 0 to at most t1=1\.0",
+    ),
+    "times empty": (
+        lambda: flow(network(), risk(), t1=1.0, times=[]),
+        r"times must be an array of at least one time, got shape \(0,\)",
+    ),
+    "tolerance zero": (
+        lambda: flow(network(), risk(), t1=1.0, rtol=0.0),
+        r"rtol must be a positive finite number, got 0\.0",
+    ),
+    "step zero": (
+        lambda: train(network(), risk(), step=0.0, t1=1.0),
+        r"step must be a positive finite number, got 0\.0",
+    ),
+    "times between steps": (
+        lambda: train(network(), risk(), step=0.1, t1=1.0, times=[0.25]),
+        r"times and t1 must be multiples of step=0\.1, got \[0\.25\]: write times = step",
+    ),
+    "SGD without key": (
+        lambda: train(network(), risk(), SGD(2), step=0.1, t1=1.0),
+        r"key is required: the dynamics draws at random at every step",
+    ),
+    "key without randomness": (
+        lambda: train(network(), risk(), step=0.1, t1=1.0, key=KEY),
+        r"key must be None for a dynamics without randomness",
+    ),
+    "limit with tol and nodes": (
+        lambda: limit(ensemble(), risk(), t1=1.0, tol=1e-3, nodes=8),
+        r"tol must be None when nodes are fixed, got tol=0\.001, nodes=8",
+    ),
+    "limit with tol zero": (
+        lambda: limit(ensemble(), risk(), t1=1.0, tol=0.0),
+        r"tol must be positive, got 0\.0",
+    ),
+    "limit of one node": (
+        lambda: limit(ensemble(), risk(), t1=1.0, nodes=1),
+        r"nodes must be at least 2 on 1 axes to be compared with a coarser set, got 1",
+    ),
+    "limit of Sobol points without key": (
+        lambda: limit(ensemble(), risk(), t1=1.0, rule=Sobol()),
+        r"key is required: random nodes are drawn",
+    ),
+    "coupling with one width": (
+        lambda: coupling(ensemble(), risk(), widths=32, seeds=2, nodes=4, t1=1.0, key=KEY),
+        r"widths must be a list of widths, got 32: write \[32, 64, 128\]",
+    ),
+    "coupling in continuous time with batches": (
+        lambda: coupling(
+            ensemble(), risk(), widths=[4], seeds=2, nodes=4, t1=1.0, batch=1, key=KEY
+        ),
+        r"step is required for batch=1: continuous time has no batches",
+    ),
+    "coupling without key": (
+        lambda: coupling(ensemble(), risk(), widths=[4], seeds=2, nodes=4, t1=1.0, key=None),
+        r"key is required: finite networks draw their labels",
+    ),
+    "coupling seeds": (
+        lambda: coupling(ensemble(), risk(), widths=[4], seeds=[1, 2], nodes=4, t1=1.0, key=KEY),
+        r"seeds must be an int or one int per",
+    ),
+    "rate of zeros": (
+        lambda: fit_rate([1.0, 2.0, 4.0], [1.0, 0.0, 1.0]),
+        r"x and y must be positive and finite",
+    ),
+    "rate of two points": (
+        lambda: fit_rate([1.0, 2.0], [1.0, 0.5]),
+        r"y \(n,\) with n ≥ 3, or \(seeds, n\) with n ≥ 2; got \(2,\) and \(2,\)",
+    ),
+    "rate of one seed": (
+        lambda: fit_rate([1.0, 2.0], [[1.0, 0.5]]),
+        r"y needs at least two seeds for every x to have an interval, got \[1, 1\] seeds",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_wrong_call_names_the_argument_and_the_remedy(name):
+    call, message = CALLS[name]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def explosive(p, y):
+    """A loss without lower bound, along which the flow leaves to infinity in finite time."""
+    return -((p - y) ** 4).sum()
+
+
+def test_a_diverging_flow_says_when_and_loses_nothing():
+    times = jnp.linspace(0, 50, 201)
+    run = flow(network(), Risk(regression(8), explosive), t1=50.0, times=times, throw=False)
+    reached = float(run.stats["time_reached"])
+    before = np.asarray(times) <= reached
+    assert 0 < reached < 50 and run.result != RESULTS.successful
+    assert np.isfinite(run.energies[before]).all() and np.isnan(run.energies[~before]).all()
+    with pytest.raises(FailedRun, match=r"It broke down at time .* of 50\..*throw=False") as caught:
+        flow(network(), Risk(regression(8), explosive), t1=50.0, times=times)
+    np.testing.assert_array_equal(caught.value.partial.energies, run.energies)
+
+
+def test_diverging_training_says_when_and_loses_nothing():
+    times = jnp.linspace(0, 20, 41)
+    options = dict(step=0.5, t1=20.0, times=times, observe=lambda n: n.weights[-1])
+    with pytest.raises(
+        FailedRun, match=r"The run diverged.*It broke down at time .* of 20"
+    ) as caught:
+        train(network(), Risk(regression(8), explosive), **options)
+    run = caught.value.partial
+    finite = np.isfinite(run.energies)
+    assert run.result == RESULTS.diverged and finite[0] and not finite[-1]
+    assert np.isfinite(run.observed[finite]).all()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.final))
+    assert abs(float(run.final.weights[-1][0, 0] - run.observed[finite][-1, 0, 0])) == 0
+
+
+def test_too_few_steps_are_reported_with_what_was_reached():
+    run = flow(network(), risk(), t1=5.0, step=0.01, max_steps=100, throw=False)
+    assert "maximum number of solver steps" in RESULTS[run.result]
+    assert float(run.stats["time_reached"]) < 5
+
+
+def test_a_failure_inside_jit_is_an_error_too():
+    with pytest.raises(Exception, match=r"diverged|minimum step size"):
+        eqx.filter_jit(lambda n: flow(n, Risk(regression(8), explosive), t1=50.0).final)(network())
+
+
+def test_a_failed_coupling_keeps_the_seeds_that_did_not_fail():
+    with pytest.raises(FailedRun, match=r"Some runs broke down \(width: failed seeds\)") as caught:
+        coupling(
+            ensemble(), Risk(regression(8), explosive), widths=[4], seeds=2, nodes=4, t1=50.0,
+            key=KEY,
+        )  # fmt: skip
+    assert caught.value.partial.sup.shape == (2, 1, 3)
+
+
+def test_checks_do_not_stand_in_the_way_of_tracing():
+    """Under jit values are unknown: shapes are checked, masses and NaN are not."""
+    jax.jit(lambda p: Measure(X, p).mean)(jnp.array([0.5, 0.5, 0.5, 0.5]))
+    solver = diffrax.Heun()
+    assert np.isfinite(flow(network(), risk(), t1=0.1, solver=solver).energies).all()
+    assert repr(Elementwise(jnp.tanh)) == "Elementwise(tanh)"

@@ -1,0 +1,96 @@
+"""Losses against their definitions in NumPy; power-law fits; plots."""
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import pytest
+from models import regression, smooth
+from scipy import special
+
+from limits import (
+    CrossEntropyLoss,
+    HuberLoss,
+    LogisticLoss,
+    Risk,
+    SquaredLoss,
+    coupling,
+    fit_rate,
+    limit,
+)
+
+matplotlib.use("Agg")
+
+
+def test_losses_are_their_definitions():
+    rng = np.random.default_rng(0)
+    p, y = rng.standard_normal((2, 6))
+    q = special.softmax(y)
+    huber = np.where(np.abs(p - y) < 0.5, (p - y) ** 2 / 2, 0.5 * np.abs(p - y) - 0.125).sum()
+    s = np.sign(y)
+    for loss, target, value in [
+        (SquaredLoss(), y, ((p - y) ** 2).sum() / 2),
+        (HuberLoss(0.5), y, huber),
+        (LogisticLoss(), s, np.log1p(np.exp(-s * p)).sum()),
+        (CrossEntropyLoss(), q, -(q * special.log_softmax(p)).sum()),
+    ]:
+        assert abs(float(loss(jnp.asarray(p), jnp.asarray(target))) - value) < 1e-13
+
+
+def test_losses_have_finite_derivatives_far_from_the_target():
+    far = jnp.array([1e4, -1e4])
+    for loss in (HuberLoss(1.0), LogisticLoss(), CrossEntropyLoss()):
+        assert jnp.isfinite(jax.grad(loss)(far, jnp.array([0.0, 1.0]))).all()
+
+
+def test_a_fitted_rate_recovers_a_power_law_and_its_interval_covers():
+    x = np.array([32.0, 64, 128, 256])
+    assert abs(fit_rate(x, 3 * x**-0.5).exponent + 0.5) < 1e-12
+    assert abs(fit_rate(x, 3 * x**-0.5).prefactor - 3) < 1e-10
+    covered, control = 0, 0
+    for k in range(200):
+        noise = np.random.default_rng(k).lognormal(0, 0.4, (24, 4))
+        rate = fit_rate(x, x**-0.5 * noise)
+        covered += rate.low <= -0.5 <= rate.high
+        control += rate.low <= -0.3 <= rate.high
+    assert covered >= 0.87 * 200 and control < 0.1 * 200
+
+
+def test_seeds_may_be_missing_and_a_rate_is_a_function():
+    x, y = np.array([1.0, 2, 4]), np.full((3, 3), 2.0) * np.array([1.0, 2, 4])
+    y[2, 1] = np.nan
+    rate = fit_rate(x, y)
+    assert abs(rate.exponent - 1) < 1e-12 and rate.low <= rate.exponent <= rate.high
+    np.testing.assert_allclose(rate([8.0]), [16.0])
+    assert str(rate).startswith("+1.000 [")
+
+
+@pytest.fixture(scope="module")
+def small_coupling():
+    return coupling(
+        smooth(3), Risk(regression(8)), widths=[4, (6, 8)], seeds=[3, 2], t1=0.5, nodes=8,
+        times=jnp.linspace(0, 0.5, 3), key=jax.random.key(0),
+    )  # fmt: skip
+
+
+def test_every_result_has_a_labelled_plot(small_coupling):
+    import matplotlib.pyplot as plt
+
+    run = limit(smooth(2), Risk(regression(8)), t1=1.0, tol=1e-3)
+    for ax in (
+        run.plot(),
+        small_coupling.plot(),
+        small_coupling.plot_energies(),
+        small_coupling.rate().plot(small_coupling.smallest),
+    ):
+        assert isinstance(ax, plt.Axes) and ax.lines
+    assert run.plot().get_xlabel() == "time $t$"
+    assert small_coupling.plot().get_xlabel() == "width $N$"
+    plt.close("all")
+
+
+def test_a_coupling_prints_widths_seeds_and_the_error_of_its_limit(small_coupling):
+    table = small_coupling.table()
+    assert "6x8" in table and "limit error" in table and "layer 3" in table
+    assert list(small_coupling.smallest) == [4, 6]
+    assert small_coupling.error.shape == (3,) and (small_coupling.error > 0).all()

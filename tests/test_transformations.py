@@ -1,0 +1,84 @@
+"""jit, vmap and grad pass through flow and train; nothing compiles twice."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from models import largest, regression, smooth
+
+from limits import SGD, Risk, flow, train
+
+RISK = Risk(regression(8))
+
+
+def _networks(n):
+    ensemble = smooth(3)
+    return [ensemble.sample(6, key=jax.random.key(k)) for k in range(n)]
+
+
+def test_vmapped_flows_are_the_flows_one_by_one():
+    """Networks solved together choose their own steps."""
+    networks = _networks(3)
+    stacked = jax.tree.map(lambda *a: jnp.stack(a), *networks)
+    together = jax.vmap(lambda n: flow(n, RISK, t1=1.0).final)(stacked)
+    for i, network in enumerate(networks):
+        alone = flow(network, RISK, t1=1.0).final
+        assert largest(jax.tree.map(lambda a, i=i: a[i], together), alone) < 1e-12
+
+
+def test_vmapped_training_is_the_training_one_by_one():
+    network = _networks(1)[0]
+    keys = jax.random.split(jax.random.key(3), 3)
+
+    def end(key):
+        return train(network, RISK, SGD(2), step=0.1, t1=0.5, key=key).final.increment
+
+    together = jax.jit(jax.vmap(end))(keys)
+    for i, key in enumerate(keys):
+        assert largest(jax.tree.map(lambda a, i=i: a[i], together), end(key)) < 1e-14
+
+
+def test_gradient_through_training_is_the_finite_difference():
+    network = _networks(1)[0]
+
+    @jax.jit
+    def end(start):
+        moved = eqx.tree_at(lambda n: n.start, network, start)
+        return train(moved, RISK, SGD(2), step=0.1, t1=1.0, key=jax.random.key(4)).energies[-1]
+
+    gradient = jax.grad(end)(network.start)
+    rng = np.random.default_rng(0)
+    direction = jax.tree.map(lambda a: jnp.asarray(rng.standard_normal(a.shape)), network.start)
+    plus, minus = (
+        end(jax.tree.map(lambda a, d, s=s: a + s * 1e-5 * d, network.start, direction))
+        for s in (1, -1)
+    )
+    pairs = zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
+    slope = sum(float(jnp.vdot(g, d)) for g, d in pairs)
+    assert abs(slope - float(plus - minus) / 2e-5) < 1e-7 * max(abs(slope), 1e-2)
+
+
+def test_new_steps_seeds_times_and_rates_compile_nothing(compilations):
+    network = _networks(1)[0]
+    batch = SGD(2)
+    train(network, RISK, batch, step=0.1, t1=1.0, key=jax.random.key(0))
+    flow(network, RISK, t1=1.0)
+    other = jax.random.key(1)
+    with compilations() as count:
+        train(network, RISK, batch, step=0.05, t1=2.0, key=other)
+        train(network, RISK, SGD(2, learning_rates=0.3), step=0.05, t1=2.0, key=other)
+        flow(network, RISK, t1=2.0, rtol=1e-5)
+    assert count() == 0
+
+
+def test_every_leaf_of_a_network_is_an_array():
+    network = _networks(1)[0]
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(network))
+    doubled = jax.tree.map(lambda a: 2 * a, network)
+    assert largest(doubled.weights, [2 * w for w in network.weights]) == 0
+
+
+def test_reprs_name_the_parametrisation():
+    network = _networks(1)[0]
+    assert "mean field 1/N" in repr(network) and "Affine(tanh)" in repr(network)
+    assert "mean field 1/N" in repr(smooth(3))
