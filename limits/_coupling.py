@@ -17,9 +17,9 @@ from ensembles._checks import counts, randomness
 
 from ._dynamics import SGD, GradientFlow, LearningRates
 from ._energies import Energy
-from ._flow import flow
+from ._flow import flow, positive
 from ._rates import Rate, fit_rate
-from ._train import train
+from ._train import train, whole_steps
 from ._trajectory import RESULTS, FailedRun, Trajectory, checkpoints
 
 if TYPE_CHECKING:
@@ -164,7 +164,8 @@ def coupling(
     progress meter, advanced after every width.
 
     `key`: seed s of the w-th width uses `fold_in(fold_in(key, w), s)`, split into one for labels
-    and one for SGD; quadrature nodes use `fold_in(key, -1)`. One compilation per width.
+    and one for SGD; random nodes use `fold_in(key, 2**32 - 1)`, and the finer ones that estimate
+    the limit's error `fold_in(key, 2**32 - 2)`. One compilation per width.
 
     Raises `ValueError` for arguments that do not fit, `FailedRun` if a run breaks down (its
     `.partial` is the `Coupling`, NaN at the seeds that failed).
@@ -182,14 +183,17 @@ def coupling(
     dtype = measures[0].points.dtype
     when = checkpoints(jnp.linspace(0, t1, 11) if times is None else times, t1, dtype)
     default = 1e-7 if dtype.itemsize >= 8 else 1e-5
+    if step is not None:
+        step = positive("step", step, dtype)
+        whole_steps(when, step)
     side = _Side(
         energy,
         GradientFlow(learning_rates),
         None if step is None else SGD(batch, learning_rates),
-        None if step is None else jnp.asarray(step, dtype),
+        step,
         jnp.asarray(t1, dtype),
         when,
-        jnp.asarray(default if rtol is None else rtol, dtype),
+        positive("rtol", default if rtol is None else rtol, dtype),
     )
     progress = diffrax.NoProgressMeter() if progress is None else progress
     work = np.cumsum([n * max(width) ** 2 for width, n in zip(sizes, numbers, strict=True)])
@@ -229,11 +233,11 @@ class _Side(eqx.Module):
     times: Array
     tol: Array
 
-    def follow(self, network: Network, observe: Any, tighten: float = 1.0) -> Trajectory:
-        tol = self.tol / tighten
+    def follow(self, network: Network, observe: Any, finer: bool = False) -> Trajectory:
+        tol = self.tol / 10 if finer else self.tol
         return flow(
             network, self.energy, self.dynamics, t1=self.t1, times=self.times, observe=observe,
-            rtol=tol, atol=tol, throw=False,
+            rtol=tol, atol=tol, max_step=self.t1 / 32 if finer else None, throw=False,
         )  # fmt: skip
 
     def run(self, network: Network, observe: Any, key: PRNGKeyArray) -> Trajectory:
@@ -303,7 +307,7 @@ def _verify(
     coarse_network, skip = _with_tracers(ensemble, measures, finite)
     coarse = side.follow(coarse_network, _Watch(side.energy, skip))
     fine_network, skip = _with_tracers(ensemble, fine, finite)
-    best = side.follow(fine_network, _Watch(side.energy, skip), tighten=10.0)
+    best = side.follow(fine_network, _Watch(side.energy, skip), finer=True)
     sup, _ = _apart(coarse.observed[0], best.observed[0])
     moved = jnp.maximum(
         jnp.abs(coarse.energies - best.energies).max(),

@@ -59,13 +59,13 @@ def train(
         raise ValueError("key must be None for a dynamics without randomness: leave it out")
     step = positive("step", step, network.dtype)
     when = checkpoints(times, t1, network.dtype)
-    steps = _whole_steps(when, step)
+    steps = whole_steps(when, step)
     progress = diffrax.NoProgressMeter() if progress is None else progress
     run = _iterate(network, energy, dynamics, step, when, steps, key, observe, progress)
     return run.raise_if_failed() if throw else run
 
 
-def _whole_steps(times: Array, step: Array) -> Array:
+def whole_steps(times: Array, step: Array) -> Array:
     """How many steps reach each of `times`."""
     exact = times / step
     known = concrete(exact)

@@ -1,5 +1,6 @@
 """Ensembles and data shared by tests."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -10,6 +11,7 @@ from ensembles import Affine, Layer, NeuronalEnsemble, Uniform
 from limits import Data
 
 
+@functools.cache  # the same weight functions every time: nothing compiles twice
 def smooth(
     depth: int, layers: Layer | None = None, *, outputs: int = 1, biases: bool = False
 ) -> NeuronalEnsemble:
@@ -51,6 +53,7 @@ def affine_edges(activation: Callable) -> Callable:
     return phi
 
 
+@functools.cache
 def regression(n: int = 32, outputs: int = 1) -> Data:
     """n Gaussian inputs in R² with smooth targets."""
     x = jax.random.normal(jax.random.key(11), (n, 2))

@@ -321,6 +321,12 @@ CALLS = {
         ),
         r"step is required for batch=1: continuous time has no batches",
     ),
+    "coupling at times between steps": (
+        lambda: coupling(
+            ensemble(), risk(), widths=[4], seeds=2, nodes=4, t1=1.0, step=0.3, key=KEY
+        ),
+        r"times and t1 must be multiples of step=0\.3, got",
+    ),
     "coupling without key": (
         lambda: coupling(ensemble(), risk(), widths=[4], seeds=2, nodes=4, t1=1.0, key=None),
         r"key is required: finite networks draw their labels",

@@ -43,6 +43,11 @@ def test_float32_in_gives_float32_out():
         assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.float32)}
         assert np.isfinite(run.energies).all()
     assert float(runs[-1].error) <= 1e-4
+
+
+@pytest.mark.skipif(os.environ.get("JAX_ENABLE_X64") != "0", reason="runs with x64 off, below")
+def test_coupling_in_float32():
+    ensemble, risk = _problem()
     found = coupling(ensemble, risk, widths=[8], seeds=2, t1=0.5, nodes=8, key=jax.random.key(3))
     assert found.sup.dtype == np.float32 and np.isfinite(found.sup).all()
 
