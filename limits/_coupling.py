@@ -33,12 +33,13 @@ class Coupling(eqx.Module):
 
     Leading axes are (seeds, widths); seeds that a width does not have are NaN.
 
-    - `sup` (seeds, widths, L): per layer, the largest |w_i(t, k, c') − w_i(t, C(k), C(c'))| over
+    - `sup` (seeds, widths, L): per layer, the largest ‖w_i(t, k, c') − w_i(t, C(k), C(c'))‖ over
       neurons and `times`, weights and biases: the norm of the theorem of Nguyen & Pham
       (arXiv:2001.11443). `rms` (seeds, widths, L): the root mean square over neurons of the largest
       over times.
     - `outputs` (seeds, widths): the largest over times of the root mean square over the data of
-      ŷ_N − ŷ; `energies` (seeds, widths): of |R_N − R|. `curves` (seeds, widths, T): R_N itself.
+      ŷ_N − ŷ; `energies` (seeds, widths): the largest of abs(R_N − R).
+      `curves` (seeds, widths, T): R_N itself.
     - `limit`: the limit's trajectory; `error` (L,): the estimated error of its weights at tracers,
       in the same sup norm. Distances below it are not measurements.
     - `widths`: one tuple of L − 1 widths each; `times` (T,); `step` None for continuous time.

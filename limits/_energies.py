@@ -42,7 +42,7 @@ class Energy(eqx.Module):
 class Risk(Energy):
     """R = Σ_k q_k ℓ(ŷ(x_k), y_k) over `data` (n samples of masses q_k), `loss` = ℓ.
 
-    The squared loss is |ŷ − y|²/2, and a flow follows −∂R per unit mass, without further factors.
+    The squared loss is ‖ŷ − y‖²/2, and a flow follows −∂R per unit mass, without further factors.
     """
 
     data: Data

@@ -9,7 +9,7 @@ from ensembles._checks import concrete
 
 
 class SquaredLoss(eqx.Module):
-    """ℓ = |ŷ − y|² / 2."""
+    """ℓ = ‖ŷ − y‖² / 2."""
 
     def __call__(
         self, prediction: Float[Array, " outputs"], y: Float[Array, " outputs"]
@@ -18,7 +18,7 @@ class SquaredLoss(eqx.Module):
 
 
 class HuberLoss(eqx.Module):
-    """ℓ = Σ_j h(ŷ_j − y_j): h(r) = r²/2 for |r| ≤ δ and δ|r| − δ²/2 beyond; δ > 0."""
+    """ℓ = Σ_j h(ŷ_j − y_j): h(r) = r²/2 up to abs(r) = δ, δ abs(r) − δ²/2 beyond; δ > 0."""
 
     delta: Float[Array, ""]
 
