@@ -56,7 +56,8 @@ def probabilities(name: str, masses: Any, like: Array) -> Array:
                 "(put signs into the weights)"
             )
         total = values.sum(dtype=float)
-        if abs(total - 1) > 1e-4 if values.dtype.itemsize < 8 else abs(total - 1) > 1e-9:
+        slack = 1e-9 if values.dtype.itemsize >= 8 else 1e-4
+        if abs(total - 1) > slack:
             raise ValueError(
                 f"{name} must sum to 1, got a sum of {total}: write {name} / {name}.sum()"
             )
