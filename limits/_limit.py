@@ -133,7 +133,8 @@ def _extrapolated(apart: float | None, before: float | None) -> float | None:
     """The error left after a refinement that moved the solution by `apart`, the last by `before`.
 
     Were the ratio r of successive moves to stay, the moves to come would sum to apart · r/(1 − r).
-    The factor is kept in [1/3, 1]: at most what is earned by second order, at least half order.
+    The factor is kept in [1/3, 1]: 1/3 is what second order gives (r = 1/4), 1 what first order
+    does (r = 1/2).
     """
     if apart is None or before is None:
         return apart
