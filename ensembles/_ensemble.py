@@ -14,7 +14,7 @@ from ._measures import Measure
 from ._network import Network, Parameters
 from ._quadrature import Rule
 from ._spaces import Space, default_rule
-from ._weights import WeightFunction, on_labels
+from ._weights import Noisy, WeightFunction, on_labels
 
 
 class NeuronalEnsemble(eqx.Module):
@@ -32,7 +32,8 @@ class NeuronalEnsemble(eqx.Module):
 
     - `spaces`: Ω_1, …, Ω_{L-1}; labels are arrays (dim,).
     - `weights`: L functions. `w_1(c_1)` gives (d,) for inputs in R^d, `w_i(c, c')` gives a scalar
-      (any shape for `Elementwise` layers), `w_L(c)` gives (outputs,).
+      (any shape for `Elementwise` layers), `w_L(c)` gives (outputs,). Those between hidden layers
+      may be `Noisy`.
     - `biases`: None, or L entries, each None or a function `b_i(c_i)` giving a scalar (any shape
       for `Elementwise`); the last is an array (outputs,).
     - `layers`: one layer map for all, or one for each of the L layers.
@@ -98,6 +99,28 @@ class NeuronalEnsemble(eqx.Module):
                     )
                 shape = shape[1:]
             layer.check(f"weights[{i}]", shape, first=i == 0)
+            if isinstance(w, Noisy):
+                self._check_noisy(i, w, ends)
+
+    def _check_noisy(self, i: int, w: Noisy, ends: list[Any]) -> None:
+        if len(ends) < 2 or i == self.depth - 1:
+            raise ValueError(
+                f"weights[{i}] is Noisy, but has one neuron at its end: noise of a single neuron "
+                "belongs to its label; write a Product space and a function of the label"
+            )
+        if not self.layers[i].affine:
+            raise ValueError(
+                f"weights[{i}] is Noisy, but {self.layers[i]!r} is not affine in its weights, so "
+                "their mean does not determine the limit: write layers=Affine(...), or weights "
+                "that are functions of the labels"
+            )
+        u = jax.ShapeDtypeStruct((w.noise.dim,), w.noise.dtype)
+        drawn, mean = jax.eval_shape(w.weight, *ends, u), jax.eval_shape(w.mean, *ends)
+        if (drawn.shape, drawn.dtype) != (mean.shape, mean.dtype):
+            raise ValueError(
+                f"weights[{i}] must have one shape and dtype in weight(c, c', u) and mean(c, c'), "
+                f"got {drawn.shape} {drawn.dtype} and {mean.shape} {mean.dtype}"
+            )
 
     @property
     def depth(self) -> int:
@@ -124,8 +147,14 @@ class NeuronalEnsemble(eqx.Module):
         )
 
     def rules(self, rule: Rule | Sequence[Rule | None] | None) -> tuple[Rule, ...]:
-        """The quadrature rule of every hidden layer, defaults filled in."""
-        each = (rule,) * len(self.spaces) if rule is None or isinstance(rule, Rule) else rule
+        """The quadrature rule of every hidden layer, defaults filled in.
+
+        One rule for all leaves finite spaces out: their atoms are exact.
+        """
+        if rule is None or isinstance(rule, Rule):
+            each = tuple(rule if space.axes else None for space in self.spaces)
+        else:
+            each = rule
         if len(each) != len(self.spaces):
             raise ValueError(
                 f"rule must be one rule or one per hidden layer ({len(self.spaces)}), got {rule!r}"
@@ -143,24 +172,16 @@ class NeuronalEnsemble(eqx.Module):
         """The infinite-width limit on finitely many nodes.
 
         Arguments: `nodes` in all per hidden layer (an int, or one per layer), `rule` as in
-        `Space.quadrature` (one, or one per layer), `tracers` a network whose labels are added with
-        mass 0 and follow the limit, `key` for random rules (layer i uses `fold_in(key, i)`).
+        `Space.quadrature` (one, or one per layer), `tracers` as in `network`, `key` for random
+        rules (layer i uses `fold_in(key, i)`).
         """
-        measures = self.measures(nodes, rule, key=key)
-        if tracers is not None:
-            if tracers.depth != self.depth:
-                raise ValueError(
-                    f"tracers must have the ensemble's depth {self.depth}, got {tracers.depth}"
-                )
-            measures = tuple(
-                m.with_tracers(c) for m, c in zip(measures, tracers.labels, strict=True)
-            )
-        return self.network(measures)
+        return self.network(self.measures(nodes, rule, key=key), tracers=tracers)
 
     def sample(self, width: int | Sequence[int], *, key: PRNGKeyArray) -> Network:
-        """A finite network: labels drawn independently, masses 1/N.
+        """A finite network: labels drawn independently, masses 1/N, and noise on noisy edges.
 
-        `width` is an int or one int per hidden layer; layer i uses `jax.random.fold_in(key, i)`.
+        `width` is an int or one int per hidden layer; layer i uses `jax.random.fold_in(key, i)`
+        for its labels, `weights[i]` `fold_in(key, L + i)` for its noise.
         """
         key = randomness(key, "a finite network draws its labels")
         sizes = counts("width", width, len(self.spaces))
@@ -168,23 +189,52 @@ class NeuronalEnsemble(eqx.Module):
             tuple(
                 space.sample(n, key=jax.random.fold_in(key, i))
                 for i, (space, n) in enumerate(zip(self.spaces, sizes, strict=True))
-            )
+            ),
+            key=key,
         )
 
     @eqx.filter_jit
-    def network(self, measures: tuple[Measure, ...]) -> Network:
-        """The network of this ensemble whose neurons have these labels and masses."""
+    def network(
+        self,
+        measures: Sequence[Measure],
+        *,
+        tracers: Network | None = None,
+        key: PRNGKeyArray | None = None,
+    ) -> Network:
+        """The network of this ensemble whose neurons have these labels and masses.
+
+        Noisy weights are drawn with `key` as in `sample`; without one they are their conditional
+        means, as in the limit. The neurons of `tracers`, a network of this ensemble, are added
+        behind the others with mass 0: they follow the limit. Noisy weights among themselves start
+        at their own values, weights from and to the others at conditional means.
+        """
+        if tracers is not None:
+            if tracers.depth != self.depth:
+                raise ValueError(
+                    f"tracers must have the ensemble's depth {self.depth}, got {tracers.depth}"
+                )
+            measures = [m.with_tracers(c) for m, c in zip(measures, tracers.labels, strict=True)]
         labels = [measure.points for measure in measures]
+
+        def weights(i: int) -> Any:
+            w: Any = self.weights[i]
+            if w is None:
+                return None
+            ends = labels[max(i - 1, 0) : i + 1]
+            if key is not None and isinstance(w, Noisy):
+                return w.draw(ends[0], ends[1], jax.random.fold_in(key, self.depth + i))
+            values = on_labels(w, *ends)
+            if tracers is not None and isinstance(w, Noisy):
+                own = tracers.start.weights[i]
+                values = values.at[-own.shape[0] :, -own.shape[1] :].set(own)
+            return values
 
         def biases(i: int) -> Any:
             b: Any = self.biases[i]
             return on_labels(b, labels[i]) if i < self.depth - 1 and b is not None else b
 
-        weights = (
-            None if w is None else on_labels(w, *labels[max(i - 1, 0) : i + 1])
-            for i, w in enumerate(self.weights)
-        )
-        start = Parameters(tuple(weights), tuple(biases(i) for i in range(self.depth)))
+        layers = range(self.depth)
+        start = Parameters(tuple(map(weights, layers)), tuple(map(biases, layers)))
         start = jax.tree.map(jnp.asarray, start)
         return Network(self.layers, tuple(labels), tuple(m.masses for m in measures), start)
 

@@ -18,7 +18,7 @@ Shapes: batches lead, then neurons, then whatever trailing axes the model has.
 import abc
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -35,8 +35,11 @@ class Layer(eqx.Module):
     """A layer map φ. Subclasses are `Affine`, `Elementwise` and `Unit`.
 
     Callables held by a layer are static: they must be hashable (functions are; give constants as
-    Python numbers), and a fresh lambda for every network compiles anew.
+    Python numbers), and a fresh lambda for every network compiles anew. A layer is `affine` when φ
+    is affine in (w, b).
     """
+
+    affine: ClassVar[bool]
 
     @abc.abstractmethod
     def first(self, w: Array, b: Array | None, x: Array) -> Array:
@@ -69,6 +72,7 @@ class Affine(Layer):
     outputs. `activation` maps arrays entry by entry. No array of shape (batch, N, N) is formed.
     """
 
+    affine: ClassVar[bool] = True
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
     def first(
@@ -124,6 +128,7 @@ class Elementwise(Layer):
     batch and recomputed in derivatives, so that memory stays bounded.
     """
 
+    affine: ClassVar[bool] = False
     phi: Callable[[Any, Any, Array], Array] = eqx.field(static=True)
 
     def first(self, w: Array, b: Array | None, x: Array) -> Array:
@@ -191,6 +196,7 @@ class Unit(Layer):
     two-layer network: the first evaluates the neurons, the second averages them without weights.
     """
 
+    affine: ClassVar[bool] = False
     sigma: Callable[[Array, Array], Array] = eqx.field(static=True)
 
     def first(self, w: Array, b: Array | None, x: Array) -> Array:

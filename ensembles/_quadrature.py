@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from scipy.stats import qmc
 
-from ._checks import randomness
+from ._checks import floating, randomness
 from ._measures import Measure
 
 if TYPE_CHECKING:
@@ -73,10 +73,19 @@ class Gauss(Rule):
 
 
 class Sobol(Rule):
-    """Scrambled Sobol points (`scipy.stats.qmc`) of equal mass; `n` is a power of two."""
+    """Scrambled Sobol points (`scipy.stats.qmc`) of equal mass; `n` is a power of two.
+
+    `align` (n, d) are the inputs a Gaussian first layer on R^d will see. Only w·x for these x
+    matter, so the leading coordinates of the points, the most even ones, are turned into the
+    principal directions of the inputs.
+    """
 
     random: ClassVar[bool] = True
     start: ClassVar[int] = 64
+    align: Float[Array, "n d"] | None
+
+    def __init__(self, align: ArrayLike | None = None):
+        self.align = None if align is None else floating("align", align, ndim=2)
 
     def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
         key = randomness(key, "Sobol points are scrambled at random")
@@ -85,6 +94,7 @@ class Sobol(Rule):
                 f"nodes must be a power of two for Sobol points, got {n}: "
                 f"write {1 << n.bit_length()}"
             )
+        space = space if self.align is None else space.aligned(self.align)
         engine = qmc.Sobol(space.cube_dim, rng=_host_generator(key))
         tiny = np.finfo(float).tiny
         u = np.clip(engine.random(n), tiny, 1 - np.finfo(float).epsneg)

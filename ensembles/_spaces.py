@@ -27,6 +27,11 @@ class Space(eqx.Module):
 
     @property
     @abc.abstractmethod
+    def mean(self) -> Float[Array, " dim"]:
+        """The mean label; NaN where there is none."""
+
+    @property
+    @abc.abstractmethod
     def dim(self) -> int:
         """The dimension of a label."""
 
@@ -57,6 +62,15 @@ class Space(eqx.Module):
     def grid(self, m: int) -> Grid:
         """Nodes (m^axes, dim) and masses of the tensor Gauss rule with `m` nodes per axis."""
 
+    def aligned(self, x: Float[Array, "n d"]) -> "Space":
+        """The same space, its cube mapped so that the principal directions of inputs `x` come
+        first. Raises `ValueError` unless it has a Gaussian factor on R^d."""
+        raise ValueError(
+            f"align has inputs of shape {x.shape}, but {type(self).__name__}({self.dim}) has no "
+            f"Gaussian factor on R^{x.shape[-1]}: give one rule per layer, "
+            "rule=(Sobol(align=x), None, ...)"
+        )
+
     def sample(self, n: int, *, key: PRNGKeyArray) -> Measure:
         """`n` independent labels of mass `1/n`. Raises `ValueError` unless n ≥ 1."""
         return uniform(self.draw(count("n", n), key))
@@ -79,13 +93,19 @@ def default_rule(space: Space) -> Rule:
 class Gaussian(Space):
     """N(mean, diag(scale²)) on R^dim; `mean` and `scale` are scalars or of shape (dim,)."""
 
-    mean: Float[Array, " dim"]
+    _mean: Float[Array, " dim"]
     scale: Float[Array, " dim"]
+    _basis: np.ndarray | None  # orthonormal columns, the images of the cube's axes; None: I
 
     def __init__(self, dim: int, mean: ArrayLike = 0.0, scale: ArrayLike = 1.0):
         dim = count("dim", dim)
-        self.mean = _coordinates("mean", mean, dim)
+        self._mean = _coordinates("mean", mean, dim)
         self.scale = _positive("scale", _coordinates("scale", scale, dim))
+        self._basis = None
+
+    @property
+    def mean(self) -> Float[Array, " dim"]:
+        return self._mean
 
     @property
     def dim(self) -> int:
@@ -100,7 +120,15 @@ class Gaussian(Space):
         return self.mean[None] + self.scale[None] * z
 
     def from_cube(self, u: np.ndarray) -> np.ndarray:
-        return np.asarray(self.mean) + np.asarray(self.scale) * special.ndtri(u)
+        z = special.ndtri(u)
+        z = z if self._basis is None else z @ self._basis.T
+        return np.asarray(self.mean) + np.asarray(self.scale) * z
+
+    def aligned(self, x: Float[Array, "n d"]) -> "Space":
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            return super().aligned(x)
+        basis = np.linalg.svd(np.asarray(x, float) * np.asarray(self.scale, float))[2].T
+        return eqx.tree_at(lambda s: s._basis, self, basis, is_leaf=lambda a: a is None)
 
     def grid(self, m: int) -> Grid:
         z, masses = special.roots_hermitenorm(m)
@@ -115,10 +143,14 @@ class Uniform(Space):
     high: Float[Array, " dim"]
 
     def __init__(self, low: ArrayLike = 0.0, high: ArrayLike = 1.0):
-        dim = max(jnp.size(low), jnp.size(high))
+        dim = max(np.size(low), np.size(high))
         self.low = _coordinates("low", low, dim)
         self.high = _coordinates("high", high, dim)
         _positive("high - low", self.high - self.low)
+
+    @property
+    def mean(self) -> Float[Array, " dim"]:
+        return (self.low + self.high) / 2
 
     @property
     def dim(self) -> int:
@@ -149,6 +181,10 @@ class Torus(Space):
 
     def __init__(self, dim: int):
         self._dim = count("dim", dim)
+
+    @property
+    def mean(self) -> Float[Array, " dim"]:
+        return jnp.full(self.dim, 0.5)
 
     @property
     def dim(self) -> int:
@@ -182,6 +218,10 @@ class Sphere(Space):
             )
         self._dim = dim
         self.radius = _positive("radius", _coordinates("radius", radius, 1)[0])
+
+    @property
+    def mean(self) -> Float[Array, " dim"]:
+        return jnp.zeros(self.dim, self.dtype)
 
     @property
     def dim(self) -> int:
@@ -227,6 +267,10 @@ class Atoms(Space):
         self.measure = uniform(points) if masses is None else Measure(points, masses)
 
     @property
+    def mean(self) -> Float[Array, " dim"]:
+        return self.measure.mean
+
+    @property
     def dim(self) -> int:
         return self.measure.points.shape[1]
 
@@ -255,7 +299,10 @@ class Atoms(Space):
 
 
 class Product(Space):
-    """The product of `spaces`: labels are the concatenation of their labels."""
+    """The product of `spaces`: labels are the concatenation of their labels.
+
+    Spaces of few dimensions get the leading coordinates of the cube, which Sobol points fill best.
+    """
 
     spaces: tuple[Space, ...]
 
@@ -263,6 +310,10 @@ class Product(Space):
         if not spaces or not all(isinstance(space, Space) for space in spaces):
             raise ValueError(f"spaces must be one or more spaces, got {spaces!r}")
         self.spaces = spaces
+
+    @property
+    def mean(self) -> Float[Array, " dim"]:
+        return jnp.concatenate([space.mean.astype(self.dtype) for space in self.spaces])
 
     @property
     def dim(self) -> int:
@@ -286,9 +337,19 @@ class Product(Space):
         return jnp.concatenate([points.astype(self.dtype) for points in drawn], axis=1)
 
     def from_cube(self, u: np.ndarray) -> np.ndarray:
-        ends = np.cumsum([space.cube_dim for space in self.spaces])[:-1]
-        parts = zip(self.spaces, np.split(u, ends, axis=1), strict=True)
-        return np.concatenate([space.from_cube(part) for space, part in parts], axis=1)
+        order = np.argsort([space.cube_dim for space in self.spaces], kind="stable")
+        ends = np.cumsum([self.spaces[i].cube_dim for i in order])[:-1]
+        parts = dict(zip(order, np.split(u, ends, axis=1), strict=True))
+        points = [space.from_cube(parts[i]) for i, space in enumerate(self.spaces)]
+        return np.concatenate(points, axis=1)
+
+    def aligned(self, x: Float[Array, "n d"]) -> "Space":
+        fits = [isinstance(s, Gaussian) and (s.dim,) == x.shape[1:] for s in self.spaces]
+        if not any(fits):
+            return super().aligned(x)
+        return Product(
+            *(s.aligned(x) if fit else s for s, fit in zip(self.spaces, fits, strict=True))
+        )
 
     def grid(self, m: int) -> Grid:
         return _tensor([space.grid(m) for space in self.spaces])

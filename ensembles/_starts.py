@@ -1,15 +1,21 @@
 """Ready-made ensembles."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
+from ._checks import concrete, count
 from ._ensemble import NeuronalEnsemble
-from ._layers import Unit
+from ._layers import Layer, Unit
 from ._measures import Measure
 from ._network import Network, Parameters
-from ._spaces import Space
+from ._spaces import Atoms, Gaussian, Product, Space, Torus
+from ._weights import Noisy
 
 
 def shallow(
@@ -24,3 +30,231 @@ def shallow(
         start = Parameters((neurons.points, None), (None, None))
         return Network((Unit(sigma),) * 2, (neurons.points,), (neurons.masses,), start)
     return NeuronalEnsemble((neurons,), (jnp.asarray, None), layers=Unit(sigma))
+
+
+def iid(
+    *,
+    dim: int,
+    depth: int,
+    first: Space,
+    hidden: Space | Sequence[Space] | None = None,
+    last: Space,
+    biases: Sequence[Space | ArrayLike | None] | None = None,
+    layers: Layer | Sequence[Layer],
+) -> NeuronalEnsemble:
+    """Independent weights: finite networks draw every entry, the limit is on reduced labels.
+
+    Source: Nguyen & Pham (arXiv:2001.11443), i.i.d. initialisation. In the limit of layers affine
+    in their weights, increments are functions of few labels: (w_1, b_1) in layer 1, b_i in the
+    middle, (b_{L-1}, w_L) in the last hidden layer, and of the middle laws only means matter.
+    Layers 2, …, L − 2 without random biases have a single label, so the limit takes memory linear
+    in the nodes of layer 1.
+
+    Arguments, laws being spaces:
+
+    - `dim` inputs and `depth` L ≥ 2 layers.
+    - `first`: the law of a neuron's w_1 on R^dim, or of one of its independent entries, on R.
+    - `hidden`: the law of an entry of w_2, …, w_{L-1}, on R and with a mean: one for all, or one
+      for each of these L − 2 layers.
+    - `last`: the law of a neuron's w_L on R^outputs.
+    - `biases`: None, or one entry per layer: None (no biases), a number (all start there) or a law
+      on R; the last belongs to the outputs, None or an array (outputs,). Biases are trained.
+
+    Raises `ValueError` for depth < 2, laws of other dimensions or numbers, laws without a mean,
+    and middle layers that are not affine in their weights.
+    """
+    dim, depth = count("dim", dim), _depth(depth)
+    first = _first(first, dim)
+    middle = _laws("hidden", hidden, depth - 2)
+    each = (None,) * depth if biases is None else tuple(biases)
+    if len(each) != depth:
+        raise ValueError(f"biases must have one entry per layer ({depth}), got {len(each)}")
+    parts: list[dict[str, Any]] = [{} for _ in range(depth - 1)]
+    parts[0]["w_1"] = first
+    for i, b in enumerate(each[:-1]):
+        if isinstance(b, Space):
+            parts[i]["b"] = _on_the_line(f"biases[{i}]", b)
+    parts[-1]["w_L"] = _law("last", last)
+    labels = [_Labels(p, first.dtype) for p in parts]
+    weights = [labels[0].part("w_1"), *map(_independent, middle), labels[-1].part("w_L")]
+
+    def bias(i: int) -> Any:
+        b: Any = each[i]
+        if isinstance(b, Space):
+            return labels[i].entry("b")
+        return b if b is None or i == depth - 1 else _Constant(jnp.asarray(b, first.dtype))
+
+    starts = [bias(i) for i in range(depth)]
+    return NeuronalEnsemble([p.space for p in labels], weights, starts, layers=layers)
+
+
+def diverse(
+    *,
+    dim: int,
+    depth: int,
+    modes: int,
+    first: Space | None = None,
+    last: Space | None = None,
+    scale: ArrayLike = 1.0,
+    layers: Layer | Sequence[Layer],
+) -> NeuronalEnsemble:
+    """A correlated start whose neurons are bidirectionally diverse in as many modes as asked for.
+
+    Labels are (u, v, r), u and v standard Gaussian in R^modes, r uniform on the circle, and
+
+        w(c, c') = scale Σ_k [F_k(r) v'_k + u_k G_k(r')] / k,
+        F_k(r) = √2 cos 2πkr,  G_k(r) = √2 sin 2πkr,  k = 1, …, modes.
+
+    What comes in to a neuron, w(·, c'), has independent Gaussian coefficients v'_k / k on F_k, what
+    goes out of it, w(c, ·), u_k / k on G_k: jointly they have full support in these 2·modes
+    directions, in every layer (the bidirectional diversity of Nguyen & Pham, arXiv:2001.11443, for
+    finitely many modes; the theorem asks for all of L²). Labels of the first hidden layer are
+    (w_1, u, r), of the last (v, r, w_L).
+
+    Arguments: `first` the law of w_1 on R^dim (or of its entries), `last` that of w_L on R^outputs;
+    standard Gaussians by default (one output). Raises `ValueError` for depth < 2 and laws of
+    other dimensions.
+    """
+    dim, depth, modes = count("dim", dim), _depth(depth), count("modes", modes)
+    first = _first(Gaussian(dim) if first is None else first, dim)
+    last = _law("last", Gaussian(1) if last is None else last)
+    alpha = jnp.asarray(scale, first.dtype) / jnp.arange(1, modes + 1, dtype=first.dtype)
+    ends = [dict(w_1=first) if i == 0 else dict(v=Gaussian(modes)) for i in range(depth - 1)]
+    labels = []
+    for i, incoming in enumerate(ends):
+        outgoing = dict(w_L=last) if i == depth - 2 else dict(u=Gaussian(modes))
+        circle = {} if depth == 2 else dict(r=Torus(1))
+        labels.append(_Labels({**incoming, **outgoing, **circle}, first.dtype))
+    between = [
+        _Modes(alpha, a.part("u"), a.entry("r"), b.part("v"), b.entry("r"))
+        for a, b in pairwise(labels)
+    ]
+    weights = [labels[0].part("w_1"), *between, labels[-1].part("w_L")]
+    return NeuronalEnsemble([p.space for p in labels], weights, layers=layers)
+
+
+class _Labels:
+    """A label space made of named parts; a single point when there are none."""
+
+    def __init__(self, parts: dict[str, Space], dtype: Any):
+        ends = np.cumsum([0, *(space.dim for space in parts.values())])
+        self._ranges = dict(zip(parts, pairwise(ends), strict=True))
+        spaces = tuple(parts.values())
+        if len(spaces) == 1:
+            self.space: Space = spaces[0]
+        else:
+            self.space = Product(*spaces) if spaces else Atoms(jnp.zeros((1, 1), dtype))
+
+    def part(self, name: str) -> "_Part":
+        start, stop = self._ranges[name]
+        return _Part(int(start), int(stop))
+
+    def entry(self, name: str) -> "_Entry":
+        return _Entry(int(self._ranges[name][0]))
+
+
+class _Part(eqx.Module):
+    """Some coordinates of a label."""
+
+    start: int
+    stop: int
+
+    def __call__(self, c: Float[Array, " dim"]) -> Float[Array, " part"]:
+        return c[self.start : self.stop]
+
+
+class _Entry(eqx.Module):
+    """One coordinate of a label."""
+
+    index: int
+
+    def __call__(self, c: Float[Array, " dim"]) -> Float[Array, ""]:
+        return c[self.index]
+
+
+class _Constant(eqx.Module):
+    """The same value whatever the labels."""
+
+    value: Float[Array, ""]
+
+    def __call__(self, *labels: Float[Array, " dim"]) -> Float[Array, ""]:
+        return self.value
+
+
+class _Modes(eqx.Module):
+    """Σ_k α_k [F_k(r) v'_k + u_k G_k(r')]."""
+
+    alpha: Float[Array, " modes"]
+    u: _Part
+    r: _Entry
+    v: _Part
+    s: _Entry
+
+    def __call__(self, c: Float[Array, " dim"], e: Float[Array, " dim_out"]) -> Float[Array, ""]:
+        angles = 2 * jnp.pi * jnp.arange(1, self.alpha.shape[0] + 1, dtype=c.dtype)
+        f, g = jnp.cos(angles * self.r(c)), jnp.sin(angles * self.s(e))
+        return jnp.sqrt(jnp.asarray(2, c.dtype)) * (
+            jnp.dot(self.alpha * f, self.v(e)) + jnp.dot(self.u(c), self.alpha * g)
+        )
+
+
+class _Own(eqx.Module):
+    """The noise itself."""
+
+    def __call__(self, c: Array, e: Array, u: Float[Array, " one"]) -> Float[Array, ""]:
+        return u[0]
+
+
+def _independent(law: Space) -> Noisy:
+    return Noisy(_Own(), _Constant(law.mean[0]), law)
+
+
+def _depth(depth: int) -> int:
+    if count("depth", depth) < 2:
+        raise ValueError(f"depth must be at least 2, got {depth}: L layers have L - 1 hidden ones")
+    return depth
+
+
+def _law(name: str, law: Any) -> Space:
+    if not isinstance(law, Space):
+        raise ValueError(f"{name} must be a law, e.g. Gaussian(1, mean=1.0), got {law!r}")
+    return law
+
+
+def _on_the_line(name: str, law: Any) -> Space:
+    if _law(name, law).dim != 1:
+        raise ValueError(f"{name} must be a law on R, of one entry, got one on R^{law.dim}")
+    return law
+
+
+def _first(law: Any, dim: int) -> Space:
+    if _law("first", law).dim == dim:
+        return law
+    if law.dim != 1:
+        raise ValueError(
+            f"first must be a law on R^{dim} (dim={dim}), or on R for independent entries, got one "
+            f"on R^{law.dim}"
+        )
+    if isinstance(law, Gaussian):
+        return Gaussian(dim, law.mean[0], law.scale[0])
+    return Product(*[law] * dim)
+
+
+def _laws(name: str, laws: Any, layers: int) -> tuple[Space, ...]:
+    """One law with a mean for each middle layer."""
+    several = isinstance(laws, Sequence)
+    each = tuple(laws) if several else (laws,) * layers
+    if len(each) != layers:
+        raise ValueError(
+            f"{name} must be one law or one for each of the {layers} layers 2, …, L - 1, got "
+            f"{len(each)} laws"
+        )
+    for i, law in enumerate(each):
+        one = f"{name}[{i}]" if several else name
+        mean = concrete(_on_the_line(one, law).mean)
+        if mean is not None and not np.isfinite(mean).all():
+            raise ValueError(
+                f"{one} has no mean (got {mean}): the limit of a wide layer is an average over its "
+                "weights and needs one; cut the law's tails"
+            )
+    return each

@@ -2,10 +2,39 @@
 
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ._spaces import Space
 
 WeightFunction = Callable[..., Array]
+
+
+class Noisy(eqx.Module):
+    """Weights w(c, c', u) between two hidden layers, u drawn anew for every pair of neurons.
+
+    Every start that is exchangeable in the neurons of each layer has this form (Aldous–Hoover);
+    u alone makes independent entries. Finite networks draw u. In layers affine in w the limit
+    sees the conditional mean E[w | c, c'] only: increments are functions of the labels, while
+    each weight keeps its own start (Nguyen & Pham, arXiv:2001.11443, i.i.d. starts).
+
+    Arguments: `weight(c, c', u)`, `mean(c, c')` its mean over u, `noise` the space of u. Called on
+    labels alone it is the conditional mean.
+    """
+
+    weight: WeightFunction
+    mean: WeightFunction
+    noise: Space
+
+    def __call__(self, c: Float[Array, " dim"], e: Float[Array, " dim"]) -> Array:
+        return self.mean(c, e)
+
+    def draw(self, c: Float[Array, "n dim"], e: Float[Array, "m dim"], key: PRNGKeyArray) -> Array:
+        """The weights (n, m) of a finite network with these labels."""
+        n, m = c.shape[0], e.shape[0]
+        u = self.noise.draw(n * m, key).reshape(n, m, self.noise.dim)
+        return jax.vmap(jax.vmap(self.weight, (None, 0, 0)), (0, None, 0))(c, e, u)
 
 
 def on_labels(weight: WeightFunction, *labels: Float[Array, "n dim"]) -> Array:

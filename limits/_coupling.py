@@ -144,6 +144,7 @@ def coupling(
     step: ArrayLike | None = None,
     batch: int | None = None,
     learning_rates: LearningRates = 1.0,
+    weight_decay: ArrayLike = 0.0,
     seeds: int | Sequence[int],
     nodes: int | Sequence[int],
     rule: Rule | Sequence[Rule | None] | None = None,
@@ -157,12 +158,13 @@ def coupling(
     For every width and seed, labels are drawn, a finite network starts at them, and the limit
     (`nodes` quadrature nodes per layer, `rule` as in `NeuronalEnsemble.discretise`) carries them as
     tracers; distances are taken label by label at `times` (11 equal ones from 0 to `t1` if None).
+    Noisy weights start at the same values on both sides.
 
     Arguments: `widths` a list of ints or of tuples, one int per hidden layer; `step=None` has
     continuous time on both sides, otherwise finite networks are trained with steps of `step` on
-    batches of `batch` (None: full batch); `learning_rates` as in `GradientFlow`; `seeds` one int,
-    or one per width; `rtol` the tolerance of flows (relative and absolute); `progress` a diffrax
-    progress meter, advanced after every width.
+    batches of `batch` (None: full batch); `learning_rates` and `weight_decay` as in `GradientFlow`;
+    `seeds` one int, or one per width; `rtol` the tolerance of flows (relative and absolute);
+    `progress` a diffrax progress meter, advanced after every width.
 
     `key`: seed s of the w-th width uses `fold_in(fold_in(key, w), s)`, split into one for labels
     and one for SGD; random nodes use `fold_in(key, 2**32 - 1)`, and the finer ones that estimate
@@ -189,8 +191,8 @@ def coupling(
         whole_steps(when, step)
     side = _Side(
         energy,
-        GradientFlow(learning_rates),
-        None if step is None else SGD(batch, learning_rates),
+        GradientFlow(learning_rates, weight_decay),
+        None if step is None else SGD(batch, learning_rates, weight_decay),
         step,
         jnp.asarray(t1, dtype),
         when,
@@ -261,12 +263,8 @@ class _Watch(eqx.Module):
         return watched.parameters, self.energy.outputs(network)
 
 
-def _with_tracers(
-    ensemble: NeuronalEnsemble, measures: tuple[Measure, ...], tracers: Network
-) -> tuple[Network, tuple[int, ...]]:
-    pairs = zip(measures, tracers.labels, strict=True)
-    network = ensemble.network(tuple(m.with_tracers(c) for m, c in pairs))
-    return network, tuple(m.points.shape[0] for m in measures)
+def _sizes(measures: tuple[Measure, ...]) -> tuple[int, ...]:
+    return tuple(m.points.shape[0] for m in measures)
 
 
 @eqx.filter_jit
@@ -277,10 +275,12 @@ def _distances(
     keys: PRNGKeyArray,
     width: tuple[int, ...],
 ) -> tuple[Array, ...]:
+    skip = _sizes(measures)
+
     def one(key: PRNGKeyArray) -> tuple[Array, ...]:
         labels, noise = jax.random.split(key)
         finite = ensemble.sample(width, key=labels)
-        reference, skip = _with_tracers(ensemble, measures, finite)
+        reference = ensemble.network(measures, tracers=finite)
         limit = side.follow(reference, _Watch(side.energy, skip))
         run = side.run(finite, _Watch(side.energy, (0,) * len(width)), noise)
         sup, rms = _apart(run.observed[0], limit.observed[0])
@@ -305,10 +305,9 @@ def _verify(
 ) -> tuple[Trajectory, Array]:
     """The limit on finer nodes, and how far tracers and energies move by the refinement."""
     finite = ensemble.sample(width, key=key)
-    coarse_network, skip = _with_tracers(ensemble, measures, finite)
-    coarse = side.follow(coarse_network, _Watch(side.energy, skip))
-    fine_network, skip = _with_tracers(ensemble, fine, finite)
-    best = side.follow(fine_network, _Watch(side.energy, skip), finer=True)
+    coarse_network, fine_network = (ensemble.network(m, tracers=finite) for m in (measures, fine))
+    coarse = side.follow(coarse_network, _Watch(side.energy, _sizes(measures)))
+    best = side.follow(fine_network, _Watch(side.energy, _sizes(fine)), finer=True)
     sup, _ = _apart(coarse.observed[0], best.observed[0])
     moved = jnp.maximum(
         jnp.abs(coarse.energies - best.energies).max(),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
@@ -16,21 +17,25 @@ LearningRates = ArrayLike | Schedule | Sequence[ArrayLike | Schedule]
 
 
 class GradientFlow(eqx.Module):
-    """The mean-field ODE, ∂_t w_i = −ξ_i(t) Δ_i, Δ_i the derivative per unit mass.
+    """The mean-field ODE, ∂_t w_i = −ξ_i(t) (Δ_i + λ w_i), Δ_i the derivative per unit mass.
 
     `learning_rates` is ξ: a number or a function of time for all layers, or one for each of the L
-    layers; 0 freezes a layer. Time is the paper's t: N^2 (or N) times the usual gradient flow.
-    Source: Nguyen & Pham (arXiv:2001.11443).
+    layers; 0 freezes a layer. `weight_decay` is λ, of weights and biases; energies are without it.
+    Time is the paper's t: N^2 (or N) times the usual gradient flow. Source: Nguyen & Pham
+    (arXiv:2001.11443).
     """
 
     learning_rates: tuple[Array | Schedule, ...]
+    weight_decay: Array | None
 
-    def __init__(self, learning_rates: LearningRates = 1.0):
+    def __init__(self, learning_rates: LearningRates = 1.0, weight_decay: ArrayLike = 0.0):
         self.learning_rates = _rates(learning_rates)
+        self.weight_decay = _decay(weight_decay)
 
     def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
         """d(increment)/dt at time t."""
         _, gradient = energy.value_and_gradient(network)
+        gradient = _with_decay(self.weight_decay, network, gradient)
         return _descend(self.learning_rates, t, 1.0, gradient)
 
     def check(self, network: Network, energy: Energy) -> None:
@@ -40,19 +45,26 @@ class GradientFlow(eqx.Module):
 
 
 class SGD(eqx.Module):
-    """w_i ← w_i − ε ξ_i(kε) Δ_i(batch) at step k, Δ_i the derivative per unit mass.
+    """w_i ← w_i − ε ξ_i(kε) (Δ_i(batch) + λ w_i) at step k, Δ_i the derivative per unit mass.
 
     `batch` is the number of fresh samples per step, drawn by the masses of the data; None is full
-    batch gradient descent. `learning_rates` as in `GradientFlow`. Source: Nguyen & Pham
-    (arXiv:2001.11443), where N_{i-1} N_i times the gradient is Δ_i.
+    batch gradient descent. `learning_rates`, `weight_decay` as in `GradientFlow`. Source: Nguyen &
+    Pham (arXiv:2001.11443), where N_{i-1} N_i times the gradient is Δ_i.
     """
 
     batch: int | None = eqx.field(static=True)
     learning_rates: tuple[Array | Schedule, ...]
+    weight_decay: Array | None
 
-    def __init__(self, batch: int | None = None, learning_rates: LearningRates = 1.0):
+    def __init__(
+        self,
+        batch: int | None = None,
+        learning_rates: LearningRates = 1.0,
+        weight_decay: ArrayLike = 0.0,
+    ):
         self.batch = None if batch is None else count("batch", batch)
         self.learning_rates = _rates(learning_rates)
+        self.weight_decay = _decay(weight_decay)
 
     @property
     def random(self) -> bool:
@@ -72,6 +84,7 @@ class SGD(eqx.Module):
             assert key is not None
             energy = energy.draw(self.batch, key)
         value, gradient = energy.value_and_gradient(network)
+        gradient = _with_decay(self.weight_decay, network, gradient)
         return value, _descend(self.learning_rates, t, step, gradient)
 
     def check(self, network: Network, energy: Energy) -> None:
@@ -91,6 +104,21 @@ def _rates(rates: LearningRates) -> tuple[Array | Schedule, ...]:
                 "0 freezes a layer"
             )
     return held
+
+
+def _decay(weight_decay: ArrayLike) -> Array | None:
+    """The rate λ, None for 0."""
+    held = jnp.asarray(weight_decay, jnp.result_type(float))
+    value = concrete(held)
+    if value is not None and not (value.ndim == 0 and value >= 0 and value < float("inf")):
+        raise ValueError(f"weight_decay must be a finite number ≥ 0, got {weight_decay}")
+    return None if value is not None and value == 0 else held
+
+
+def _with_decay(rate: Array | None, network: Network, gradient: Parameters) -> Parameters:
+    if rate is None:
+        return gradient
+    return jax.tree.map(lambda g, w: g + rate.astype(w.dtype) * w, gradient, network.parameters)
 
 
 def _check_rates(rates: tuple[Array | Schedule, ...], network: Network) -> None:

@@ -20,6 +20,7 @@ from ._flow import flow
 from ._trajectory import RESULTS, Trajectory
 
 _RANDOMISATIONS = 5
+_FINEST = 3  # in time, for random nodes, which converge too slowly to need finer steps
 
 
 def limit(
@@ -81,7 +82,8 @@ def limit(
 
     def solve(sizes: tuple[int, ...], level: int, key: PRNGKeyArray | None) -> Trajectory:
         measures = ensemble.measures(sizes, rules, key=key)
-        network = ensemble.network(tuple(_padded(m) for m in measures))
+        pairs = zip(ensemble.spaces, measures, strict=True)
+        network = ensemble.network(tuple(_padded(m) if s.axes else m for s, m in pairs))
         tolerance = max(target / 10**level, 50 * eps)
         run = flow(
             network, energy, dynamics, t1=t1, times=times, observe=_Look(energy, observe),
@@ -105,6 +107,7 @@ def limit(
             found = solve(sizes, level, None)
             return found, None if before is None else _distance(found, before)
         keys = jax.random.split(key, _RANDOMISATIONS)
+        level = min(level, _FINEST)
         found = solve(sizes, level + 1, keys[0])
         others = resize("coarsen", sizes, keep_random=True)
         return found, max(_distance(found, solve(others, level, k)) for k in keys[1:])
@@ -115,7 +118,9 @@ def limit(
         found, error = attempt(sizes, 1, coarse)
         return _finish(found, error, [(sizes, error)], RESULTS.successful)
 
-    sizes, found, before, levels = tuple(r.start for r in rules), None, None, []
+    spaces = zip(ensemble.spaces, rules, strict=True)
+    sizes = tuple(r.start if s.axes or r.random else 1 for s, r in spaces)
+    found, before, levels = None, None, []
     while True:
         found, apart = attempt(sizes, len(levels), found)
         error = apart if random else _extrapolated(apart, before)
