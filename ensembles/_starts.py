@@ -1,20 +1,24 @@
 """Ready-made ensembles."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
+from scipy import special
+from scipy.stats import qmc
 
 from ._checks import concrete, count
 from ._ensemble import NeuronalEnsemble
 from ._layers import Layer, Unit
 from ._measures import Measure
 from ._network import Network, Parameters
-from ._spaces import Atoms, Gaussian, Product, Space, Torus
+from ._spaces import Atoms, Gaussian, Product, Space
 from ._weights import Noisy
 
 
@@ -96,38 +100,48 @@ def diverse(
     first: Space | None = None,
     last: Space | None = None,
     scale: ArrayLike = 1.0,
+    correlation: ArrayLike = 0.7,
     layers: Layer | Sequence[Layer],
 ) -> NeuronalEnsemble:
     """A correlated start whose neurons are bidirectionally diverse in as many modes as asked for.
 
-    Labels are (u, v, r), u and v standard Gaussian in R^modes, r uniform on the circle, and
+    Neurons of the middle layers have labels (h, ξ), standard Gaussian in R^modes each, and
 
-        w(c, c') = scale Σ_k [F_k(r) v'_k + u_k G_k(r')] / k,
-        F_k(r) = √2 cos 2πkr,  G_k(r) = √2 sin 2πkr,  k = 1, …, modes.
+        w(c, c') = scale Σ_k g_k(c) h_k(c') / k,   g = ρ h + (1 − ρ²)^½ ξ,   k = 1, …, modes.
 
-    What comes in to a neuron, w(·, c'), has independent Gaussian coefficients v'_k / k on F_k, what
-    goes out of it, w(c, ·), u_k / k on G_k: jointly they have full support in these 2·modes
-    directions, in every layer (the bidirectional diversity of Nguyen & Pham, arXiv:2001.11443, for
+    What comes in to a neuron, w(·, c'), has coefficients h_k(c') / k on the functions g_k, what
+    goes out of it, w(c, ·), g_k(c) / k on the functions h_k: jointly Gaussian, with full support in
+    these 2·modes directions (the bidirectional diversity of Nguyen & Pham, arXiv:2001.11443, in
     finitely many modes; the theorem asks for all of L²). Labels of the first hidden layer are
-    (w_1, u, r), of the last (v, r, w_L).
+    (w_1, ξ), with h_k = √2 sin(ω_k · w_1) at fixed frequencies ω_k, of the last (h, w_L).
+
+    The `correlation` ρ lets the modes pass from layer to layer: E[g_k σ(Σ_j a_j h_j)] would
+    vanish for ρ = 0, the modes would never be excited, and the limit would be that of an i.i.d.
+    start with the same means, for all times.
 
     Arguments: `first` the law of w_1 on R^dim (or of its entries), `last` that of w_L on R^outputs;
-    standard Gaussians by default (one output). Raises `ValueError` for depth < 2 and laws of
-    other dimensions.
+    standard Gaussians by default (one output). Raises `ValueError` for depth < 2, laws of other
+    dimensions, and a correlation outside [0, 1): at 1 both sides of a neuron were the same.
     """
     dim, depth, modes = count("dim", dim), _depth(depth), count("modes", modes)
     first = _first(Gaussian(dim) if first is None else first, dim)
     last = _law("last", Gaussian(1) if last is None else last)
+    rho = concrete(correlation)
+    if rho is not None and not 0 <= rho < 1:
+        raise ValueError(f"correlation must be at least 0 and below 1, got {correlation}")
+    mixing = jnp.asarray(correlation, first.dtype)
     alpha = jnp.asarray(scale, first.dtype) / jnp.arange(1, modes + 1, dtype=first.dtype)
-    ends = [dict(w_1=first) if i == 0 else dict(v=Gaussian(modes)) for i in range(depth - 1)]
-    labels = []
-    for i, incoming in enumerate(ends):
-        outgoing = dict(w_L=last) if i == depth - 2 else dict(u=Gaussian(modes))
-        circle = {} if depth == 2 else dict(r=Torus(1))
-        labels.append(_Labels({**incoming, **outgoing, **circle}, first.dtype))
+    parts: list[dict[str, Space]] = [{} for _ in range(depth - 1)]
+    for i, part in enumerate(parts):
+        part.update(w_1=first) if i == 0 else part.update(h=Gaussian(modes))
+        part.update(w_L=last) if i == depth - 2 else part.update(noise=Gaussian(modes))
+    labels = [_Labels(part, first.dtype) for part in parts]
+    halton = qmc.Halton(dim, scramble=False).random(modes + 1)[1:]
+    waves = _Waves(labels[0].part("w_1"), jnp.asarray(special.ndtri(halton), first.dtype))
+    incoming = [waves, *(label.part("h") for label in labels[1:])]
     between = [
-        _Modes(alpha, a.part("u"), a.entry("r"), b.part("v"), b.entry("r"))
-        for a, b in pairwise(labels)
+        _Modes(alpha, mixing, incoming[i], labels[i].part("noise"), incoming[i + 1])
+        for i in range(depth - 2)
     ]
     weights = [labels[0].part("w_1"), *between, labels[-1].part("w_L")]
     return NeuronalEnsemble([p.space for p in labels], weights, layers=layers)
@@ -181,21 +195,29 @@ class _Constant(eqx.Module):
         return self.value
 
 
+class _Waves(eqx.Module):
+    """√2 sin(ω_k · w)."""
+
+    weight: _Part
+    frequencies: Float[Array, "modes dim"]
+
+    def __call__(self, c: Float[Array, " dim"]) -> Float[Array, " modes"]:
+        angles = jnp.matmul(self.frequencies, self.weight(c), precision=jax.lax.Precision.HIGHEST)
+        return math.sqrt(2) * jnp.sin(angles)
+
+
 class _Modes(eqx.Module):
-    """Σ_k α_k [F_k(r) v'_k + u_k G_k(r')]."""
+    """Σ_k α_k g_k(c) h_k(c'), g = ρ h + (1 − ρ²)^½ ξ."""
 
     alpha: Float[Array, " modes"]
-    u: _Part
-    r: _Entry
-    v: _Part
-    s: _Entry
+    rho: Float[Array, ""]
+    h: _Waves | _Part
+    noise: _Part
+    h_next: _Part
 
     def __call__(self, c: Float[Array, " dim"], e: Float[Array, " dim_out"]) -> Float[Array, ""]:
-        angles = 2 * jnp.pi * jnp.arange(1, self.alpha.shape[0] + 1, dtype=c.dtype)
-        f, g = jnp.cos(angles * self.r(c)), jnp.sin(angles * self.s(e))
-        return jnp.sqrt(jnp.asarray(2, c.dtype)) * (
-            jnp.dot(self.alpha * f, self.v(e)) + jnp.dot(self.u(c), self.alpha * g)
-        )
+        g = self.rho * self.h(c) + jnp.sqrt(1 - self.rho**2) * self.noise(c)
+        return jnp.dot(self.alpha * g, self.h_next(e), precision=jax.lax.Precision.HIGHEST)
 
 
 class _Own(eqx.Module):

@@ -1,8 +1,15 @@
 """What becomes of a network: dynamics, limits and measurements."""
 
+from ._collapse import Collapse as Collapse
+from ._collapse import Spreads as Spreads
+from ._collapse import collapse as collapse
+from ._convergence import Convergence as Convergence
+from ._convergence import convergence as convergence
 from ._coupling import Coupling as Coupling
 from ._coupling import coupling as coupling
 from ._data import Data as Data
+from ._diversity import Diversity as Diversity
+from ._diversity import diversity as diversity
 from ._dynamics import SGD as SGD
 from ._dynamics import GradientFlow as GradientFlow
 from ._energies import Energy as Energy
@@ -16,6 +23,9 @@ from ._losses import LogisticLoss as LogisticLoss
 from ._losses import SquaredLoss as SquaredLoss
 from ._rates import Rate as Rate
 from ._rates import fit_rate as fit_rate
+from ._stationary import Start as Start
+from ._stationary import StationaryStart as StationaryStart
+from ._stationary import start as start
 from ._train import train as train
 from ._trajectory import RESULTS as RESULTS
 from ._trajectory import FailedRun as FailedRun

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import diffrax
@@ -40,8 +40,9 @@ class Coupling(eqx.Module):
     - `outputs` (seeds, widths): the largest over times of the root mean square over the data of
       ŷ_N − ŷ; `energies` (seeds, widths): the largest of abs(R_N − R).
       `curves` (seeds, widths, T): R_N itself.
-    - `limit`: the limit's trajectory; `error` (L,): the estimated error of its weights at tracers,
-      in the same sup norm. Distances below it are not measurements.
+    - `observed`: what `observe` returned for finite networks, each array (seeds, widths, T, ...).
+    - `limit`: the limit's trajectory, with its `observed`; `error` (L,): the estimated error of its
+      weights at tracers, in the same sup norm. Distances below it are not measurements.
     - `widths`: one tuple of L − 1 widths each; `times` (T,); `step` None for continuous time.
     """
 
@@ -53,6 +54,7 @@ class Coupling(eqx.Module):
     outputs: np.ndarray
     energies: np.ndarray
     curves: np.ndarray
+    observed: Any
     limit: Trajectory
     error: np.ndarray
 
@@ -149,6 +151,7 @@ def coupling(
     nodes: int | Sequence[int],
     rule: Rule | Sequence[Rule | None] | None = None,
     times: ArrayLike | None = None,
+    observe: Callable[[Network], Any] | None = None,
     rtol: float | None = None,
     key: PRNGKeyArray,
     progress: diffrax.AbstractProgressMeter | None = None,
@@ -163,8 +166,9 @@ def coupling(
     Arguments: `widths` a list of ints or of tuples, one int per hidden layer; `step=None` has
     continuous time on both sides, otherwise finite networks are trained with steps of `step` on
     batches of `batch` (None: full batch); `learning_rates` and `weight_decay` as in `GradientFlow`;
-    `seeds` one int, or one per width; `rtol` the tolerance of flows (relative and absolute);
-    `progress` a diffrax progress meter, advanced after every width.
+    `seeds` one int, or one per width; `observe` a function of a network, of the same shape for all
+    widths, kept at `times` for finite networks and the limit; `rtol` the tolerance of flows
+    (relative and absolute); `progress` a diffrax progress meter, advanced after every width.
 
     `key`: seed s of the w-th width uses `fold_in(fold_in(key, w), s)`, split into one for labels
     and one for SGD; random nodes use `fold_in(key, 2**32 - 1)`, and the finer ones that estimate
@@ -197,6 +201,7 @@ def coupling(
         jnp.asarray(t1, dtype),
         when,
         positive("rtol", default if rtol is None else rtol, dtype),
+        observe,
     )
     progress = diffrax.NoProgressMeter() if progress is None else progress
     work = np.cumsum([n * max(width) ** 2 for width, n in zip(sizes, numbers, strict=True)])
@@ -235,6 +240,10 @@ class _Side(eqx.Module):
     t1: Array
     times: Array
     tol: Array
+    observe: Callable[[Network], Any] | None
+
+    def watch(self, skip: tuple[int, ...]) -> _Watch:
+        return _Watch(self.energy, self.observe, skip)
 
     def follow(self, network: Network, observe: Any, finer: bool = False) -> Trajectory:
         tol = self.tol / 10 if finer else self.tol
@@ -253,14 +262,16 @@ class _Side(eqx.Module):
 
 
 class _Watch(eqx.Module):
-    """Parameters of neurons from number `skip` on, and the outputs the energy sees."""
+    """Parameters of neurons from number `skip` on, the outputs the energy sees, and the user's."""
 
     energy: Energy
+    observe: Callable[[Network], Any] | None
     skip: tuple[int, ...] = eqx.field(static=True)
 
-    def __call__(self, network: Network) -> tuple[Parameters, Array]:
+    def __call__(self, network: Network) -> tuple[Parameters, Array, Any]:
         watched = network.neurons(tuple(slice(s, None) for s in self.skip))
-        return watched.parameters, self.energy.outputs(network)
+        look = None if self.observe is None else self.observe(network)
+        return watched.parameters, self.energy.outputs(network), look
 
 
 def _sizes(measures: tuple[Measure, ...]) -> tuple[int, ...]:
@@ -274,20 +285,20 @@ def _distances(
     measures: tuple[Measure, ...],
     keys: PRNGKeyArray,
     width: tuple[int, ...],
-) -> tuple[Array, ...]:
+) -> tuple[Any, ...]:
     skip = _sizes(measures)
 
-    def one(key: PRNGKeyArray) -> tuple[Array, ...]:
+    def one(key: PRNGKeyArray) -> tuple[Any, ...]:
         labels, noise = jax.random.split(key)
         finite = ensemble.sample(width, key=labels)
         reference = ensemble.network(measures, tracers=finite)
-        limit = side.follow(reference, _Watch(side.energy, skip))
-        run = side.run(finite, _Watch(side.energy, (0,) * len(width)), noise)
+        limit = side.follow(reference, _Watch(side.energy, None, skip))
+        run = side.run(finite, side.watch((0,) * len(width)), noise)
         sup, rms = _apart(run.observed[0], limit.observed[0])
         ok = (run.result == RESULTS.successful) & (limit.result == RESULTS.successful)
         outputs = _rms_over_data(run.observed[1] - limit.observed[1]).max()
         energies = jnp.abs(run.energies - limit.energies).max()
-        return sup, rms, outputs, energies, run.energies, ok
+        return sup, rms, outputs, energies, run.energies, run.observed[2], ok
 
     neurons = max(n + m.points.shape[0] for n, m in zip(width, measures, strict=True))
     together = int(np.clip(_ENTRIES // neurons**2, 1, keys.shape[0]))
@@ -306,15 +317,15 @@ def _verify(
     """The limit on finer nodes, and how far tracers and energies move by the refinement."""
     finite = ensemble.sample(width, key=key)
     coarse_network, fine_network = (ensemble.network(m, tracers=finite) for m in (measures, fine))
-    coarse = side.follow(coarse_network, _Watch(side.energy, _sizes(measures)))
-    best = side.follow(fine_network, _Watch(side.energy, _sizes(fine)), finer=True)
+    coarse = side.follow(coarse_network, _Watch(side.energy, None, _sizes(measures)))
+    best = side.follow(fine_network, side.watch(_sizes(fine)), finer=True)
     sup, _ = _apart(coarse.observed[0], best.observed[0])
     moved = jnp.maximum(
         jnp.abs(coarse.energies - best.energies).max(),
         _rms_over_data(coarse.observed[1] - best.observed[1]).max(),
     )
     best = eqx.tree_at(lambda t: t.error, best, moved, is_leaf=lambda a: a is None)
-    return eqx.tree_at(lambda t: t.observed, best, None), sup
+    return eqx.tree_at(lambda t: t.observed, best, best.observed[2]), sup
 
 
 def _apart(a: Parameters, b: Parameters) -> tuple[Array, Array]:
@@ -348,22 +359,24 @@ def _rms_over_data(difference: Array) -> Array:
 def _collect(
     widths: tuple[tuple[int, ...], ...],
     side: _Side,
-    found: list[tuple[Array, ...]],
+    found: list[tuple[Any, ...]],
     limit: Trajectory,
     error: Array,
 ) -> Coupling:
     seeds = max(len(ok) for *_, ok in found)
 
-    def gather(field: int) -> np.ndarray:
-        columns = []
-        for distances in found:
-            values = np.asarray(distances[field])
-            values = np.where(_rows(np.asarray(distances[-1]), values), values, np.nan)
+    def gather(*columns: Array) -> np.ndarray:
+        padded = []
+        for column, (*_, ok) in zip(columns, found, strict=True):
+            values = np.asarray(column)
+            values = np.where(_rows(np.asarray(ok), values), values, np.nan)
             pad = np.full((seeds - len(values), *values.shape[1:]), np.nan, values.dtype)
-            columns.append(np.concatenate([values, pad]))
-        return np.stack(columns, axis=1)
+            padded.append(np.concatenate([values, pad]))
+        return np.stack(padded, axis=1)
 
-    sup, rms, outputs, energies, curves = map(gather, range(5))
+    sup, rms, outputs, energies, curves, observed = jax.tree.map(
+        gather, *(fields[:-1] for fields in found)
+    )
     return Coupling(
         widths=widths,
         times=np.asarray(side.times),
@@ -373,6 +386,7 @@ def _collect(
         outputs=outputs,
         energies=energies,
         curves=curves,
+        observed=observed,
         limit=limit,
         error=np.asarray(error),
     )

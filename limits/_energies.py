@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
@@ -29,6 +30,11 @@ class Energy(eqx.Module):
     @abc.abstractmethod
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
         """What the energy sees of the network; limits are compared in it."""
+
+    @abc.abstractmethod
+    def stationarity(self, network: Network) -> Float[Array, ""]:
+        """The root mean square of the energy's derivative in the outputs; 0 when no change of the
+        outputs lowers it to first order."""
 
     @abc.abstractmethod
     def draw(self, batch: int, key: PRNGKeyArray) -> "Energy":
@@ -58,6 +64,10 @@ class Risk(Energy):
         outputs, pull = backpropagate(network, self.data.x)
         losses, d = jax.vmap(jax.value_and_grad(self.loss))(outputs, self.data.y)
         return self.data.masses @ losses, pull(self.data.masses[:, None] * d)
+
+    def stationarity(self, network: Network) -> Float[Array, ""]:
+        slopes = jax.vmap(jax.grad(self.loss))(self.outputs(network), self.data.y)
+        return jnp.sqrt(jnp.dot(self.data.masses, (slopes**2).sum(1)))
 
     def draw(self, batch: int, key: PRNGKeyArray) -> "Risk":
         return Risk(self.data.draw(batch, key), self.loss)

@@ -1,6 +1,7 @@
 """The infinite-width limit with an error bar: a flow whose nodes are refined."""
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from ensembles._checks import counts, randomness
 from ._dynamics import GradientFlow
 from ._energies import Energy
 from ._flow import flow
+from ._stationary import StationaryStart, start
 from ._trajectory import RESULTS, Trajectory
 
 _RANDOMISATIONS = 5
@@ -63,6 +65,8 @@ def limit(
     rules; `max_nodes` bounds the nodes of a layer; `observe`, `solver`, `max_steps`, `progress` as
     in `flow`.
 
+    Warns (`StationaryStart`) of a start that does not move in the limit.
+
     Returns the `Trajectory` of the finest solve: `.error` the estimate, `.final` the network of
     nodes, `.stats["levels"]` the (nodes, estimate) of every level. If `tol` is not met within
     `max_nodes`, raises `FailedRun` (`throw=False`: returns the best there is, `.result` says so).
@@ -79,6 +83,9 @@ def limit(
     target = (1e-6 if eps < 1e-10 else 1e-4) if tol is None else tol
     if not target > 0:
         raise ValueError(f"tol must be positive, got {tol}: write tol=1e-6")
+    beginning = start(ensemble, energy, rule=rules, key=key)
+    if beginning.stationary:
+        warnings.warn(str(beginning), StationaryStart, stacklevel=2)
 
     def solve(sizes: tuple[int, ...], level: int, key: PRNGKeyArray | None) -> Trajectory:
         measures = ensemble.measures(sizes, rules, key=key)

@@ -1,0 +1,216 @@
+"""Collapse of i.i.d. starts: what training does to the middle layers of deep networks.
+
+Nguyen & Pham (arXiv:2001.11443): when all weights start independent, then in the limit
+
+- w_i(t, c, c') for 3 ≤ i ≤ L − 2 is a function of w_i(0, c, c') and the biases b_{i-1}(0), b_i(0);
+- with constant biases and layers affine in their weights it is w_i(0, c, c') + Δ_i*(t), one number
+  per layer, so the weights stay independent;
+- and the preactivations H_i(t, x, c) are the same for all neurons c, 2 ≤ i ≤ L − 2.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ensembles import Network, NeuronalEnsemble
+
+from ._coupling import Coupling, coupling
+from ._energies import Risk
+from ._rates import Rate, fit_rate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Spreads(eqx.Module):
+    """How much the neurons of one network differ; averages over neurons are by mass.
+
+    - `increments` (L,): root mean square over all pairs of neurons of w_i(t) − w_i(0), its mean
+      over pairs subtracted. 0 where the layer has only been translated.
+    - `translations` (L − 2,): that mean for w_2, …, w_{L-1}: Δ_i*(t) in a collapsed layer.
+    - `preactivations` (L − 1,): standard deviation of H_i over the neurons of layer i, root mean
+      square over the data. 0 where all neurons compute the same.
+    - `dependence` (L − 2,): the part of the variance of w_2(t), …, w_{L-1}(t) that the means of
+      rows and of columns explain. Independent entries have 1/N_{i-1} + 1/N_i, a function of
+      c plus a function of c' has 1. (On the limit's nodes weights are without their noise, and
+      this says nothing about independence.)
+    """
+
+    increments: Float[Array, " layers"]
+    translations: Float[Array, " middle"]
+    preactivations: Float[Array, " hidden"]
+    dependence: Float[Array, " middle"]
+
+
+class _Look(eqx.Module):
+    """The spreads of a network on the data of a risk."""
+
+    risk: Risk
+
+    def __call__(self, network: Network) -> Spreads:
+        p = network.masses
+        edges = [p[0], *(a[:, None] * b[None] for a, b in pairwise(p)), p[-1]]
+        moves = [_around(*each) for each in zip(edges, network.increment.weights, strict=True)]
+        q, h = self.risk.data.masses, network.preactivations(self.risk.data.x)[:-1]
+        across = [_variance(*each) for each in zip(p, h, strict=True)]
+        middle = zip(pairwise(p), network.weights[1:-1], strict=True)
+        return Spreads(
+            increments=jnp.stack([spread for _, spread in moves]),
+            translations=jnp.stack([mean for mean, _ in moves[1:-1]]),
+            preactivations=jnp.stack([jnp.sqrt(jnp.dot(q, variance)) for variance in across]),
+            dependence=jnp.stack([_explained(*ends, w) for ends, w in middle]),
+        )
+
+
+def _around(masses: Array, values: Array) -> tuple[Array, Array]:
+    """The mean of `values` (neurons, ...) over neurons, and the root mean square around it."""
+    ends = masses.ndim
+    mean = jnp.tensordot(masses, values, axes=ends)
+    square = ((values - mean[(None,) * ends]) ** 2).sum(tuple(range(ends, values.ndim)))
+    return mean, jnp.sqrt((masses * square).sum())
+
+
+def _variance(masses: Array, h: Array) -> Array:
+    """The variance of h (batch, N) over neurons."""
+    p = masses[None]
+    return (p * (h - (p * h).sum(1, keepdims=True)) ** 2).sum(1)
+
+
+def _explained(p: Array, q: Array, w: Array) -> Array:
+    """The part of the variance of w (N, N') that means of rows and of columns explain."""
+    rows, columns = jnp.matmul(w, q), jnp.matmul(p, w)
+    mean = jnp.dot(p, rows)
+    between = jnp.dot(p, (rows - mean) ** 2) + jnp.dot(q, (columns - mean) ** 2)
+    total = jnp.dot(p, jnp.matmul((w - mean) ** 2, q))
+    return jnp.where(total > 0, between / jnp.where(total > 0, total, 1), 0)
+
+
+class Collapse(eqx.Module):
+    """Spreads of finite networks and of their limit.
+
+    - `coupling`: the runs; its `rms` are the residuals, what is left of increments when the limit's
+      function of the labels is taken off (labels being the biases in a middle layer).
+    - `finite`: `Spreads` of finite networks, arrays (seeds, widths, T, ...), NaN where a width
+      lacks a seed; `limit`: those of the limit, (T, ...), at `coupling.times`.
+
+    Layers are counted from 1, as in the source.
+    """
+
+    coupling: Coupling
+
+    @property
+    def finite(self) -> Spreads:
+        return self.coupling.observed
+
+    @property
+    def limit(self) -> Spreads:
+        return self.coupling.limit.observed
+
+    @property
+    def depth(self) -> int:
+        return self.limit.increments.shape[-1]
+
+    def largest(self, of: str, layer: int) -> Float[np.ndarray, "seeds widths"]:
+        """The largest over times of "increments", "preactivations", "dependence" or "residuals"."""
+        if of not in _FIRST:
+            raise ValueError(f"of must be one of {tuple(_FIRST)}, got {of!r}")
+        first, last = _FIRST[of], self.depth - _LAST[of]
+        if not first <= layer <= last:
+            raise ValueError(f"layer must be in {first}, …, {last} for {of}, got {layer}")
+        if of == "residuals":
+            return self.coupling.rms[..., layer - first]
+        return np.asarray(getattr(self.finite, of))[..., layer - first].max(-1)
+
+    def rate(self, of: str, layer: int) -> Rate:
+        """The exponent in min_i N_i of `largest(of, layer)`."""
+        return fit_rate(self.coupling.smallest, self.largest(of, layer))
+
+    def table(self) -> str:
+        """Means over seeds, a line a width; the exponents and what the limit has below."""
+        lines = []
+        names = ["x".join(map(str, w if len(set(w)) > 1 else w[:1])) for w in self.coupling.widths]
+        for of, first in _FIRST.items():
+            layers = range(first, self.depth - _LAST[of] + 1)
+            columns = [self.largest(of, i) for i in layers]
+            lines += [of, f"{'width':>14}" + "".join(f"{f'layer {i}':>24}" for i in layers)]
+            for j, name in enumerate(names):
+                cells = (f"{np.nanmean(c[:, j]):.2e} ± {np.nanstd(c[:, j]):.0e}" for c in columns)
+                lines.append(f"{name:>14}" + "".join(f"{cell:>24}" for cell in cells))
+            if len(names) > 1:
+                rates = "".join(f"{self.rate(of, i)!s:>24}" for i in layers)
+                lines.append(f"{'exponent':>14}" + rates)
+            if of in ("increments", "preactivations"):
+                ours = np.asarray(getattr(self.limit, of)).max(0)
+                lines.append(f"{'limit':>14}" + "".join(f"{value:>24.2e}" for value in ours))
+        return "\n".join(lines)
+
+    def plot(self, of: str = "preactivations", ax: Axes | None = None) -> Axes:
+        """One spread against width, a line a layer: means and 80 % of the seeds; fitted laws."""
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots()[1] if ax is None else ax
+        widths = self.coupling.smallest
+        for layer in range(_FIRST[of], self.depth - _LAST[of] + 1):
+            values = self.largest(of, layer)
+            mean = np.exp(np.nanmean(np.log(values), axis=0))
+            low, high = np.nanquantile(values, [0.1, 0.9], axis=0)
+            rate = self.rate(of, layer)
+            label = f"layer {layer}: $N^{{{rate.exponent:.2f}}}$ [{rate.low:.2f}, {rate.high:.2f}]"
+            bars = ax.errorbar(
+                widths, mean, [mean - low, high - mean], fmt="o", ms=4, capsize=2, label=label
+            )
+            rate.plot(widths, ax, color=bars.lines[0].get_color(), zorder=0)
+        ax.set(xscale="log", yscale="log", xlabel="width $N$", ylabel=f"spread of {of}")
+        ax.set_xticks(widths, [str(n) for n in widths])
+        ax.minorticks_off()
+        ax.legend(fontsize="small")
+        return ax
+
+    def plot_translations(self, layer: int, ax: Axes | None = None) -> Axes:
+        """The mean increment of a middle layer against time, and the limit's."""
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots()[1] if ax is None else ax
+        times, i = self.coupling.times, layer - 2
+        colours = plt.get_cmap("viridis")(np.linspace(0.9, 0.15, len(self.coupling.widths)))
+        for j, (width, colour) in enumerate(zip(self.coupling.widths, colours, strict=True)):
+            ours = np.asarray(self.finite.translations)[:, j, :, i]
+            low, middle, high = np.nanquantile(ours, [0.1, 0.5, 0.9], axis=0)
+            label = f"$N={width[0]}$" if len(set(width)) == 1 else f"$N={width}$"
+            ax.plot(times, middle, color=colour, lw=1, label=label)
+            ax.fill_between(times, low, high, color=colour, alpha=0.25, lw=0)
+        ax.plot(times, np.asarray(self.limit.translations)[:, i], "k--", lw=1.5, label="limit")
+        ax.set(xlabel="time $t$", ylabel=rf"mean increment of $w_{{{layer}}}$")
+        ax.legend(fontsize="small")
+        return ax
+
+
+# The first layer each quantity has, and how many it lacks at the end.
+_FIRST = {"increments": 1, "preactivations": 1, "dependence": 2, "residuals": 1}
+_LAST = {"increments": 0, "preactivations": 1, "dependence": 1, "residuals": 0}
+
+
+def collapse(ensemble: NeuronalEnsemble, energy: Risk, **options: Any) -> Collapse:
+    """Measure the collapse of an i.i.d. start at finite widths and in the limit.
+
+    Runs `coupling(ensemble, energy, **options)`, all of whose options but `observe` are taken, and
+    measures `Spreads` along the way. What the theorem says then reads: for constant biases,
+    `increments` of layers 3, …, L − 2 and `preactivations` of layers 2, …, L − 2 fall as N^-1/2 and
+    are 0 in the limit; `residuals` fall for any biases; `dependence` of layers 3, …, L − 2 stays
+    that of independent entries.
+
+    Raises `ValueError` for fewer than three layers and weights that are no numbers, and as
+    `coupling` does.
+    """
+    if ensemble.depth < 3 or not all(layer.affine for layer in ensemble.layers):
+        raise ValueError(
+            f"ensemble must have at least three layers, affine in their weights, got {ensemble!r}: "
+            "there is no middle layer to collapse otherwise"
+        )
+    return Collapse(coupling(ensemble, energy, observe=_Look(energy), **options))

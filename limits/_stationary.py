@@ -1,0 +1,114 @@
+"""Starts that do not move: the limit's gradient vanishes although the loss could fall.
+
+In the mean-field scaling a layer passes on an average over neurons. Where weights average to zero
+and preactivations are odd, nothing passes, forward or backward: centred i.i.d. starts of four
+layers or more, and networks of odd activations with centred first and last layers, stand still in
+the limit, while finite networks of width N move at a speed of order N^-1/2 (Nguyen & Pham,
+arXiv:2001.11443, recommend non-zero means).
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from ensembles import Network, NeuronalEnsemble, Rule
+from ensembles._checks import randomness
+
+from ._energies import Energy
+
+_REDRAWS = 4
+_REFINEMENTS = 4  # of random nodes: 16 times as many
+_VANISHING = 0.35  # independent nodes of a vanishing average would give 1/4
+
+
+class StationaryStart(UserWarning):
+    """The limit's gradient vanishes at the start, the loss's derivative in the outputs does not."""
+
+
+class Start(eqx.Module):
+    """How the limit of an ensemble begins to move.
+
+    - `speed`: the root mean square of the derivative per unit mass over all weights and biases (by
+      mass, layers added in squares), relative to the root mean square of ∂R/∂ŷ; `stationary`:
+      whether it vanishes, up to what the nodes resolve.
+    - `vanishing`: the layers 1, …, L whose weights have mean zero.
+    """
+
+    speed: float
+    stationary: bool
+    vanishing: tuple[int, ...]
+
+    def __str__(self) -> str:
+        if not self.stationary:
+            return f"The start moves: speed {self.speed:.2e} relative to the loss's derivative."
+        means = ", ".join(f"w_{i}" for i in self.vanishing) or "the average features"
+        return (
+            "The limit's gradient vanishes at the start while the loss is not stationary in the "
+            f"outputs: the limit stays there, and finite networks leave it only by their "
+            f"fluctuations. The means that vanish: {means}. Give them non-zero means (e.g. "
+            "iid(..., hidden=Gaussian(1, mean=1.0), last=Gaussian(1, mean=1.0))), or biases."
+        )
+
+
+def start(
+    ensemble: NeuronalEnsemble,
+    energy: Energy,
+    *,
+    rule: Rule | Sequence[Rule | None] | None = None,
+    key: PRNGKeyArray | None = None,
+) -> Start:
+    """Whether the limit of `ensemble` moves from its start, and how fast.
+
+    With deterministic nodes the speed is zero up to rounding or it is not. With random ones (four
+    independent sets, from `key`) it is taken to vanish when 16 times the nodes reduce it as they
+    reduce an average of zero, to a third or less. `limit` asks this of every ensemble, and warns.
+    """
+    rules = ensemble.rules(rule)
+    random = any(r.random for r in rules)
+    sizes = [
+        r.start if s.axes or r.random else 1 for s, r in zip(ensemble.spaces, rules, strict=True)
+    ]
+    rounding = float(jnp.finfo(ensemble.spaces[0].dtype).eps) ** 0.5
+    if not random:
+        speed, slope, *means = np.asarray(_look(ensemble.discretise(sizes, rules), energy))
+        still, tolerance = speed <= rounding, rounding
+    else:
+        key = randomness(key, "random nodes are drawn to see whether the start moves")
+        keys = jax.random.split(key, _REDRAWS)
+        fine = [n * 2**_REFINEMENTS if r.random else n for n, r in zip(sizes, rules, strict=True)]
+        coarse, (speed, slope, *means) = (
+            _mean_square([_look(ensemble.discretise(n, rules, key=k), energy) for k in keys])
+            for n in (sizes, fine)
+        )
+        still, tolerance = speed <= max(_VANISHING * coarse[0], rounding), 3 / np.sqrt(max(fine))
+    vanishing = tuple(i + 1 for i, mean in enumerate(means) if mean <= tolerance)
+    return Start(float(speed), bool(still and slope > rounding), vanishing)
+
+
+def _mean_square(redraws: list[Array]) -> np.ndarray:
+    return np.sqrt(np.mean(np.square(redraws), axis=0))
+
+
+@eqx.filter_jit
+def _look(network: Network, energy: Energy) -> Array:
+    """Speed, derivative in the outputs, and mean of each layer's weights relative to their size."""
+    _, gradient = energy.value_and_gradient(network)
+    squares = jax.tree.map(lambda p, g: (p * g**2).sum(), network.parameter_masses(), gradient)
+    total = jnp.sqrt(sum(jax.tree.leaves(squares), jnp.zeros((), network.dtype)))
+    slope = energy.stationarity(network)
+    p = network.masses
+    edges = [p[0], *(a[:, None] * b[None] for a, b in pairwise(p)), p[-1]]
+
+    def mean(p: Array, w: Array | None) -> Array:
+        if w is None:
+            return jnp.ones((), network.dtype)
+        first, second = (jnp.tensordot(p, power, axes=p.ndim) for power in (w, w**2))
+        return jnp.sqrt((first**2).sum() / jnp.maximum(second.sum(), 1e-30))
+
+    means = [mean(*each) for each in zip(edges, network.weights, strict=True)]
+    return jnp.stack([total / jnp.maximum(slope, 1e-30), slope, *means])

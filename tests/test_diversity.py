@@ -1,0 +1,201 @@
+"""Diversity, its negative controls, what convergence theorems assume, and starts that stand."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from models import largest, regression
+
+from ensembles import Affine, Atoms, Gaussian, NeuronalEnsemble, Sobol, Uniform, diverse, iid
+from limits import (
+    Data,
+    GradientFlow,
+    HuberLoss,
+    Risk,
+    StationaryStart,
+    convergence,
+    diversity,
+    flow,
+    limit,
+    mean_field_gradient,
+    start,
+)  # fmt: skip
+
+TANH, KEY = Affine(jnp.tanh), jax.random.key(5)
+
+
+def independent(depth=5, hidden=1.0, last=0.7):
+    return iid(
+        dim=2, depth=depth, first=Gaussian(1), hidden=Gaussian(1, hidden, 0.5),
+        last=Gaussian(1, last, 0.5), layers=TANH,
+    )  # fmt: skip
+
+
+def correlated(modes=6, **options):
+    return diverse(dim=2, depth=5, modes=modes, scale=2.0, layers=TANH, **options)
+
+
+def measured(ensemble, network, **options):
+    return diversity(network, regression(16), ensemble=ensemble, key=KEY, **options)
+
+
+def test_spectra_and_ranks_are_those_of_the_profiles_covariance():
+    """Against NumPy's eigenvalues, with unequal masses, more neurons than inputs and fewer."""
+    network = correlated().sample((16, 32, 24, 40), key=KEY)
+    p = jnp.arange(1.0, 33) / jnp.arange(1.0, 33).sum()
+    network = eqx.tree_at(lambda n: n.masses[1], network, p)
+    found = measured(None, network, modes=5, resolution=0.2)
+    w, p = network.weights, network.masses
+    h = network.preactivations(regression(16).x)
+    for i in range(1, 3):
+        incoming = np.asarray(w[i]) * np.sqrt(np.asarray(p[i - 1]))[:, None]
+        outgoing = np.asarray(w[i + 1]).T * np.sqrt(np.asarray(p[i + 1]))[:, None]
+        profiles = [*[(0, found.spectra[i, j], found.rank[i, j], a) for j, a in
+                      enumerate((incoming, outgoing))],
+                    (1, found.span_spectra[i], found.span[i], np.asarray(h[i]) / 4)]  # fmt: skip
+        for _, spectrum, rank, a in profiles:
+            values = np.linalg.eigvalsh(np.cov(a, aweights=np.asarray(p[i]), bias=True))[::-1]
+            np.testing.assert_allclose(spectrum, values[:5], rtol=1e-9, atol=1e-14)
+            np.testing.assert_allclose(rank, (values / (values + 0.04)).sum(), rtol=1e-9)
+
+
+def test_gaussian_profiles_have_the_masses_of_gaussians():
+    """Half-spaces at distance 1: 0.159, discs of radius 3/4 at distance 1: 0.165, over directions
+    of 16384 neurons; modes far above the resolution."""
+    ensemble = NeuronalEnsemble(
+        [Gaussian(3), Uniform(-1.0, 1.0)], [_first_two, _third_times, jnp.cos], layers=TANH
+    )
+    network = ensemble.discretise([2**12, 8], [Sobol(), None], key=KEY)
+    found = diversity(network, regression(4), modes=1, resolution=1e-3, key=KEY)
+    assert found.rank.shape == (2, 2) and abs(float(found.rank[0, 0]) - 2) < 1e-4
+    assert 0.13 < float(found.half_space[0]) < 0.16
+    assert 0.13 < float(found.ball[0]) < 0.166
+
+
+def _first_two(c):
+    return c[:2]
+
+
+def _third_times(c, e):
+    return c[2] * jnp.cos(e[0])
+
+
+def test_diverse_starts_are_diverse_at_every_width_and_iid_starts_are_not():
+    """i.i.d.: no rank in conditional means, a span that vanishes; diverse: both stay."""
+    widths = (32, 128)
+    for ensemble, stays in ((correlated(), True), (independent(), False)):
+        few = [measured(ensemble, ensemble.sample(n, key=KEY)) for n in widths]
+        spans = np.stack([found.span for found in few])
+        if stays:
+            assert (spans[1, 1:] > 0.9 * spans[0, 1:]).all() and (spans[1] > 0.8).all()
+            least = [[1.5, 4], [4, 4], [4, 4], [4, 0.9]]
+            assert (np.asarray(few[1].rank) > least).all()
+            assert few[1].holds.all()
+        else:
+            assert (spans[1, 1:3] < 0.5 * spans[0, 1:3]).all()
+            assert largest(few[1].rank[1:3], jnp.zeros((2, 2))) < 1e-12
+            assert not few[1].holds.any()
+
+
+def test_one_mode_is_flagged_and_so_is_a_missing_ensemble():
+    network = correlated(modes=1).sample(128, key=KEY)
+    found = measured(None, network)
+    assert not found.holds.any() and float(found.rank[1:, 0].max()) < 1.01
+    noise = independent().sample(128, key=KEY)
+    assert float(measured(None, noise, resolution=0.01).rank[1, 0]) > 100  # noise, not modes
+
+
+def test_independent_labels_have_modes_that_nothing_excites():
+    """At correlation 0 the profiles are diverse and the preactivations collapse with width."""
+    spans = [
+        float(measured(None, correlated(correlation=0.0).sample(n, key=KEY)).span[2])
+        for n in (32, 256)
+    ]
+    assert spans[1] < 0.3 * spans[0]
+    assert start(correlated(correlation=0.0), Risk(regression(16)), key=KEY).stationary
+    assert not start(correlated(), Risk(regression(16)), key=KEY).stationary
+
+
+def test_diversity_along_a_run_is_a_curve():
+    ensemble = correlated()
+    look = eqx.Partial(diversity, data=regression(16), key=KEY)
+    run = flow(
+        ensemble.sample(32, key=KEY), Risk(regression(16)), t1=1.0,
+        times=jnp.linspace(0, 1, 3), observe=look, rtol=1e-4, atol=1e-4,
+    )  # fmt: skip
+    assert run.observed.span.shape == (3, 4) and (np.asarray(run.observed.span) > 0.5).all()
+
+
+def test_convergence_measures_are_what_they_say():
+    """Updates are suprema of the mean-field gradient; residuals those of least squares."""
+    data = Data(regression(16).x, regression(16).x[:, :1] ** 3)
+    network, risk = independent(3).sample((40, 3), key=KEY), Risk(data)
+    found, gradient = convergence(network, risk), mean_field_gradient(network, risk)
+    assert abs(found.updates[1] - jnp.abs(gradient.weights[1]).mean(1).max()) < 1e-14
+    assert abs(found.updates[2] - jnp.abs(gradient.weights[2]).max()) < 1e-14
+    y = np.asarray(data.y)[:, 0]
+    features = np.tanh(np.asarray(network.preactivations(data.x)[1]))
+    design = np.column_stack([features, np.ones(16)])
+    missed = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+    assert found.residual[0] < 0.05
+    assert abs(found.residual[1] - (missed**2).sum() / ((y - y.mean()) ** 2).sum()) < 1e-3
+    blind = eqx.tree_at(lambda n: n.start.weights[0], network, jnp.zeros((40, 2)))
+    assert largest(convergence(blind, risk).residual, jnp.ones(2)) < 1e-12
+
+
+def test_three_layers_from_an_iid_start_converge_with_a_loss_that_is_not_convex():
+    """ℓ = log(1 + (ŷ − y)²) has ∂ℓ = 0 ⇒ ℓ = 0; the last layer frozen (w_3 ≠ 0) or trained."""
+    x, y = jnp.array([[-1.0, 1.0], [0.0, 1.0], [1.0, 1.0]]), jnp.array([[0.3], [-0.2], [0.3]])
+    risk = Risk(Data(x, y), _log_loss)
+    nodes = independent(3).discretise([64, 8])
+    look = eqx.Partial(convergence, energy=risk)
+    for rates in ([1.0, 1.0, 0.0], 1.0):
+        run = flow(
+            nodes, risk, GradientFlow(rates), t1=120.0, times=jnp.array([0.0, 50.0, 120.0]),
+            observe=look, rtol=1e-5, atol=1e-6,
+        )  # fmt: skip
+        assert run.energies[-1] < 1e-4 * run.energies[0]
+        assert run.observed.updates[-1, 1] < 0.02 * run.observed.updates[0, 1]
+        assert run.observed.residual[:, 0].max() < 0.05
+        if not isinstance(rates, float):
+            assert largest(run.final.weights[2], nodes.weights[2]) == 0
+
+
+def _log_loss(prediction, y):
+    return jnp.log1p(((prediction - y) ** 2).sum())
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "layers"),
+    [
+        (independent(4, hidden=0.0), (1, 2, 3)),
+        (independent(5, hidden=0.0), (1, 2, 3, 4)),
+        (independent(5, hidden=1.0, last=0.0), (1, 5)),
+        (independent(3, hidden=1.0, last=0.0), None),
+        (independent(3, hidden=0.0), None),
+        (independent(5), None),
+    ],
+)
+def test_stationary_starts_are_recognised(ensemble, layers):
+    """Centred i.i.d. starts of four layers or more; centred first and last layers with tanh."""
+    risk = Risk(regression(16), HuberLoss(1.0))
+    for options in (dict(), dict(rule=Sobol(), key=KEY)):
+        found = start(ensemble, risk, **options)
+        assert found.stationary == (layers is not None), (found, options)
+        if layers is not None:
+            assert found.vanishing == layers and f"w_{layers[-1]}" in str(found)
+    still = Risk(Data(regression(16).x, ensemble.discretise(8)(regression(16).x)))
+    assert not start(ensemble, still).stationary  # the loss cannot fall either
+
+
+def test_limit_warns_of_a_stationary_start():
+    with pytest.warns(StationaryStart, match=r"means that vanish: w_1, w_4.*non-zero means"):
+        run = limit(independent(4, last=0.0), Risk(regression(16)), t1=0.5, nodes=64, rule=None)
+    assert abs(run.energies[-1] - run.energies[0]) < 1e-12
+
+
+def test_atoms_are_kept_when_one_rule_is_for_all_layers():
+    ensemble = independent(5)
+    assert ensemble.discretise(64, Sobol(), key=KEY).width == (64, 1, 1, 64)
+    assert Atoms([[1.0], [3.0]]).mean == 2.0
