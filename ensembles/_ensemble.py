@@ -89,6 +89,8 @@ class NeuronalEnsemble(eqx.Module):
         labels = [jax.ShapeDtypeStruct((space.dim,), space.dtype) for space in self.spaces]
         for i, (w, layer) in enumerate(zip(self.weights, self.layers, strict=True)):
             ends = labels[max(i - 1, 0) : i + 1]
+            if isinstance(w, Noisy):
+                self._check_noisy(i, w, ends)
             shape = None if w is None else jax.eval_shape(w, *ends).shape
             last = i == self.depth - 1
             if last and shape is not None:
@@ -99,11 +101,9 @@ class NeuronalEnsemble(eqx.Module):
                     )
                 shape = shape[1:]
             layer.check(f"weights[{i}]", shape, first=i == 0)
-            if isinstance(w, Noisy):
-                self._check_noisy(i, w, ends)
 
     def _check_noisy(self, i: int, w: Noisy, ends: list[Any]) -> None:
-        if len(ends) < 2 or i == self.depth - 1:
+        if len(ends) < 2:
             raise ValueError(
                 f"weights[{i}] is Noisy, but has one neuron at its end: noise of a single neuron "
                 "belongs to its label; write a Product space and a function of the label"

@@ -48,9 +48,9 @@ class Diversity(eqx.Module):
     - `target` (L − 1,): the mean distance of Gaussian random profiles from the nearest neuron's,
       relative to their root mean square; 1 where all modes are missing.
 
-    Extrema over sampled directions bound the true ones from above. A mode that is missing gives 0 at
-    any width; with N neurons so does a direction of true mass below about 1/N, as skewed profiles
-    have late in training.
+    Extrema over sampled directions bound the true ones from above. A mode that is missing gives 0
+    at any width; with N neurons so does a direction of true mass below about 1/N, as skewed
+    profiles have late in training.
     """
 
     spectra: Float[Array, "hidden 2 modes"]
@@ -88,17 +88,17 @@ def diversity(
     increments, while noise would count as one mode per neuron; `modes` how many leading modes of
     each side are looked at (all there are, where a side has fewer dimensions); `resolution` τ in
     the units of weights; `directions` the number of random half-spaces, planes and targets, drawn
-    with `key`.
+    with `key`. A layer of one neuron, the middle of an i.i.d. limit, has no diversity: all is 0.
 
     Raises `ValueError` for more modes than neurons and weights that are no numbers.
     """
     modes, directions = count("modes", modes), count("directions", directions)
     key = randomness(key, "directions are drawn at random")
     tau = positive("resolution", resolution, network.dtype)
-    if modes >= min(network.width):
+    if any(1 < n <= modes for n in network.width):
         raise ValueError(
-            f"modes must be fewer than the neurons of every layer, got modes={modes} with widths "
-            f"{network.width}: so few neurons cannot carry them"
+            f"modes must be fewer than the neurons of a layer, got modes={modes} with widths "
+            f"{network.width}: so few labels cannot carry them"
         )
     if not all(layer.affine for layer in network.layers):
         raise ValueError(f"network must have layers affine in their weights, got {network!r}")

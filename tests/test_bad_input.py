@@ -18,22 +18,29 @@ from ensembles import (
     MonteCarlo,
     Network,
     NeuronalEnsemble,
+    Noisy,
     Parameters,
     Product,
     Sobol,
     Sphere,
     Uniform,
     Unit,
+    diverse,
+    iid,
 )
 from limits import (
     RESULTS,
     SGD,
+    Collapse,
     Data,
     FailedRun,
     GradientFlow,
     HuberLoss,
     Risk,
+    collapse,
+    convergence,
     coupling,
+    diversity,
     fit_rate,
     flow,
     limit,
@@ -55,6 +62,41 @@ def network():
 
 def risk():
     return Risk(regression(8))
+
+
+class Cauchy(Uniform):
+    """A law without a mean."""
+
+    def __init__(self, dim):
+        super().__init__(jnp.zeros(dim), 1.0)
+
+    @property
+    def mean(self):
+        return jnp.full(self.dim, jnp.nan)
+
+
+def independent(depth, first=None, hidden=None, biases=None, layers=None):
+    return iid(
+        dim=2,
+        depth=depth,
+        first=Gaussian(1) if first is None else first,
+        hidden=Gaussian(1, 1.0) if hidden is None else hidden,
+        last=Gaussian(1, 1.0),
+        biases=biases,
+        layers=Affine(jnp.tanh) if layers is None else layers,
+    )
+
+
+def _product(w, b, h):
+    return jnp.tanh(jnp.dot(w, h))
+
+
+def _noise(c, e, u):
+    return u
+
+
+def _zero(c, e):
+    return 0 * c[0]
 
 
 def one(c):
@@ -173,6 +215,98 @@ CALLS = {
     "rules for other layers": (
         lambda: ensemble().discretise(4, [Gauss()]),
         r"rule must be one rule or one per hidden layer \(2\)",
+    ),
+    "noise where the layer is not affine": (
+        lambda: independent(depth=4, layers=Elementwise(_product)),
+        r"weights\[1\] is Noisy, but Elementwise\(_product\) is not affine in its weights.*Affine",
+    ),
+    "noise of a single neuron": (
+        lambda: NeuronalEnsemble(
+            [Uniform(0.0, 1.0)], [one, Noisy(_noise, one, Gaussian(1))], layers=Affine(jnp.tanh)
+        ),
+        r"weights\[1\] is Noisy, but has one neuron at its end.*belongs to its label",
+    ),
+    "noise of another shape than its mean": (
+        lambda: NeuronalEnsemble(
+            [Uniform(0.0, 1.0)] * 2,
+            [one, Noisy(_noise, _zero, Gaussian(2)), one],
+            layers=Affine(jnp.tanh),
+        ),
+        r"weights\[1\] must have one shape and dtype .* got \(2,\) float64 and \(\) float64",
+    ),
+    "a law without a mean": (
+        lambda: independent(depth=3, hidden=Cauchy(1)),
+        r"hidden has no mean \(got \[nan\]\).*needs one; cut the law's tails",
+    ),
+    "a law without a mean among others": (
+        lambda: independent(depth=4, hidden=[Gaussian(1), Cauchy(1)]),
+        r"hidden\[1\] has no mean",
+    ),
+    "laws for other layers": (
+        lambda: independent(depth=5, hidden=[Gaussian(1)] * 2),
+        r"hidden must be one law or one for each of the 3 layers 2, …, L - 1, got 2 laws",
+    ),
+    "a law of vectors for an entry": (
+        lambda: independent(depth=3, hidden=Gaussian(2)),
+        r"hidden must be a law on R, of one entry, got one on R\^2",
+    ),
+    "no law": (lambda: independent(depth=3, hidden=1.0), r"hidden must be a law, e.g. Gaussian"),
+    "first law of another dimension": (
+        lambda: independent(depth=3, first=Gaussian(3)),
+        r"first must be a law on R\^2 \(dim=2\), or on R .* got one on R\^3",
+    ),
+    "a single layer": (lambda: independent(depth=1), r"depth must be at least 2, got 1"),
+    "a single diverse layer": (
+        lambda: diverse(dim=2, depth=1, modes=2, layers=Affine(jnp.tanh)),
+        r"depth must be at least 2, got 1",
+    ),
+    "biases for other layers": (
+        lambda: independent(depth=3, biases=[None]),
+        r"biases must have one entry per layer \(3\), got 1",
+    ),
+    "a vector law of a bias": (
+        lambda: independent(depth=3, biases=[None, Gaussian(2), None]),
+        r"biases\[1\] must be a law on R, of one entry, got one on R\^2",
+    ),
+    "no modes": (
+        lambda: diverse(dim=2, depth=3, modes=0, layers=Affine(jnp.tanh)),
+        r"modes must be an int of at least 1, got 0",
+    ),
+    "both sides of a neuron the same": (
+        lambda: diverse(dim=2, depth=3, modes=2, correlation=1.0, layers=Affine(jnp.tanh)),
+        r"correlation must be at least 0 and below 1, got 1.0",
+    ),
+    "more modes than labels can carry": (
+        lambda: diversity(network(), risk().data, modes=3, key=KEY),
+        r"modes must be fewer than the neurons of a layer, got modes=3 with widths \(3, 3\)",
+    ),
+    "diversity without key": (
+        lambda: diversity(network(), risk().data, modes=2, key=None),
+        r"key is required: directions are drawn at random",
+    ),
+    "points aligned with other inputs": (
+        lambda: Gaussian(3).quadrature(8, Sobol(align=X), key=KEY),
+        r"align has inputs of shape \(4, 2\), but Gaussian\(3\) has no Gaussian factor on R\^2",
+    ),
+    "points aligned with one input": (
+        lambda: Sobol(align=jnp.ones(2)),
+        r"align must have 2 axes, got shape \(2,\): write align\[:, None\]",
+    ),
+    "negative weight decay": (
+        lambda: GradientFlow(weight_decay=-1.0),
+        r"weight_decay must be a finite number ≥ 0, got -1.0",
+    ),
+    "collapse of two layers": (
+        lambda: collapse(independent(depth=2), risk(), widths=[4], seeds=1, t1=1.0, nodes=8),
+        r"ensemble must have at least three layers, affine in their weights",
+    ),
+    "an unknown spread": (
+        lambda: Collapse(None).largest("weights", 1),
+        r"of must be one of \('increments', 'preactivations', 'dependence', 'residuals'\)",
+    ),
+    "convergence of other layers": (
+        lambda: convergence(smooth(3, Elementwise(_product)).sample(3, key=KEY), risk()),
+        r"network must have Affine layers, got Network",
     ),
     "tracers of another depth": (
         lambda: ensemble().discretise(4, tracers=smooth(4).sample(3, key=KEY)),
