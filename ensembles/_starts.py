@@ -136,8 +136,7 @@ def diverse(
         part.update(w_1=first) if i == 0 else part.update(h=Gaussian(modes))
         part.update(w_L=last) if i == depth - 2 else part.update(noise=Gaussian(modes))
     labels = [_Labels(part, first.dtype) for part in parts]
-    halton = qmc.Halton(dim, scramble=False).random(modes + 1)[1:]
-    waves = _Waves(labels[0].part("w_1"), jnp.asarray(special.ndtri(halton), first.dtype))
+    waves = _Waves(labels[0].part("w_1"), jnp.asarray(_frequencies(dim, modes), first.dtype))
     incoming = [waves, *(label.part("h") for label in labels[1:])]
     between = [
         _Modes(alpha, mixing, incoming[i], labels[i].part("noise"), incoming[i + 1])
@@ -145,6 +144,14 @@ def diverse(
     ]
     weights = [labels[0].part("w_1"), *between, labels[-1].part("w_L")]
     return NeuronalEnsemble([p.space for p in labels], weights, layers=layers)
+
+
+def _frequencies(dim: int, modes: int) -> np.ndarray:
+    """Gaussian frequencies (modes, dim) from Halton points, in the half-space of positive first
+    coordinates: sin(−ω · w) would be sin(ω · w) over again."""
+    points = qmc.Halton(dim, scramble=False).random(modes + 1)[1:]
+    points[:, 0] = (1 + points[:, 0]) / 2
+    return special.ndtri(points)
 
 
 class _Labels:

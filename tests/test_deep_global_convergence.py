@@ -17,7 +17,7 @@ from limits import Data, Risk, convergence, diversity, flow, start
 TANH = Affine(jnp.tanh)
 T1 = 600.0
 TIMES = np.linspace(0.0, T1, 25)
-NODES, WIDTH = 128, 256
+NODES, WIDTH = 128, 128
 
 
 def data(target):

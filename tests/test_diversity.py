@@ -117,6 +117,23 @@ def test_independent_labels_have_modes_that_nothing_excites():
     assert not start(correlated(), Risk(regression(16)), key=KEY).stationary
 
 
+def test_at_correlation_zero_the_limit_is_that_of_independent_weights():
+    """Three layers, one mode, symmetric Gauss nodes: equal loss curves, unlike at 0.7."""
+    risk, last = Risk(Data(regression(16).x[:, :1], regression(16).y)), Gaussian(1, 0.5)
+    weights = iid(
+        dim=1, depth=3, first=Gaussian(1), hidden=Gaussian(1), last=last, layers=TANH
+    ).discretise([6, 6])
+    known = flow(weights, risk, t1=5.0, times=jnp.linspace(0, 5, 6), rtol=1e-9, atol=1e-9)
+    for correlation, equal in ((0.0, True), (0.7, False)):
+        ensemble = diverse(dim=1, depth=3, modes=1, last=last, correlation=correlation, layers=TANH)
+        run = flow(
+            ensemble.discretise([36, 36]), risk, t1=5.0, times=jnp.linspace(0, 5, 6),
+            rtol=1e-9, atol=1e-9,
+        )  # fmt: skip
+        apart = largest(run.energies, known.energies)
+        assert apart < 1e-8 if equal else apart > 1e-3
+
+
 def test_diversity_along_a_run_is_a_curve():
     ensemble = correlated()
     look = eqx.Partial(diversity, data=regression(16), key=KEY)
