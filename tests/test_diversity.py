@@ -106,6 +106,7 @@ def test_one_mode_is_flagged_and_so_is_a_missing_ensemble():
     assert float(measured(None, noise, resolution=0.01).rank[1, 0]) > 100  # noise, not modes
 
 
+@pytest.mark.slow
 def test_independent_labels_have_modes_that_nothing_excites():
     """At correlation 0 the profiles are diverse and the preactivations collapse with width."""
     spans = [
@@ -131,9 +132,10 @@ def test_at_correlation_zero_the_limit_is_that_of_independent_weights():
             rtol=1e-9, atol=1e-9,
         )  # fmt: skip
         apart = largest(run.energies, known.energies)
-        assert apart < 1e-8 if equal else apart > 1e-3
+        assert apart < 1e-8 if equal else apart > 1e-4
 
 
+@pytest.mark.slow
 def test_diversity_along_a_run_is_a_curve():
     ensemble = correlated()
     look = eqx.Partial(diversity, data=regression(16), key=KEY)

@@ -49,7 +49,9 @@ def follow(ensemble, nodes, x, y):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize(
+    "depth", [2, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 6)), 5]
+)
 @pytest.mark.parametrize("bias", [None, 0.3])
 def test_constant_biases_follow_the_closed_system(depth, bias):
     """First layer uniform on a square without biases, Gaussian on the line with them."""
@@ -78,7 +80,9 @@ def test_constant_biases_follow_the_closed_system(depth, bias):
     assert known["loss"][0] - known["loss"][-1] > 1e-3  # it moves, 10⁴ times the bound
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize(
+    "depth", [2, 3, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 6)), 5]
+)
 def test_random_biases_follow_the_reduced_system(depth):
     x, y = data(1, 2)
     ensemble = iid(
