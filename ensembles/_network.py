@@ -127,25 +127,28 @@ class Network(eqx.Module):
         """The current biases b_1, …, b_L (None where there is none)."""
         return self.parameters.biases
 
+    def edge_masses(self) -> tuple[Array, ...]:
+        """The masses p_1, p_{i-1} p_i and p_{L-1} of the neurons at the ends of each weight: arrays
+        (N_1,), (N_{i-1}, N_i) and (N_{L-1},), which sum to 1."""
+        p = self.masses
+        return (p[0], *(jnp.outer(a, b) for a, b in pairwise(p)), p[-1])
+
     def parameter_masses(self) -> Parameters:
         """The mass of every weight, p_{i-1}(k) p_i(c'), and bias, p_i(c'); an output has mass 1.
 
         Shapes broadcast against the parameters. The ordinary gradient of an energy is this times
         its derivative per unit mass.
         """
-        last = self.start.weights[-1]
-        outputs = 1 if last is None else last.shape[1]
-        ends = [*self.masses, jnp.ones(outputs, self.dtype)]
 
         def fit(masses: Array, like: Array | None) -> Array | None:
             if like is None:
                 return None
             return masses.reshape(masses.shape + (1,) * (like.ndim - masses.ndim))
 
-        pairs = [ends[0], *(jnp.outer(a, b) for a, b in pairwise(ends))]
+        neurons = (*self.masses, jnp.ones(1, self.dtype))
         return Parameters(
-            tuple(fit(p, w) for p, w in zip(pairs, self.start.weights, strict=True)),
-            tuple(fit(p, b) for p, b in zip(ends, self.start.biases, strict=True)),
+            tuple(fit(p, w) for p, w in zip(self.edge_masses(), self.start.weights, strict=True)),
+            tuple(fit(p, b) for p, b in zip(neurons, self.start.biases, strict=True)),
         )
 
     @eqx.filter_jit

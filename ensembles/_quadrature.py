@@ -22,16 +22,19 @@ class Rule(eqx.Module):
     """A quadrature rule: `rule(space, n, key)` gives about `n` nodes.
 
     `start` is the number of nodes a refinement begins with; `refine` and `coarsen` step from one
-    number of nodes to the next.
+    number to the next.
     A rule that is `random` needs a key; independent keys give independent, unbiased node sets.
     """
 
     random: ClassVar[bool]
-    start: ClassVar[int]
 
     @abc.abstractmethod
     def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
         """At least `n` nodes of `space` with their masses."""
+
+    def start(self, space: Space) -> int:
+        """The number of nodes a refinement begins with."""
+        return 64
 
     def refine(self, space: Space, n: int) -> int:
         """The number of nodes one level finer than `n`."""
@@ -51,11 +54,14 @@ class Gauss(Rule):
     """
 
     random: ClassVar[bool] = False
-    start: ClassVar[int] = 8
 
     def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
         points, masses = space.grid(_per_axis(n, space.axes))
         return _measure(space, points, masses)
+
+    def start(self, space: Space) -> int:
+        """Eight nodes, and one where there is no axis."""
+        return 8 if space.axes else 1
 
     def refine(self, space: Space, n: int) -> int:
         """Twice the nodes on every axis."""
@@ -81,7 +87,6 @@ class Sobol(Rule):
     """
 
     random: ClassVar[bool] = True
-    start: ClassVar[int] = 64
     align: Float[Array, "n d"] | None
 
     def __init__(self, align: ArrayLike | None = None):
@@ -105,7 +110,6 @@ class MonteCarlo(Rule):
     """Independent draws from the space, of equal mass: what a finite network uses."""
 
     random: ClassVar[bool] = True
-    start: ClassVar[int] = 64
 
     def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
         return space.sample(n, key=randomness(key, "Monte Carlo nodes are drawn at random"))

@@ -69,7 +69,7 @@ def iid(
     """
     dim, depth = count("dim", dim), _depth(depth)
     first = _first(first, dim)
-    middle = _laws("hidden", hidden, depth - 2)
+    middle = _hidden(hidden, depth - 2)
     each = (None,) * depth if biases is None else tuple(biases)
     if len(each) != depth:
         raise ValueError(f"biases must have one entry per layer ({depth}), got {len(each)}")
@@ -131,11 +131,10 @@ def diverse(
         raise ValueError(f"correlation must be at least 0 and below 1, got {correlation}")
     mixing = jnp.asarray(correlation, first.dtype)
     alpha = jnp.asarray(scale, first.dtype) / jnp.arange(1, modes + 1, dtype=first.dtype)
-    parts: list[dict[str, Space]] = [{} for _ in range(depth - 1)]
-    for i, part in enumerate(parts):
-        part.update(w_1=first) if i == 0 else part.update(h=Gaussian(modes))
-        part.update(w_L=last) if i == depth - 2 else part.update(noise=Gaussian(modes))
-    labels = [_Labels(part, first.dtype) for part in parts]
+    normal = Gaussian(modes)
+    ends = [dict(w_1=first), *[dict(h=normal)] * (depth - 2)]
+    others = [*[dict(noise=normal)] * (depth - 2), dict(w_L=last)]
+    labels = [_Labels({**a, **b}, first.dtype) for a, b in zip(ends, others, strict=True)]
     waves = _Waves(labels[0].part("w_1"), jnp.asarray(_frequencies(dim, modes), first.dtype))
     incoming = [waves, *(label.part("h") for label in labels[1:])]
     between = [
@@ -269,17 +268,17 @@ def _first(law: Any, dim: int) -> Space:
     return Product(*[law] * dim)
 
 
-def _laws(name: str, laws: Any, layers: int) -> tuple[Space, ...]:
+def _hidden(laws: Any, layers: int) -> tuple[Space, ...]:
     """One law with a mean for each middle layer."""
     several = isinstance(laws, Sequence)
     each = tuple(laws) if several else (laws,) * layers
     if len(each) != layers:
         raise ValueError(
-            f"{name} must be one law or one for each of the {layers} layers 2, …, L - 1, got "
+            f"hidden must be one law or one for each of the {layers} layers 2, …, L - 1, got "
             f"{len(each)} laws"
         )
     for i, law in enumerate(each):
-        one = f"{name}[{i}]" if several else name
+        one = f"hidden[{i}]" if several else "hidden"
         mean = concrete(_on_the_line(one, law).mean)
         if mean is not None and not np.isfinite(mean).all():
             raise ValueError(

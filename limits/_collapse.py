@@ -55,8 +55,8 @@ class _Look(eqx.Module):
 
     def __call__(self, network: Network) -> Spreads:
         p = network.masses
-        edges = [p[0], *(a[:, None] * b[None] for a, b in pairwise(p)), p[-1]]
-        moves = [_around(*each) for each in zip(edges, network.increment.weights, strict=True)]
+        pairs = zip(network.edge_masses(), network.increment.weights, strict=True)
+        moves = [_around(*pair) for pair in pairs]
         q, h = self.risk.data.masses, network.preactivations(self.risk.data.x)[:-1]
         across = [_variance(*each) for each in zip(p, h, strict=True)]
         middle = zip(pairwise(p), network.weights[1:-1], strict=True)
@@ -91,6 +91,15 @@ def _explained(p: Array, q: Array, w: Array) -> Array:
     return jnp.where(total > 0, between / jnp.where(total > 0, total, 1), 0)
 
 
+# The first layer that has a quantity, and how many at the end have not.
+_LAYERS = {
+    "increments": (1, 0),
+    "preactivations": (1, 1),
+    "dependence": (2, 1),
+    "residuals": (1, 0),
+}
+
+
 class Collapse(eqx.Module):
     """Spreads of finite networks and of their limit.
 
@@ -116,16 +125,21 @@ class Collapse(eqx.Module):
     def depth(self) -> int:
         return self.limit.increments.shape[-1]
 
+    def layers(self, of: str) -> range:
+        """The layers, counted from 1, that have "increments", "preactivations", …"""
+        if of not in _LAYERS:
+            raise ValueError(f"of must be one of {tuple(_LAYERS)}, got {of!r}")
+        first, missing = _LAYERS[of]
+        return range(first, self.depth - missing + 1)
+
     def largest(self, of: str, layer: int) -> Float[np.ndarray, "seeds widths"]:
         """The largest over times of "increments", "preactivations", "dependence" or "residuals"."""
-        if of not in _FIRST:
-            raise ValueError(f"of must be one of {tuple(_FIRST)}, got {of!r}")
-        first, last = _FIRST[of], self.depth - _LAST[of]
-        if not first <= layer <= last:
-            raise ValueError(f"layer must be in {first}, …, {last} for {of}, got {layer}")
+        layers = self.layers(of)
+        if layer not in layers:
+            raise ValueError(f"layer must be in {layers[0]}, …, {layers[-1]} for {of}, got {layer}")
         if of == "residuals":
-            return self.coupling.rms[..., layer - first]
-        return np.asarray(getattr(self.finite, of))[..., layer - first].max(-1)
+            return self.coupling.rms[..., layer - 1]
+        return np.asarray(getattr(self.finite, of))[..., layer - layers[0]].max(-1)
 
     def rate(self, of: str, layer: int) -> Rate:
         """The exponent in min_i N_i of `largest(of, layer)`."""
@@ -134,9 +148,9 @@ class Collapse(eqx.Module):
     def table(self) -> str:
         """Means over seeds, a line a width; the exponents and what the limit has below."""
         lines = []
-        names = ["x".join(map(str, w if len(set(w)) > 1 else w[:1])) for w in self.coupling.widths]
-        for of, first in _FIRST.items():
-            layers = range(first, self.depth - _LAST[of] + 1)
+        names = self.coupling.names
+        for of in _LAYERS:
+            layers = self.layers(of)
             columns = [self.largest(of, i) for i in layers]
             lines += [of, f"{'width':>14}" + "".join(f"{f'layer {i}':>24}" for i in layers)]
             for j, name in enumerate(names):
@@ -155,20 +169,9 @@ class Collapse(eqx.Module):
         import matplotlib.pyplot as plt
 
         ax = plt.subplots()[1] if ax is None else ax
-        widths = self.coupling.smallest
-        for layer in range(_FIRST[of], self.depth - _LAST[of] + 1):
-            values = self.largest(of, layer)
-            mean = np.exp(np.nanmean(np.log(values), axis=0))
-            low, high = np.nanquantile(values, [0.1, 0.9], axis=0)
-            rate = self.rate(of, layer)
-            label = f"layer {layer}: $N^{{{rate.exponent:.2f}}}$ [{rate.low:.2f}, {rate.high:.2f}]"
-            bars = ax.errorbar(
-                widths, mean, [mean - low, high - mean], fmt="o", ms=4, capsize=2, label=label
-            )
-            rate.plot(widths, ax, color=bars.lines[0].get_color(), zorder=0)
-        ax.set(xscale="log", yscale="log", xlabel="width $N$", ylabel=f"spread of {of}")
-        ax.set_xticks(widths, [str(n) for n in widths])
-        ax.minorticks_off()
+        for layer in self.layers(of):
+            self.coupling.plot_against_width(self.largest(of, layer), f"layer {layer}", ax)
+        ax.set(ylabel=f"spread of {of}")
         ax.legend(fontsize="small")
         return ax
 
@@ -177,23 +180,13 @@ class Collapse(eqx.Module):
         import matplotlib.pyplot as plt
 
         ax = plt.subplots()[1] if ax is None else ax
-        times, i = self.coupling.times, layer - 2
-        colours = plt.get_cmap("viridis")(np.linspace(0.9, 0.15, len(self.coupling.widths)))
-        for j, (width, colour) in enumerate(zip(self.coupling.widths, colours, strict=True)):
-            ours = np.asarray(self.finite.translations)[:, j, :, i]
-            low, middle, high = np.nanquantile(ours, [0.1, 0.5, 0.9], axis=0)
-            label = f"$N={width[0]}$" if len(set(width)) == 1 else f"$N={width}$"
-            ax.plot(times, middle, color=colour, lw=1, label=label)
-            ax.fill_between(times, low, high, color=colour, alpha=0.25, lw=0)
-        ax.plot(times, np.asarray(self.limit.translations)[:, i], "k--", lw=1.5, label="limit")
+        i = layer - self.layers("dependence").start
+        self.coupling.plot_against_time(np.asarray(self.finite.translations)[..., i], ax)
+        ours = np.asarray(self.limit.translations)[:, i]
+        ax.plot(self.coupling.times, ours, "k--", lw=1.5, label="limit")
         ax.set(xlabel="time $t$", ylabel=rf"mean increment of $w_{{{layer}}}$")
         ax.legend(fontsize="small")
         return ax
-
-
-# The first layer each quantity has, and how many it lacks at the end.
-_FIRST = {"increments": 1, "preactivations": 1, "dependence": 2, "residuals": 1}
-_LAST = {"increments": 0, "preactivations": 1, "dependence": 1, "residuals": 0}
 
 
 def collapse(ensemble: NeuronalEnsemble, energy: Risk, **options: Any) -> Collapse:

@@ -14,7 +14,6 @@ from jaxtyping import Array, Float
 from ensembles import Affine, Network
 
 from ._energies import Risk
-from ._gradients import mean_field_gradient
 
 _FULL = jax.lax.Precision.HIGHEST
 _RIDGE = 1e-6  # of the largest eigenvalue: what counts as the span of features
@@ -50,7 +49,7 @@ def convergence(network: Network, energy: Risk) -> Convergence:
     layers = [layer for layer in network.layers if isinstance(layer, Affine)]
     if len(layers) < network.depth:
         raise ValueError(f"network must have Affine layers, got {network!r}")
-    gradient, value = mean_field_gradient(network, energy), energy(network)
+    value, gradient = energy.value_and_gradient(network)
     data, h = energy.data, network.preactivations(energy.data.x)
     p, last = network.masses, network.depth - 1
 

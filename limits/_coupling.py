@@ -63,6 +63,11 @@ class Coupling(eqx.Module):
         """min_i N_i of each entry of `widths`."""
         return np.array([min(width) for width in self.widths])
 
+    @property
+    def names(self) -> list[str]:
+        """Each entry of `widths` in words: "64", or "64x128" when layers differ."""
+        return ["x".join(map(str, w if len(set(w)) > 1 else w[:1])) for w in self.widths]
+
     def rate(self, of: str = "sup") -> Rate:
         """The exponent in min_i N_i of "sup", "rms" (largest layer), "outputs" or "energies"."""
         return fit_rate(self.smallest, self.distance(of))
@@ -83,12 +88,11 @@ class Coupling(eqx.Module):
             ("rms over neurons", layers, np.moveaxis(self.rms, -1, 0), []),
             ("functions", ["outputs", "loss"], [self.outputs, self.energies], [error, error]),
         ]
-        names = ["x".join(map(str, w if len(set(w)) > 1 else w[:1])) for w in self.widths]
         seeds = np.isfinite(self.outputs).sum(0)
         lines = []
         for title, heads, columns, floor in blocks:
             lines += [title, f"{'width':>14}{'seeds':>6}" + "".join(f"{h:>18}" for h in heads)]
-            for j, name in enumerate(names):
+            for j, name in enumerate(self.names):
                 cells = (f"{np.nanmean(c[:, j]):.2e} ± {np.nanstd(c[:, j]):.0e}" for c in columns)
                 lines.append(f"{name:>14}{seeds[j]:6d}" + "".join(f"{c:>18}" for c in cells))
             if len(floor):
@@ -101,21 +105,9 @@ class Coupling(eqx.Module):
 
         ax = plt.subplots()[1] if ax is None else ax
         for of, marker in (("sup", "o"), ("rms", "s"), ("outputs", "^")):
-            values = self.distance(of)
-            mean = np.exp(np.nanmean(np.log(values), axis=0))
-            low, high = np.nanquantile(values, [0.1, 0.9], axis=0)
-            label = of
-            if len(set(self.smallest)) > 1 and np.isfinite(values).sum(axis=0).min() > 1:
-                rate = self.rate(of)
-                label = f"{of}: $N^{{{rate.exponent:.2f}}}$ [{rate.low:.2f}, {rate.high:.2f}]"
-                rate.plot(self.smallest, ax, color="0.6", zorder=0)
-            ax.errorbar(
-                self.smallest, mean, [mean - low, high - mean], fmt=marker, capsize=2, label=label
-            )
+            self.plot_against_width(self.distance(of), of, ax, marker)
         ax.axhline(self.error.max(), color="k", ls=":", lw=1, label="limit's own error (sup)")
-        ax.set(xscale="log", yscale="log", xlabel="width $N$", ylabel="distance from the limit")
-        ax.set_xticks(self.smallest, [str(n) for n in self.smallest])
-        ax.minorticks_off()
+        ax.set(ylabel="distance from the limit")
         bottom, top = ax.get_ylim()
         ax.set_ylim(bottom / (top / bottom) ** 0.5, top)  # room for the legend
         ax.legend(fontsize="small", loc="lower left")
@@ -126,15 +118,36 @@ class Coupling(eqx.Module):
         import matplotlib.pyplot as plt
 
         ax = plt.subplots()[1] if ax is None else ax
-        colours = plt.get_cmap("viridis")(np.linspace(0.9, 0.15, len(self.widths)))
-        for j, (width, colour) in enumerate(zip(self.widths, colours, strict=True)):
-            low, middle, high = np.nanquantile(self.curves[:, j], [0.1, 0.5, 0.9], axis=0)
-            label = f"$N={width[0]}$" if len(set(width)) == 1 else f"$N={width}$"
-            ax.plot(self.times, middle, color=colour, lw=1, label=label)
-            ax.fill_between(self.times, low, high, color=colour, alpha=0.25, lw=0)
+        self.plot_against_time(self.curves, ax)
         self.limit.plot(ax, color="k", lw=1.5, ls="--", label="limit")
         ax.legend(fontsize="small")
         return ax
+
+    def plot_against_width(
+        self, values: Float[np.ndarray, "seeds widths"], name: str, ax: Axes, marker: str = "o"
+    ) -> None:
+        """Geometric means and 80 % of the seeds against width, with the fitted law if there is."""
+        mean = np.exp(np.nanmean(np.log(values), axis=0))
+        low, high = np.nanquantile(values, [0.1, 0.9], axis=0)
+        bars = ax.errorbar(self.smallest, mean, [mean - low, high - mean], fmt=marker, capsize=2)
+        if len(set(self.smallest)) > 1 and np.isfinite(values).sum(axis=0).min() > 1:
+            rate = fit_rate(self.smallest, values)
+            name = f"{name}: $N^{{{rate.exponent:.2f}}}$ [{rate.low:.2f}, {rate.high:.2f}]"
+            rate.plot(self.smallest, ax, color=bars.lines[0].get_color(), zorder=0)
+        bars.set_label(name)
+        ax.set(xscale="log", yscale="log", xlabel="width $N$")
+        ax.set_xticks(self.smallest, [str(n) for n in self.smallest])
+        ax.minorticks_off()
+
+    def plot_against_time(self, curves: Float[np.ndarray, "seeds widths T"], ax: Axes) -> None:
+        """Medians and 80 % of the seeds against time, a colour a width."""
+        import matplotlib.pyplot as plt
+
+        colours = plt.get_cmap("viridis")(np.linspace(0.9, 0.15, len(self.widths)))
+        for j, (name, colour) in enumerate(zip(self.names, colours, strict=True)):
+            low, middle, high = np.nanquantile(curves[:, j], [0.1, 0.5, 0.9], axis=0)
+            ax.plot(self.times, middle, color=colour, lw=1, label=f"$N={name}$")
+            ax.fill_between(self.times, low, high, color=colour, alpha=0.25, lw=0)
 
 
 def coupling(

@@ -104,13 +104,12 @@ def diversity(
         raise ValueError(f"network must have layers affine in their weights, got {network!r}")
     preactivations = network.preactivations(data.x)
     weights = (network if ensemble is None else _conditional_mean(ensemble, network)).weights
-    one = jnp.ones(1, network.dtype)
-    p = network.masses
+    p = (*network.masses, jnp.ones(1, network.dtype))  # outputs count with mass 1
     found = []
     for i in range(network.depth - 1):
         incoming = weights[i] if i == 0 else (weights[i] * jnp.sqrt(p[i - 1])[:, None]).T
-        beyond = jnp.sqrt(p[i + 1])[None] if i + 1 < network.depth - 1 else one[None]
-        sides = [_spectrum(p[i], a, tau, modes) for a in (incoming, weights[i + 1] * beyond)]
+        outgoing = weights[i + 1] * jnp.sqrt(p[i + 1])[None]
+        sides = [_spectrum(p[i], a, tau, modes) for a in (incoming, outgoing)]
         h = preactivations[i].T * jnp.sqrt(data.masses)[None]
         span = _spectrum(p[i], h, tau, modes)
         z = jnp.concatenate([side[2] for side in sides], axis=1)
@@ -175,9 +174,9 @@ def _support(p: Array, z: Array, directions: int, key: PRNGKeyArray) -> dict[str
 
     wanted = jax.random.normal(targets, (directions, m), z.dtype)
     counted = jnp.where(p > 0, 0, jnp.inf)
-    squares = jax.lax.map(lambda g: (((z - g[None]) ** 2).sum(1) + counted).min(), wanted)
+    squares = jax.vmap(lambda g: (((z - g[None]) ** 2).sum(1) + counted).min())(wanted)
     return {
         "half_space": mass.min(),
-        "ball": jax.lax.map(disc, jax.random.split(planes, directions)).min(),
+        "ball": jax.vmap(disc)(jax.random.split(planes, directions)).min(),
         "target": jnp.sqrt(squares / m).mean(),
     }

@@ -35,8 +35,7 @@ class GradientFlow(eqx.Module):
     def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
         """d(increment)/dt at time t."""
         _, gradient = energy.value_and_gradient(network)
-        gradient = _with_decay(self.weight_decay, network, gradient)
-        return _descend(self.learning_rates, t, 1.0, gradient)
+        return _descend(self, t, 1.0, network, gradient)
 
     def check(self, network: Network, energy: Energy) -> None:
         """Raise `ValueError` when network, energy and learning rates do not fit together."""
@@ -84,8 +83,7 @@ class SGD(eqx.Module):
             assert key is not None
             energy = energy.draw(self.batch, key)
         value, gradient = energy.value_and_gradient(network)
-        gradient = _with_decay(self.weight_decay, network, gradient)
-        return value, _descend(self.learning_rates, t, step, gradient)
+        return value, _descend(self, t, step, network, gradient)
 
     def check(self, network: Network, energy: Energy) -> None:
         """Raise `ValueError` when network, energy, batch and learning rates do not fit."""
@@ -95,30 +93,26 @@ class SGD(eqx.Module):
 
 def _rates(rates: LearningRates) -> tuple[Array | Schedule, ...]:
     each = tuple(rates) if isinstance(rates, Sequence) else (rates,)
-    held = tuple(r if callable(r) else jnp.asarray(r, jnp.result_type(float)) for r in each)
-    for r in held:
-        value = None if callable(r) else concrete(r)
-        if value is not None and not (value.ndim == 0 and value >= 0 and value < float("inf")):
-            raise ValueError(
-                f"learning_rates must be finite numbers ≥ 0 or functions of time, got {value}: "
-                "0 freezes a layer"
-            )
-    return held
+    message = (
+        "learning_rates must be finite numbers ≥ 0 or functions of time, got {}: 0 freezes a layer"
+    )
+    return tuple(r if callable(r) else _held(r, message) for r in each)
 
 
 def _decay(weight_decay: ArrayLike) -> Array | None:
     """The rate λ, None for 0."""
-    held = jnp.asarray(weight_decay, jnp.result_type(float))
-    value = concrete(held)
-    if value is not None and not (value.ndim == 0 and value >= 0 and value < float("inf")):
-        raise ValueError(f"weight_decay must be a finite number ≥ 0, got {weight_decay}")
-    return None if value is not None and value == 0 else held
+    held = _held(weight_decay, "weight_decay must be a finite number ≥ 0, got {}")
+    known = concrete(held)
+    return None if known is not None and known == 0 else held
 
 
-def _with_decay(rate: Array | None, network: Network, gradient: Parameters) -> Parameters:
-    if rate is None:
-        return gradient
-    return jax.tree.map(lambda g, w: g + rate.astype(w.dtype) * w, gradient, network.parameters)
+def _held(rate: ArrayLike, message: str) -> Array:
+    """`rate` as a finite scalar ≥ 0, an error with `message` otherwise."""
+    held = jnp.asarray(rate, jnp.result_type(float))
+    known = concrete(held)
+    if known is not None and not (known.ndim == 0 and known >= 0 and known < float("inf")):
+        raise ValueError(message.format(known))
+    return held
 
 
 def _check_rates(rates: tuple[Array | Schedule, ...], network: Network) -> None:
@@ -130,13 +124,19 @@ def _check_rates(rates: tuple[Array | Schedule, ...], network: Network) -> None:
 
 
 def _descend(
-    rates: tuple[Array | Schedule, ...],
+    dynamics: GradientFlow | SGD,
     t: Float[Array, ""],
     step: ArrayLike,
+    network: Network,
     gradient: Parameters,
 ) -> Parameters:
-    depth = len(gradient.weights)
-    each = rates if len(rates) == depth else rates * depth
+    """−step · ξ_i(t) (gradient + λ w)."""
+    rates, decay = dynamics.learning_rates, dynamics.weight_decay
+    each = rates if len(rates) == network.depth else rates * network.depth
+    if decay is not None:
+        gradient = jax.tree.map(
+            lambda g, w: g + decay.astype(w.dtype) * w, gradient, network.parameters
+        )
 
     def scale(rate: Array | Schedule, g: Array | None) -> Array | None:
         if g is None:

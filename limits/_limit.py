@@ -125,8 +125,7 @@ def limit(
         found, error = attempt(sizes, 1, coarse)
         return _finish(found, error, [(sizes, error)], RESULTS.successful)
 
-    spaces = zip(ensemble.spaces, rules, strict=True)
-    sizes = tuple(r.start if s.axes or r.random else 1 for s, r in spaces)
+    sizes = tuple(r.start(space) for r, space in zip(rules, ensemble.spaces, strict=True))
     found, before, levels = None, None, []
     while True:
         found, apart = attempt(sizes, len(levels), found)

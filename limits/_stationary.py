@@ -8,7 +8,6 @@ arXiv:2001.11443, recommend non-zero means).
 """
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import equinox as eqx
 import jax
@@ -70,9 +69,7 @@ def start(
     """
     rules = ensemble.rules(rule)
     random = any(r.random for r in rules)
-    sizes = [
-        r.start if s.axes or r.random else 1 for s, r in zip(ensemble.spaces, rules, strict=True)
-    ]
+    sizes = [r.start(space) for r, space in zip(rules, ensemble.spaces, strict=True)]
     rounding = float(jnp.finfo(ensemble.spaces[0].dtype).eps) ** 0.5
     if not random:
         speed, slope, *means = np.asarray(_look(ensemble.discretise(sizes, rules), energy))
@@ -101,8 +98,6 @@ def _look(network: Network, energy: Energy) -> Array:
     squares = jax.tree.map(lambda p, g: (p * g**2).sum(), network.parameter_masses(), gradient)
     total = jnp.sqrt(sum(jax.tree.leaves(squares), jnp.zeros((), network.dtype)))
     slope = energy.stationarity(network)
-    p = network.masses
-    edges = [p[0], *(a[:, None] * b[None] for a, b in pairwise(p)), p[-1]]
 
     def mean(p: Array, w: Array | None) -> Array:
         if w is None:
@@ -110,5 +105,6 @@ def _look(network: Network, energy: Energy) -> Array:
         first, second = (jnp.tensordot(p, power, axes=p.ndim) for power in (w, w**2))
         return jnp.sqrt((first**2).sum() / jnp.maximum(second.sum(), 1e-30))
 
-    means = [mean(*each) for each in zip(edges, network.weights, strict=True)]
+    pairs = zip(network.edge_masses(), network.weights, strict=True)
+    means = [mean(*pair) for pair in pairs]
     return jnp.stack([total / jnp.maximum(slope, 1e-30), slope, *means])

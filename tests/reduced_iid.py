@@ -26,7 +26,7 @@ q = 1/n, and laws are given by nodes and masses, for which the systems are exact
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -72,8 +72,8 @@ def constant_biases(
     b = [_array(0.0 if start is None else start) for start in given]
     b[-1] = b[-1] + np.zeros(y.shape[1])
     trained = _array([start is not None for start in given])
-    system = {2: _one_hidden, 3: _two_hidden}.get(depth, _deep)
-    start, field = system(x, y, w1, p, list(means), wl, r, b, trained, activation, derivative)
+    system = _System(x, y, w1, p, list(means), wl, r, b, trained, activation, derivative)
+    start, field = {2: _one_hidden, 3: _two_hidden}.get(depth, _deep)(system)
     states, result = _solve(start, field, y, times, rtol, atol)
     if depth > 4:
         result["translations"] = np.array([state[_TRANSLATIONS] for state in states])
@@ -82,20 +82,25 @@ def constant_biases(
     return result
 
 
-def _one_hidden(
-    x: Array,
-    y: Array,
-    w1: Array,
-    p: Array,
-    means: list[float],
-    wl: Array,
-    r: Array,
-    b: list[Array],
-    trained: Array,
-    s: Function,
-    ds: Function,
-) -> tuple[State, Field]:
+class _System(NamedTuple):
+    """Data, laws of w_1 and w_L, means, biases, which are trained, the activation and its slope."""
+
+    x: Array
+    y: Array
+    w1: Array
+    p: Array
+    means: list[float]
+    wl: Array
+    r: Array
+    b: list[Array]
+    trained: Array
+    s: Function
+    ds: Function
+
+
+def _one_hidden(system: _System) -> tuple[State, Field]:
     """L = 2: particles (w_1, b_1, w_2) labelled by (w_1(0), w_2(0)), with H_2 = E[w_2 s(H_1)]."""
+    x, y, w1, p, _, wl, r, b, trained, s, ds = system
     mass = np.outer(p, r)
     ones = np.ones_like(mass)
     start = [w1[:, None] * ones[..., None], b[0] * ones, wl * ones[..., None], b[1]]
@@ -112,23 +117,12 @@ def _one_hidden(
     return start, field
 
 
-def _two_hidden(
-    x: Array,
-    y: Array,
-    w1: Array,
-    p: Array,
-    means: list[float],
-    wl: Array,
-    r: Array,
-    b: list[Array],
-    trained: Array,
-    s: Function,
-    ds: Function,
-) -> tuple[State, Field]:
+def _two_hidden(system: _System) -> tuple[State, Field]:
     """L = 3: layer 1 labelled by u = w_1(0), layer 2 by v = w_3(0), and Delta_2(u, v) in between.
 
     H_2(x, v) = E_u[(m_2 + Delta_2(u, v)) s(H_1(x, u))] + b_2(v), H_3 = E_v[w_3(v) s(H_2(x, v))].
     """
+    x, y, w1, p, means, wl, r, b, trained, s, ds = system
     n1, nl = len(p), len(r)
     start = [w1, b[0] + np.zeros(n1), np.zeros((n1, nl)), b[1] + np.zeros(nl), wl, b[2]]
 
@@ -149,19 +143,7 @@ def _two_hidden(
 _TRANSLATIONS = 4  # where `_deep` keeps Delta_3..Delta_{L-2} in its state
 
 
-def _deep(
-    x: Array,
-    y: Array,
-    w1: Array,
-    p: Array,
-    means: list[float],
-    wl: Array,
-    r: Array,
-    b: list[Array],
-    trained: Array,
-    s: Function,
-    ds: Function,
-) -> tuple[State, Field]:
+def _deep(system: _System) -> tuple[State, Field]:
     """L >= 4: the layers 2..L-2 are one scalar H_i(x) each. With u = w_1(0) and v = w_L(0)::
 
     H_2(x) = E_u[(m_2 + alpha(u)) s(H_1(x, u))] + b_2
@@ -174,6 +156,7 @@ def _deep(
     dalpha(u) = - sum_x D_2 s(H_1(u)), dDelta_i = - sum_x D_i s(H_{i-1}),
     dbeta(v) = - sum_x D_{L-1}(v) s(H_{L-2})
     """
+    x, y, w1, p, means, wl, r, b, trained, s, ds = system
     n1, nl, middle = len(p), len(r), len(b) - 3
     m2, *between, m_last = means
     start = [w1, b[0] + np.zeros(n1), np.zeros(n1), np.array(b[1:-2]), np.zeros(middle - 1)]

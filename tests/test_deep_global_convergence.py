@@ -39,7 +39,7 @@ def starts():
 def follow(name, network, ensemble, risk):
     look = eqx.Partial(diversity, data=risk.data, ensemble=ensemble, key=jax.random.key(9))
     run = flow(
-        network, risk, t1=T1, times=TIMES, observe=look if min(network.width) > 4 else None,
+        network, risk, t1=T1, times=TIMES, observe=look,
         rtol=1e-4, atol=1e-5, max_steps=1_000_000,
     )  # fmt: skip
     loss = np.asarray(run.energies)
@@ -49,14 +49,13 @@ def follow(name, network, ensemble, risk):
         f"slope of log loss at the end {slope[-1]:+.1e}, {int(run.stats['steps'])} steps",
         flush=True,
     )
-    if run.observed is not None:
-        seen = jax.tree.map(np.asarray, run.observed)
-        print(
-            f"    rank of what comes in: least over the run {seen.rank[:, 1:, 0].min(0).round(2)}"
-            f", span of H: {seen.span.min(0).round(2)}, at the end {seen.span[-1].round(2)}; "
-            f"diverse at all times: {seen.holds.all(0)}",
-            flush=True,
-        )
+    seen = jax.tree.map(np.asarray, run.observed)
+    print(
+        f"    rank of what comes in: least over the run {seen.rank[:, 1:, 0].min(0).round(2)}"
+        f", span of H: {seen.span.min(0).round(2)}, at the end {seen.span[-1].round(2)}; "
+        f"diverse at all times: {seen.holds.all(0)}",
+        flush=True,
+    )
     final = convergence(run.final, risk)
     updates, residual = (np.asarray(a) for a in (final.updates, final.residual))
     print(f"    updates {updates}, residual of the span {residual}", flush=True)

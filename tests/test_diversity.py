@@ -51,10 +51,12 @@ def test_spectra_and_ranks_are_those_of_the_profiles_covariance():
     for i in range(1, 3):
         incoming = np.asarray(w[i]) * np.sqrt(np.asarray(p[i - 1]))[:, None]
         outgoing = np.asarray(w[i + 1]).T * np.sqrt(np.asarray(p[i + 1]))[:, None]
-        profiles = [*[(0, found.spectra[i, j], found.rank[i, j], a) for j, a in
-                      enumerate((incoming, outgoing))],
-                    (1, found.span_spectra[i], found.span[i], np.asarray(h[i]) / 4)]  # fmt: skip
-        for _, spectrum, rank, a in profiles:
+        profiles = [
+            (found.spectra[i, 0], found.rank[i, 0], incoming),
+            (found.spectra[i, 1], found.rank[i, 1], outgoing),
+            (found.span_spectra[i], found.span[i], np.asarray(h[i]) / 4),
+        ]
+        for spectrum, rank, a in profiles:
             values = np.linalg.eigvalsh(np.cov(a, aweights=np.asarray(p[i]), bias=True))[::-1]
             np.testing.assert_allclose(spectrum, values[:5], rtol=1e-9, atol=1e-14)
             np.testing.assert_allclose(rank, (values / (values + 0.04)).sum(), rtol=1e-9)
@@ -62,7 +64,7 @@ def test_spectra_and_ranks_are_those_of_the_profiles_covariance():
 
 def test_gaussian_profiles_have_the_masses_of_gaussians():
     """Half-spaces at distance 1: 0.159, discs of radius 3/4 at distance 1: 0.165, over directions
-    of 16384 neurons; modes far above the resolution."""
+    of 4096 neurons; modes far above the resolution."""
     ensemble = NeuronalEnsemble(
         [Gaussian(3), Uniform(-1.0, 1.0)], [_first_two, _third_times, jnp.cos], layers=TANH
     )
