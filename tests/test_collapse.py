@@ -82,7 +82,8 @@ def test_middle_layers_of_five_layers_collapse_and_the_last_hidden_one_does_not(
     """Width 32 … 512, the setting: 20 points in R⁵, step 0.05 to t = 20, means 1, 1, 1, 0.7."""
     result = collapse(
         start(5, dim=5), five_inputs(), widths=[32, 64, 128, 256, 512],
-        seeds=[32, 24, 16, 12, 8], t1=20.0, step=0.05, times=jnp.linspace(0, 20, 6), nodes=[1024, 1, 1, 32], key=jax.random.key(3),
+        seeds=[32, 24, 16, 12, 8], t1=20.0, step=0.05, times=jnp.linspace(0, 20, 6),
+        nodes=[1024, 1, 1, 32], key=jax.random.key(3),
     )  # fmt: skip
     print(f"\n{result.table()}")
     for of, layer in (("increments", 3), ("preactivations", 2), ("preactivations", 3)):
