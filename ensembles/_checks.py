@@ -82,6 +82,24 @@ def counts(name: str, n: Any, layers: int) -> tuple[int, ...]:
     return (count(name, n),) * layers
 
 
+def layer_ratios(ratios: Sequence[float] | None, layers: int) -> tuple[float, ...]:
+    """r_i > 0 for every hidden layer of widths N_i = r_i N; 1 by default."""
+    each = (1.0,) * layers if ratios is None else tuple(float(r) for r in ratios)
+    if len(each) != layers or not all(0 < r < float("inf") for r in each):
+        raise ValueError(
+            f"ratios must be {layers} positive numbers r_i, one per hidden layer (N_i = r_i N), "
+            f"got {ratios!r}"
+        )
+    return each
+
+
+def confidence(level: float) -> float:
+    """`level` as a probability between 0 and 1."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}: write level=0.95")
+    return float(level)
+
+
 def randomness(key: Any, reason: str) -> Array:
     """The key that `reason` needs."""
     if key is None:

@@ -64,6 +64,12 @@ class Measure(eqx.Module):
             jnp.concatenate([self.masses, jnp.zeros(len(points), self.masses.dtype)]),
         )
 
+    def padded(self, n: int) -> "Measure":
+        """At least `n` points: tracers are added where there are fewer. They change no average,
+        and sets of different sizes get one shape, and one compilation."""
+        missing = max(0, n - self.points.shape[0])
+        return self.with_tracers(jnp.repeat(self.points[:1], missing, axis=0))
+
 
 def uniform(points: Float[Array, "n dim"]) -> Measure:
     """The empirical measure of `points`: mass `1/n` each."""

@@ -11,10 +11,13 @@ from ._data import Data as Data
 from ._diversity import Diversity as Diversity
 from ._diversity import diversity as diversity
 from ._dynamics import SGD as SGD
+from ._dynamics import Dynamics as Dynamics
 from ._dynamics import GradientFlow as GradientFlow
 from ._energies import Energy as Energy
 from ._energies import Risk as Risk
 from ._flow import flow as flow
+from ._fluctuations import Fluctuations as Fluctuations
+from ._fluctuations import fluctuations as fluctuations
 from ._gradients import mean_field_gradient as mean_field_gradient
 from ._limit import limit as limit
 from ._losses import CrossEntropyLoss as CrossEntropyLoss
@@ -23,6 +26,10 @@ from ._losses import LogisticLoss as LogisticLoss
 from ._losses import SquaredLoss as SquaredLoss
 from ._rates import Rate as Rate
 from ._rates import fit_rate as fit_rate
+from ._sgd_noise import SGDNoise as SGDNoise
+from ._sgd_noise import sgd_noise as sgd_noise
+from ._simulation import Simulation as Simulation
+from ._simulation import simulate as simulate
 from ._stationary import Start as Start
 from ._stationary import StationaryStart as StationaryStart
 from ._stationary import start as start

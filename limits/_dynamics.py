@@ -1,5 +1,6 @@
 """Dynamics: how a derivative per unit mass moves weights and biases."""
 
+import abc
 from collections.abc import Callable, Sequence
 
 import equinox as eqx
@@ -16,7 +17,19 @@ Schedule = Callable[[Array], Array]
 LearningRates = ArrayLike | Schedule | Sequence[ArrayLike | Schedule]
 
 
-class GradientFlow(eqx.Module):
+class Dynamics(eqx.Module):
+    """What moves in continuous time, and how."""
+
+    @abc.abstractmethod
+    def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
+        """d(increment)/dt at time t."""
+
+    @abc.abstractmethod
+    def check(self, network: Network, energy: Energy) -> None:
+        """Raise `ValueError` when network, energy and dynamics do not fit together."""
+
+
+class GradientFlow(Dynamics):
     """The mean-field ODE, ∂_t w_i = −ξ_i(t) (Δ_i + λ w_i), Δ_i the derivative per unit mass.
 
     `learning_rates` is ξ: a number or a function of time for all layers, or one for each of the L
@@ -33,12 +46,10 @@ class GradientFlow(eqx.Module):
         self.weight_decay = _decay(weight_decay)
 
     def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
-        """d(increment)/dt at time t."""
         _, gradient = energy.value_and_gradient(network)
         return _descend(self, t, 1.0, network, gradient)
 
     def check(self, network: Network, energy: Energy) -> None:
-        """Raise `ValueError` when network, energy and learning rates do not fit together."""
         _check_rates(self.learning_rates, network)
         energy.check(network)
 

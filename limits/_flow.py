@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ensembles import Network, Parameters
 from ensembles._checks import concrete
 
-from ._dynamics import GradientFlow
+from ._dynamics import Dynamics, GradientFlow
 from ._energies import Energy
 from ._trajectory import RESULTS, Trajectory, checkpoints, nan_after
 
@@ -20,7 +20,7 @@ from ._trajectory import RESULTS, Trajectory, checkpoints, nan_after
 def flow(
     network: Network,
     energy: Energy,
-    dynamics: GradientFlow | None = None,
+    dynamics: Dynamics | None = None,
     *,
     t1: ArrayLike,
     times: ArrayLike | None = None,
@@ -30,6 +30,7 @@ def flow(
     atol: ArrayLike | None = None,
     step: ArrayLike | None = None,
     max_step: ArrayLike | None = None,
+    kinks: ArrayLike | None = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
     max_steps: int = 16_384,
     throw: bool = True,
@@ -46,7 +47,8 @@ def flow(
       compiles anew).
     - `solver`: a diffrax solver, `Tsit5()` by default, with tolerances `rtol`, `atol` on the local
       error of weights (1e-7 in double, 1e-5 in single precision) and steps of at most `max_step`
-      (no bound if None); or steps of constant size `step`.
+      (no bound if None); or steps of constant size `step`. `kinks`: increasing times at which the
+      dynamics is not smooth (e.g. a schedule's), where adaptive steps then end.
     - `adjoint`: how derivatives pass, reverse mode by default (checkpointed: memory of
       O(√max_steps) networks when differentiated); `diffrax.ForwardMode()` for forward mode.
     - `throw`: raise `FailedRun` if the run breaks down; otherwise `.result` says what happened.
@@ -67,23 +69,24 @@ def flow(
     atol = positive("atol", default if atol is None else atol, network.dtype)
     step = None if step is None else positive("step", step, network.dtype)
     max_step = None if max_step is None else positive("max_step", max_step, network.dtype)
+    kinks = None if kinks is None else jnp.asarray(kinks, network.dtype)
     when = checkpoints(times, t1, network.dtype)
     end = jnp.asarray(t1, network.dtype)
     run = _integrate(
         network, energy, dynamics, end, when, observe, solver, rtol, atol, step, max_step,
-        adjoint, max_steps, progress,
+        kinks, adjoint, max_steps, progress,
     )  # fmt: skip
     return run.raise_if_failed() if throw else run
 
 
-_Args = tuple[Network, Energy, GradientFlow]
+_Args = tuple[Network, Energy, Dynamics]
 
 
 @eqx.filter_jit
 def _integrate(
     network: Network,
     energy: Energy,
-    dynamics: GradientFlow,
+    dynamics: Dynamics,
     t1: Array,
     times: Array,
     observe: Callable[[Network], Any] | None,
@@ -92,6 +95,7 @@ def _integrate(
     atol: Array,
     step: Array | None,
     max_step: Array | None,
+    kinks: Array | None,
     adjoint: diffrax.AbstractAdjoint,
     max_steps: int,
     progress: diffrax.AbstractProgressMeter,
@@ -113,6 +117,8 @@ def _integrate(
             force_dtmin=False,
             norm=MassWeightedNorm(network.parameter_masses()),
         )
+        if kinks is not None:
+            controller = diffrax.ClipStepSizeController(controller, step_ts=kinks)
     else:
         controller = diffrax.ConstantStepSize()
     solution = diffrax.diffeqsolve(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from ensembles import Measure, Network, NeuronalEnsemble, Rule
+from ensembles import Network, NeuronalEnsemble, Rule
 from ensembles._checks import counts, randomness
 
 from ._dynamics import GradientFlow
@@ -22,6 +22,7 @@ from ._stationary import StationaryStart, start
 from ._trajectory import RESULTS, Trajectory
 
 _RANDOMISATIONS = 5
+_SHARED = 64  # nodes up to which levels of refinement share one compilation
 _FINEST = 3  # in time, for random nodes, which converge too slowly to need finer steps
 
 
@@ -90,7 +91,7 @@ def limit(
     def solve(sizes: tuple[int, ...], level: int, key: PRNGKeyArray | None) -> Trajectory:
         measures = ensemble.measures(sizes, rules, key=key)
         pairs = zip(ensemble.spaces, measures, strict=True)
-        network = ensemble.network(tuple(_padded(m) if s.axes else m for s, m in pairs))
+        network = ensemble.network(tuple(m.padded(_SHARED) if s.axes else m for s, m in pairs))
         tolerance = max(target / 10**level, 50 * eps)
         run = flow(
             network, energy, dynamics, t1=t1, times=times, observe=_Look(energy, observe),
@@ -151,14 +152,6 @@ def _extrapolated(apart: float | None, before: float | None) -> float | None:
         return apart
     ratio = apart / before if before > 0 else 0.0
     return apart * min(max(ratio / max(1 - ratio, ratio), 1 / 3), 1.0)
-
-
-def _padded(measure: Measure) -> Measure:
-    """At least 64 points, tracers added: levels of small node sets share one compilation."""
-    missing = 64 - measure.points.shape[0]
-    if missing <= 0:
-        return measure
-    return measure.with_tracers(jnp.repeat(measure.points[:1], missing, axis=0))
 
 
 class _Look(eqx.Module):

@@ -43,7 +43,10 @@ from limits import (
     diversity,
     fit_rate,
     flow,
+    fluctuations,
     limit,
+    sgd_noise,
+    simulate,
     train,
 )
 
@@ -101,6 +104,10 @@ def _zero(c, e):
 
 def one(c):
     return jnp.ones(1)
+
+
+def predict(observe, nodes=4, **options):
+    return fluctuations(ensemble(), risk(), observe, t1=1.0, nodes=nodes, **options)
 
 
 CALLS = {
@@ -307,6 +314,88 @@ CALLS = {
     "convergence of other layers": (
         lambda: convergence(smooth(3, Elementwise(_product)).sample(3, key=KEY), risk()),
         r"network must have Affine layers, got Network",
+    ),
+    "observation of several arrays": (
+        lambda: predict(lambda n: n.masses),
+        r"observe must return one floating array, got \(ShapeDtypeStruct.*write jnp.stack",
+    ),
+    "observation of a word": (
+        lambda: predict(lambda n: "loss"),
+        r"observe must return one floating array, got 'loss'",
+    ),
+    "observation of integers": (
+        lambda: predict(lambda n: jnp.argmax(n(X))),
+        r"observe must return one floating array, got ShapeDtypeStruct",
+    ),
+    "observation that is NaN": (
+        lambda: predict(lambda n: jnp.log(-1 - n(X)[:, 0] ** 2)),
+        r"observe must return finite numbers, got 4 NaN or infinite ones out of 4 at the start",
+    ),
+    "observation no function": (
+        lambda: predict(None),
+        r"observe must be a function of a network, got None",
+    ),
+    "observation of a single neuron": (
+        lambda: predict(lambda n: n.preactivations(X)[1][:, 0]),
+        r"observe must see neurons by their masses, .*single neuron .* noise of its edges",
+    ),
+    "observation of the only neuron of a reduced layer": (
+        lambda: fluctuations(
+            independent(depth=5),
+            risk(),
+            lambda n: n.preactivations(X)[1][:, 0],
+            t1=1.0,
+            nodes=[16, 1, 1, 2],
+        ),
+        r"observe must see neurons by their masses",
+    ),
+    "observation without masses": (
+        lambda: predict(lambda n: n.weights[0].mean()),
+        r"observe must see neurons by their masses, .*network.masses",
+    ),
+    "observation of all neurons": (
+        lambda: simulate(
+            ensemble(), risk(), lambda n: n.weights[0], width=4, seeds=2, t1=1.0, key=KEY
+        ),
+        r"but a neuron of mass 0 changed it \(shape \(4, 2\) → \(5, 2\)\)",
+    ),
+    "fluctuations at times out of order": (
+        lambda: predict(lambda n: n(X), times=[0.5, 0.1]),
+        r"times must increase from at least 0 to at most t1=1.0, got \[0\.5 0\.1\]",
+    ),
+    "fluctuations on no nodes": (
+        lambda: predict(lambda n: n(X), nodes=0),
+        r"nodes must be an int of at least 1, got 0",
+    ),
+    "fluctuations on one node": (
+        lambda: predict(lambda n: n(X), nodes=1),
+        r"nodes must be at least 2 on 1 axes to be compared with a coarser set, got 1",
+    ),
+    "fluctuations on random nodes without key": (
+        lambda: predict(lambda n: n(X), rule=Sobol(), nodes=8),
+        r"key is required: random nodes are drawn, and redrawn",
+    ),
+    "ratios for other layers": (
+        lambda: predict(lambda n: n(X), ratios=[1.0]),
+        r"ratios must be 2 positive numbers r_i, one per hidden layer .* got \[1\.0\]",
+    ),
+    "ratio zero": (
+        lambda: predict(lambda n: n(X), ratios=[1.0, 0.0]),
+        r"ratios must be 2 positive numbers",
+    ),
+    "one seed": (
+        lambda: simulate(ensemble(), risk(), lambda n: n(X), width=4, seeds=1, t1=1.0, key=KEY),
+        r"seeds must be at least 2 to have a variance, got 1",
+    ),
+    "SGD without step": (
+        lambda: simulate(
+            ensemble(), risk(), lambda n: n(X), width=4, seeds=2, t1=1.0, dynamics=SGD(), key=KEY
+        ),
+        r"step must be given with SGD, and with SGD only, got .*step=None",
+    ),
+    "an odd number of intervals": (
+        lambda: sgd_noise(ensemble(), risk(), lambda n: n(X), t1=1.0, nodes=4, intervals=7),
+        r"intervals must be even, got 7",
     ),
     "tracers of another depth": (
         lambda: ensemble().discretise(4, tracers=smooth(4).sample(3, key=KEY)),

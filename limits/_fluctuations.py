@@ -1,0 +1,284 @@
+"""Fluctuations of finite networks around their limit: the central limit theorem at any depth.
+
+A finite network of widths N_i = r_i N is the limit with every P_i replaced by the empirical measure
+of its labels. An observable f_t is a function of these measures, so by the functional delta method
+it is asymptotically Gaussian around the limit's, with
+
+    N Cov(f_t, f_s) → Σ_i r_i⁻¹ E_{c ~ P_i}[IF_i(t, c) IF_i(s, c)],
+
+IF_i(t, c) the influence function, the derivative of f_t in the mass of label c of layer i through
+the whole flow, centred, E_{P_i} IF_i = 0. For two layers this is the dynamical central limit
+theorem of Rotskoff, Chen, Bruna & Vanden-Eijnden (arXiv:2008.09623), for more that of Pham & Nguyen
+(arXiv:2110.15954).
+
+Noise on edges (`Noisy`, i.i.d. starts) adds nothing. f_t depends on the start of an edge at the
+rate p_{i-1} p_i G, so N_{i-1} N_i independent edges of variance s² add Σ (N_{i-1} N_i)⁻² G² s², of
+order N⁻², to the variance of f_t, and their second derivatives of order N⁻¹ to its mean. For the
+preactivation of a single neuron they add at order N⁻¹ (at t = 0, for H_2, s_2² E σ_1² / N_1):
+single neurons are no functions of the measures, and are refused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from scipy import stats
+
+from ensembles import Measure, Network, NeuronalEnsemble, Rule
+from ensembles._checks import confidence, count, counts, layer_ratios, randomness
+
+from ._dynamics import GradientFlow
+from ._energies import Energy
+from ._flow import flow, positive
+from ._jacobian import jacobian
+from ._observables import Observable, check_observable
+from ._trajectory import Trajectory, checkpoints
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Fluctuations(eqx.Module):
+    """The Gaussian law of √N (f_t − its limit) for networks of widths N_i = r_i N, N → ∞.
+
+    Shapes: T `times`, then the shape (...) of one observation.
+
+    - `mean` (T, ...): the observable in the limit; `mean_error` (T, ...) its estimated error.
+    - `influence`: for each hidden layer an array (T, ..., N_i), IF_i at the nodes `nodes[i]`, a
+      `Measure` of labels; it averages to 0.
+    - `variance` (T, ...): N Var f_t; `variance_error` (T, ...) its estimated error; `shares`
+      (L − 1, T, ...): what each layer adds to it; `covariance` (T, ..., T, ...): N Cov(f_t, f_s).
+    - `static` (T, ...): the Monte Carlo resampling variance, N Var of the observable when neurons
+      are drawn anew from the limit at time t and not trained.
+    - `ratios`: r_i.
+
+    Errors are distances from a coarser set of nodes (from an independent one, for random rules).
+    """
+
+    times: Float[Array, " T"]
+    mean: Float[Array, "T ..."]
+    mean_error: Float[Array, "T ..."]
+    influence: tuple[Float[Array, "T ... n"], ...]
+    nodes: tuple[Measure, ...]
+    ratios: tuple[float, ...]
+    static: Float[Array, "T ..."]
+    variance_error: Float[Array, "T ..."]
+
+    @property
+    def shares(self) -> Float[Array, "layers T ..."]:
+        return _shares(self.influence, [m.masses for m in self.nodes], self.ratios)
+
+    @property
+    def variance(self) -> Float[Array, "T ..."]:
+        return self.shares.sum(0)
+
+    @property
+    def covariance(self) -> Array:
+        parts = [
+            jnp.tensordot(f * (m.masses / r)[(None,) * (f.ndim - 1)], f, axes=[[-1], [-1]])
+            for f, m, r in zip(self.influence, self.nodes, self.ratios, strict=True)
+        ]
+        return sum(parts[1:], parts[0])
+
+    def band(self, width: int, level: float = 0.95) -> tuple[Array, Array]:
+        """Bounds (low, high), each (T, ...), between which the observable of a network of `width`
+        N lies with probability `level`, at one time and entry; up to O(1/N)."""
+        half = _quantile(level) * jnp.sqrt(self.variance / count("width", width))
+        return self.mean - half, self.mean + half
+
+    def width(self, tolerance: float, level: float = 0.95) -> int:
+        """The width N for which every entry at every time is within `tolerance` of the limit with
+        probability `level` (each on its own)."""
+        if not tolerance > 0:
+            raise ValueError(f"tolerance must be positive, got {tolerance}")
+        largest = float(self.variance.max())
+        return max(1, math.ceil(largest * (_quantile(level) / tolerance) ** 2))
+
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
+        """N Var against time, averaged over the entries: in all, by layer, and by resampling."""
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots()[1] if ax is None else ax
+
+        def curve(values: Array) -> np.ndarray:
+            return np.asarray(values).reshape(len(self.times), -1).mean(1)
+
+        ax.plot(self.times, curve(self.variance), **{"color": "k", "label": "limit", **kwargs})
+        for i, share in enumerate(self.shares if len(self.nodes) > 1 else ()):
+            ax.plot(self.times, curve(share), lw=1, label=f"share of layer {i + 1}")
+        ax.plot(self.times, curve(self.static), "k:", lw=1, label="resampling")
+        ax.set(xlabel="time $t$", ylabel=r"$N\,\mathrm{Var}$")
+        ax.legend(fontsize="small")
+        return ax
+
+
+def fluctuations(
+    ensemble: NeuronalEnsemble,
+    energy: Energy,
+    observe: Observable,
+    *,
+    t1: ArrayLike,
+    times: ArrayLike | None = None,
+    nodes: int | Sequence[int],
+    ratios: Sequence[float] | None = None,
+    dynamics: GradientFlow | None = None,
+    rule: Rule | Sequence[Rule | None] | None = None,
+    rtol: ArrayLike | None = None,
+    max_steps: int = 16_384,
+    key: PRNGKeyArray | None = None,
+) -> Fluctuations:
+    """The variance N Var f_t of `observe` in wide networks of `ensemble`, from one derivative.
+
+    The limit on `nodes` quadrature nodes is differentiated in its masses, once more on a coarser
+    (or redrawn) set for the error, in one compilation.
+
+    Arguments: `observe(network)` one array, a function of the network's measures (e.g. a function
+    `lambda network: network(x)` kept under one name; outputs, losses, averages by mass), `times` at
+    which it is taken (start and end if None); `ratios` r_i > 0, one per hidden layer, for networks
+    of widths N_i = r_i N (all equal if None); `nodes`, `rule`, `key` as in
+    `NeuronalEnsemble.discretise`; `dynamics`, `rtol`, `max_steps` as in `flow`.
+
+    Cost and memory: reverse mode takes one solve backward per number observed (times × entries),
+    forward mode one per node; the cheaper is taken. Reverse mode keeps O(√max_steps) networks of
+    nodes (checkpoints); derivatives are computed together in blocks that hold 2²² numbers a copy of
+    the state.
+
+    Raises `ValueError` for arguments that do not fit, and observables that give anything but one
+    finite array or that single out neurons; `FailedRun` if the flow breaks down.
+    """
+    dynamics = GradientFlow() if dynamics is None else dynamics
+    scale = layer_ratios(ratios, ensemble.depth - 1)
+    measures, networks = discretisations(ensemble, nodes, rule, key)
+    check_observable(observe, networks[0])
+    dynamics.check(networks[0], energy)
+    dtype = networks[0].dtype
+    when = checkpoints(times, t1, dtype)
+    look = _Look(observe, scale)
+    default = 1e-8 if dtype.itemsize >= 8 else 1e-5
+    tol = positive("rtol", default if rtol is None else rtol, dtype)
+
+    def solve(network: Network) -> tuple[Array, tuple[Array, ...], Array]:
+        values, influence, trajectory = _differentiate(
+            network, energy, dynamics, look, jnp.asarray(t1, dtype), when, tol, max_steps
+        )
+        static = trajectory.raise_if_failed().observed[1]
+        return values, influence, static
+
+    (mean, influence, static), (other, rougher, _) = map(solve, networks)
+    variance, coarse = (
+        _shares(each, network.masses, scale).sum(0)
+        for each, network in zip((influence, rougher), networks, strict=True)
+    )
+    return Fluctuations(
+        times=when,
+        mean=mean,
+        mean_error=jnp.abs(mean - other),
+        influence=influence,
+        nodes=measures,
+        ratios=scale,
+        static=static,
+        variance_error=jnp.abs(variance - coarse),
+    )
+
+
+def discretisations(
+    ensemble: NeuronalEnsemble,
+    nodes: int | Sequence[int],
+    rule: Rule | Sequence[Rule | None] | None,
+    key: PRNGKeyArray | None,
+) -> tuple[tuple[Measure, ...], tuple[Network, Network]]:
+    """The measures of `nodes`, and networks on them and on a coarser set, of the same shapes.
+
+    Random layers have an independent set of the same size in place of the coarser one.
+    """
+    rules = ensemble.rules(rule)
+    keys: Any = (None, None)
+    if any(r.random for r in rules):
+        keys = jax.random.split(randomness(key, "random nodes are drawn, and redrawn"))
+    sizes = counts("nodes", nodes, ensemble.depth - 1)
+    rougher = tuple(
+        n if r.random else r.coarsen(space, n)
+        for r, space, n in zip(rules, ensemble.spaces, sizes, strict=True)
+    )
+    fine = ensemble.measures(sizes, rules, key=keys[0])
+    coarse = (
+        c.padded(m.points.shape[0])
+        for m, c in zip(fine, ensemble.measures(rougher, rules, key=keys[1]), strict=True)
+    )
+    return fine, (ensemble.network(fine), ensemble.network(tuple(coarse)))
+
+
+class _Look(eqx.Module):
+    """An observable, and its variance were neurons drawn anew and kept."""
+
+    observe: Observable
+    ratios: tuple[float, ...] = eqx.field(static=True)
+
+    def __call__(self, network: Network) -> tuple[Array, Array]:
+        now = jax.lax.stop_gradient(network)
+        slopes = jax.jacrev(lambda p: self.observe(weighed(now, p)))(now.masses)
+        influence = tuple(map(_centred, slopes, now.masses))
+        return self.observe(network), _shares(influence, now.masses, self.ratios).sum(0)
+
+
+@eqx.filter_jit
+def _differentiate(
+    network: Network,
+    energy: Energy,
+    dynamics: GradientFlow,
+    look: _Look,
+    t1: Array,
+    times: Array,
+    tol: Array,
+    max_steps: int,
+) -> tuple[Array, tuple[Array, ...], Trajectory]:
+    """What is observed (T, ...), its influence functions, and the trajectory."""
+    flat, shaped = ravel_pytree(network.masses)
+
+    def run(masses: Array, adjoint: diffrax.AbstractAdjoint) -> tuple[Array, Trajectory]:
+        trajectory = flow(
+            weighed(network, shaped(masses)), energy, dynamics, t1=t1, times=times, observe=look,
+            rtol=tol, atol=tol, adjoint=adjoint, max_steps=max_steps, throw=False,
+        )  # fmt: skip
+        return trajectory.observed[0], trajectory
+
+    entries = sum(leaf.size for leaf in jax.tree.leaves(network.increment))
+    values, slopes, trajectory = jacobian(run, flat, entries)
+    ends = np.cumsum([p.shape[0] for p in network.masses])[:-1]
+    parts = jnp.split(slopes, ends, axis=-1)
+    return values, tuple(map(_centred, parts, network.masses)), trajectory
+
+
+def weighed(network: Network, masses: tuple[Array, ...]) -> Network:
+    """`network` with other masses."""
+    return eqx.tree_at(lambda n: n.masses, network, masses)
+
+
+def _centred(slopes: Float[Array, "... n"], masses: Float[Array, " n"]) -> Float[Array, "... n"]:
+    return slopes - jnp.tensordot(slopes, masses, axes=1)[..., None]
+
+
+def _shares(
+    influence: Sequence[Array], masses: Sequence[Array], ratios: Sequence[float]
+) -> Float[Array, "layers ..."]:
+    """r_i⁻¹ E_{P_i} IF_i² for every layer."""
+    return jnp.stack(
+        [
+            jnp.tensordot(f**2, p, axes=1) / r
+            for f, p, r in zip(influence, masses, ratios, strict=True)
+        ]
+    )
+
+
+def _quantile(level: float) -> float:
+    """z with P(|Z| ≤ z) = level, Z standard Gaussian."""
+    return float(stats.norm.ppf((1 + confidence(level)) / 2))

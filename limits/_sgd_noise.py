@@ -1,0 +1,202 @@
+"""What mini-batches add to the variance: the linear noise approximation along the limit.
+
+SGD with step ε on batches of b sees at every step the masses of its batch in place of the masses q
+of the data. To first order in ε/b an observable f_t then varies by
+
+    Var f_t = (ε/b) ∫_0^t Var_{k ~ q}[h_t(s, k)] ds,
+
+h_t(s, k) the derivative of f_t in the mass that data point k has at time s, per unit time, through
+the whole flow of the limit. With λ_t(s) the adjoint of f_t at time s, h_t(s, k) = ⟨λ_t(s), v_k(s)⟩,
+v_k the velocity that point k alone would give: the covariance of the Gaussian process
+dδ = Dv δ ds + (ε/b)^½ dM (for two layers Rotskoff & Vanden-Eijnden, arXiv:1805.00915). All neurons
+share a batch, so that this noise does not fall with width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ensembles import Network, NeuronalEnsemble, Parameters, Rule
+from ensembles._checks import count
+
+from ._dynamics import Dynamics, GradientFlow
+from ._energies import Energy, Risk
+from ._flow import flow, positive
+from ._fluctuations import discretisations
+from ._jacobian import jacobian
+from ._observables import Observable, check_observable
+from ._trajectory import Trajectory, checkpoints
+
+
+class SGDNoise(eqx.Module):
+    """The Gaussian law of (b/ε)^½ (f_t − its limit) under SGD of step ε on batches of b.
+
+    Shapes: T `times`, then the shape (...) of one observation; J `grid` times, n data points.
+
+    - `mean` (T, ...): the observable in the limit without noise.
+    - `influence` (T, ..., J, n): h_t(s_j, k), around its mean over the data; 0 for s_j after t.
+    - `unit` (T, ...): the variance for ε/b = 1; `error` (T, ...) its estimated error: distances
+      from every second grid time and from a coarser (or redrawn) set of nodes.
+    """
+
+    times: Float[Array, " T"]
+    grid: Float[Array, " J"]
+    mean: Float[Array, "T ..."]
+    influence: Float[Array, "T ... J n"]
+    masses: Float[Array, " n"]
+    error: Float[Array, "T ..."]
+
+    @property
+    def unit(self) -> Float[Array, "T ..."]:
+        return _integral(self.influence, self.masses, _spans(self.times, self.grid))
+
+    def variance(self, step: ArrayLike, batch: int) -> Float[Array, "T ..."]:
+        """Var f_t for steps ε = `step` on batches of `batch`."""
+        return self._scale(step, batch) * self.unit
+
+    def covariance(self, step: ArrayLike, batch: int) -> Array:
+        """Cov(f_t, f_s), likewise."""
+        t, shape = len(self.times), self.mean.shape[1:]
+        h = self.influence.reshape(t, -1, *self.influence.shape[-2:])
+        spans = _spans(self.times, self.grid)
+        both = jnp.minimum(spans[:, None], spans[None])
+        unit = jnp.einsum("tajk,sbjk,tsj,k->tasb", h, h, both, self.masses)
+        return self._scale(step, batch) * unit.reshape(t, *shape, t, *shape)
+
+    def _scale(self, step: ArrayLike, batch: int) -> Array:
+        return positive("step", step, self.times.dtype) / count("batch", batch)
+
+
+def sgd_noise(
+    ensemble: NeuronalEnsemble,
+    energy: Risk,
+    observe: Observable,
+    *,
+    t1: ArrayLike,
+    times: ArrayLike | None = None,
+    nodes: int | Sequence[int],
+    intervals: int = 64,
+    dynamics: GradientFlow | None = None,
+    rule: Rule | Sequence[Rule | None] | None = None,
+    rtol: ArrayLike | None = None,
+    max_steps: int = 16_384,
+    key: PRNGKeyArray | None = None,
+) -> SGDNoise:
+    """The variance of `observe` that mini-batches add in the limit of `ensemble`, to first order.
+
+    The masses of the data are made piecewise linear functions of time on `intervals` equal
+    intervals of [0, t1] (an even number), and the flow is differentiated in their values.
+
+    Arguments otherwise as in `fluctuations`, and its errors; for widths N and step ε the variances
+    add, Var f_t ≈ N⁻¹ `fluctuations(...).variance` + `sgd_noise(...).variance(ε, b)`.
+    """
+    dynamics = GradientFlow() if dynamics is None else dynamics
+    if count("intervals", intervals) % 2:
+        raise ValueError(f"intervals must be even, got {intervals}: every second one is an error")
+    _, networks = discretisations(ensemble, nodes, rule, key)
+    check_observable(observe, networks[0])
+    dynamics.check(networks[0], energy)
+    dtype = networks[0].dtype
+    when = checkpoints(times, t1, dtype)
+    default = 1e-8 if dtype.itemsize >= 8 else 1e-5
+    tol = positive("rtol", default if rtol is None else rtol, dtype)
+    grid = jnp.linspace(0, jnp.asarray(t1, dtype), intervals + 1)
+    q = energy.data.masses
+
+    def solve(network: Network) -> tuple[Array, Array]:
+        mean, slopes, run = _differentiate(
+            network, energy, dynamics, observe, grid, when, tol, max_steps
+        )
+        run.raise_if_failed()
+        return mean, slopes
+
+    (mean, slopes), (_, rougher) = map(solve, networks)
+    halved = slopes[..., ::2, :].at[..., 1:, :].add(slopes[..., 1::2, :] / 2)
+    halved = halved.at[..., :-1, :].add(slopes[..., 1::2, :] / 2)
+
+    def unit(slopes: Array, grid: Array) -> Array:
+        spans = _spans(when, grid)
+        return _integral(_per_time(slopes, q, spans), q, spans)
+
+    best = unit(slopes, grid)
+    error = jnp.abs(best - unit(halved, grid[::2])) + jnp.abs(best - unit(rougher, grid))
+    return SGDNoise(when, grid, mean, _per_time(slopes, q, _spans(when, grid)), q, error)
+
+
+class _Reweighted(Dynamics):
+    """A dynamics under data whose masses are piecewise linear functions of time."""
+
+    dynamics: GradientFlow
+    grid: Float[Array, " J"]
+    masses: Float[Array, "J n"]
+
+    def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
+        place = t / self.grid[-1] * (len(self.grid) - 1)
+        j = jnp.clip(place.astype(int), 0, len(self.grid) - 2)
+        rest = place - j.astype(place.dtype)
+        now = (1 - rest) * self.masses[j] + rest * self.masses[j + 1]
+        return self.dynamics.velocity(
+            t, network, eqx.tree_at(lambda risk: risk.data.masses, energy, now)
+        )
+
+    def check(self, network: Network, energy: Energy) -> None:
+        self.dynamics.check(network, energy)
+
+
+@eqx.filter_jit
+def _differentiate(
+    network: Network,
+    energy: Risk,
+    dynamics: GradientFlow,
+    observe: Observable,
+    grid: Array,
+    times: Array,
+    tol: Array,
+    max_steps: int,
+) -> tuple[Array, Array, Trajectory]:
+    """What is observed (T, ...), its derivatives (T, ..., J, n) in masses, and the trajectory."""
+    shape = (grid.shape[0], energy.data.masses.shape[0])
+    masses = jnp.broadcast_to(energy.data.masses, shape).ravel()
+
+    def run(masses: Array, adjoint: diffrax.AbstractAdjoint) -> tuple[Array, Trajectory]:
+        trajectory = flow(
+            network, energy, _Reweighted(dynamics, grid, masses.reshape(shape)), t1=grid[-1],
+            times=times, observe=observe, rtol=tol, atol=tol, kinks=grid,
+            adjoint=adjoint, max_steps=max_steps, throw=False,
+        )  # fmt: skip
+        return trajectory.observed, trajectory
+
+    entries = sum(leaf.size for leaf in jax.tree.leaves(network.increment))
+    values, slopes, trajectory = jacobian(run, masses, entries)
+    return values, slopes.reshape(*values.shape, *shape), trajectory
+
+
+def _spans(times: Float[Array, " T"], grid: Float[Array, " J"]) -> Float[Array, "T J"]:
+    """∫_0^t of the hat function of every grid time: 1 there, 0 at its neighbours."""
+    width = grid[1] - grid[0]
+    part = jnp.clip((times[:, None] - grid[None, :-1]) / width, 0, 1)
+    falling, rising = width * (part - part**2 / 2), width * part**2 / 2
+    return jnp.pad(falling, [(0, 0), (0, 1)]) + jnp.pad(rising, [(0, 0), (1, 0)])
+
+
+def _per_time(
+    slopes: Float[Array, "T ... J n"], q: Float[Array, " n"], spans: Float[Array, "T J"]
+) -> Float[Array, "T ... J n"]:
+    """Derivatives in hat functions as averages over them, around the mean over the data."""
+    centred = slopes - jnp.tensordot(slopes, q, axes=1)[..., None]
+    known = spans.reshape(spans.shape[0], *(1,) * (slopes.ndim - 3), spans.shape[1], 1)
+    return jnp.where(known > 0, centred / jnp.where(known > 0, known, 1), 0)
+
+
+def _integral(
+    influence: Float[Array, "T ... J n"], q: Float[Array, " n"], spans: Float[Array, "T J"]
+) -> Float[Array, "T ..."]:
+    """∫_0^t Var_q h ds."""
+    variances = jnp.tensordot(influence**2, q, axes=1)
+    return (variances * spans.reshape(spans.shape[0], *(1,) * (variances.ndim - 2), -1)).sum(-1)
