@@ -31,6 +31,7 @@ def flow(
     step: ArrayLike | None = None,
     max_step: ArrayLike | None = None,
     kinks: ArrayLike | None = None,
+    tangent: Any = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
     max_steps: int = 16_384,
     throw: bool = True,
@@ -49,6 +50,10 @@ def flow(
       error of weights (1e-7 in double, 1e-5 in single precision) and steps of at most `max_step`
       (no bound if None); or steps of constant size `step`. `kinks`: increasing times at which the
       dynamics is not smooth (e.g. a schedule's), where adaptive steps then end.
+    - `tangent`: a direction in (network, energy, dynamics), a tree like them with None for what
+      does not move. The derivative of the weights in it is integrated beside and its error
+      controlled too. Explicit solvers keep a solution of a stiff flow stable by its error, but
+      amplify derivatives, whose error they don't see: give one to differentiate over long times.
     - `adjoint`: how derivatives pass, reverse mode by default (checkpointed: memory of
       O(√max_steps) networks when differentiated); `diffrax.ForwardMode()` for forward mode.
     - `throw`: raise `FailedRun` if the run breaks down; otherwise `.result` says what happened.
@@ -74,12 +79,13 @@ def flow(
     end = jnp.asarray(t1, network.dtype)
     run = _integrate(
         network, energy, dynamics, end, when, observe, solver, rtol, atol, step, max_step,
-        kinks, adjoint, max_steps, progress,
+        kinks, tangent, adjoint, max_steps, progress,
     )  # fmt: skip
     return run.raise_if_failed() if throw else run
 
 
 _Args = tuple[Network, Energy, Dynamics]
+_State = tuple[Parameters, Parameters | None]  # the increment, and its derivative in `tangent`
 
 
 @eqx.filter_jit
@@ -96,17 +102,30 @@ def _integrate(
     step: Array | None,
     max_step: Array | None,
     kinks: Array | None,
+    tangent: Any,
     adjoint: diffrax.AbstractAdjoint,
     max_steps: int,
     progress: diffrax.AbstractProgressMeter,
 ) -> Trajectory:
-    def velocity(t: Array, increment: Parameters, args: _Args) -> Parameters:
-        network, energy, dynamics = args
-        return dynamics.velocity(t, moved(network, increment), energy)
+    def velocity(t: Array, state: _State, args: tuple[_Args, Any]) -> _State:
+        def rate(increment: Parameters, args: _Args) -> Parameters:
+            network, energy, dynamics = args
+            return dynamics.velocity(t, moved(network, increment), energy)
 
-    def look(t: Array, increment: Parameters, args: _Args) -> tuple[Array, Any]:
-        now = moved(args[0], increment)
-        return args[1](now), None if observe is None else observe(now)
+        (increment, sensitivity), (given, direction) = state, args
+        now = rate(increment, given)
+        if sensitivity is None:
+            return now, None
+        held, directions = jax.tree.map(
+            lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf,
+            ((increment, given), (sensitivity, direction)),
+        )
+        return now, eqx.filter_jvp(rate, held, directions)[1]
+
+    def look(t: Array, state: _State, args: tuple[_Args, Any]) -> tuple[Array, Any]:
+        network, energy, _ = args[0]
+        now = moved(network, state[0])
+        return energy(now), None if observe is None else observe(now)
 
     if step is None:
         controller = diffrax.PIDController(
@@ -127,12 +146,12 @@ def _integrate(
         jnp.zeros_like(t1),
         t1,
         step,
-        network.increment,
-        (network, energy, dynamics),
+        (network.increment, None if tangent is None else network.increment),
+        ((network, energy, dynamics), tangent),
         saveat=diffrax.SaveAt(
             subs=[
                 diffrax.SubSaveAt(ts=times, fn=look),  # pyright: ignore[reportCallIssue]
-                diffrax.SubSaveAt(t1=True),
+                diffrax.SubSaveAt(t1=True, fn=lambda t, state, args: state[0]),  # pyright: ignore[reportCallIssue]
             ]
         ),
         stepsize_controller=controller,
@@ -168,11 +187,16 @@ def _integrate(
 
 
 class MassWeightedNorm(eqx.Module):
-    """Root mean square over neurons with their masses, so that tracers do not count."""
+    """Root mean square over neurons with their masses, so that tracers do not count; the larger of
+    a solution's and its derivative's."""
 
     masses: Parameters
 
-    def __call__(self, error: Parameters) -> Float[Array, ""]:
+    def __call__(self, error: tuple[Parameters, Parameters | None]) -> Float[Array, ""]:
+        parts = [self._of(part) for part in error if part is not None]
+        return jnp.max(jnp.stack(parts))
+
+    def _of(self, error: Parameters) -> Float[Array, ""]:
         def square(p: Array, e: Array) -> Array:
             return (p * e**2).sum() / p.sum() * (p.size / e.size)
 

@@ -21,7 +21,7 @@ single neurons are no functions of the measures, and are refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import diffrax
@@ -243,11 +243,14 @@ def _differentiate(
 ) -> tuple[Array, tuple[Array, ...], Trajectory]:
     """What is observed (T, ...), its influence functions, and the trajectory."""
     flat, shaped = ravel_pytree(network.masses)
+    tangent = direction(
+        (network, energy, dynamics), lambda at: at[0].masses, _sampled(network.masses)
+    )
 
     def run(masses: Array, adjoint: diffrax.AbstractAdjoint) -> tuple[Array, Trajectory]:
         trajectory = flow(
             weighed(network, shaped(masses)), energy, dynamics, t1=t1, times=times, observe=look,
-            rtol=tol, atol=tol, adjoint=adjoint, max_steps=max_steps, throw=False,
+            rtol=tol, atol=tol, tangent=tangent, adjoint=adjoint, max_steps=max_steps, throw=False,
         )  # fmt: skip
         return trajectory.observed[0], trajectory
 
@@ -256,6 +259,21 @@ def _differentiate(
     ends = np.cumsum([p.shape[0] for p in network.masses])[:-1]
     parts = jnp.split(slopes, ends, axis=-1)
     return values, tuple(map(_centred, parts, network.masses)), trajectory
+
+
+def _sampled(masses: tuple[Array, ...]) -> tuple[Array, ...]:
+    """A draw of √N (empirical measure − P), N → ∞: a direction that has a share in all."""
+    draws = [
+        jnp.sqrt(p) * jax.random.normal(jax.random.fold_in(jax.random.key(0), i), p.shape, p.dtype)
+        for i, p in enumerate(masses)
+    ]
+    return tuple(d - d.sum() * p for d, p in zip(draws, masses, strict=True))
+
+
+def direction(tree: Any, where: Callable[[Any], Any], value: Any) -> Any:
+    """A tangent of `tree`: `value` at `where`, None elsewhere."""
+    nothing = jax.tree.map(lambda _: None, tree)
+    return eqx.tree_at(where, nothing, value, is_leaf=lambda leaf: leaf is None)
 
 
 def weighed(network: Network, masses: tuple[Array, ...]) -> Network:

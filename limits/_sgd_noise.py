@@ -28,7 +28,7 @@ from ensembles._checks import count
 from ._dynamics import Dynamics, GradientFlow
 from ._energies import Energy, Risk
 from ._flow import flow, positive
-from ._fluctuations import discretisations
+from ._fluctuations import direction, discretisations
 from ._jacobian import jacobian
 from ._observables import Observable, check_observable
 from ._trajectory import Trajectory, checkpoints
@@ -162,18 +162,22 @@ def _differentiate(
 ) -> tuple[Array, Array, Trajectory]:
     """What is observed (T, ...), its derivatives (T, ..., J, n) in masses, and the trajectory."""
     shape = (grid.shape[0], energy.data.masses.shape[0])
-    masses = jnp.broadcast_to(energy.data.masses, shape).ravel()
+
+    q = energy.data.masses
+    draw = jnp.sqrt(q) * jax.random.normal(jax.random.key(0), q.shape, q.dtype)
+    constant = jnp.broadcast_to(draw - draw.sum() * q, shape)
 
     def run(masses: Array, adjoint: diffrax.AbstractAdjoint) -> tuple[Array, Trajectory]:
+        varied = _Reweighted(dynamics, grid, masses.reshape(shape))
+        tangent = direction((network, energy, varied), lambda at: at[2].masses, constant)
         trajectory = flow(
-            network, energy, _Reweighted(dynamics, grid, masses.reshape(shape)), t1=grid[-1],
-            times=times, observe=observe, rtol=tol, atol=tol, kinks=grid,
-            adjoint=adjoint, max_steps=max_steps, throw=False,
+            network, energy, varied, t1=grid[-1], times=times, observe=observe, rtol=tol, atol=tol,
+            kinks=grid, tangent=tangent, adjoint=adjoint, max_steps=max_steps, throw=False,
         )  # fmt: skip
         return trajectory.observed, trajectory
 
     entries = sum(leaf.size for leaf in jax.tree.leaves(network.increment))
-    values, slopes, trajectory = jacobian(run, masses, entries)
+    values, slopes, trajectory = jacobian(run, jnp.broadcast_to(q, shape).ravel(), entries)
     return values, slopes.reshape(*values.shape, *shape), trajectory
 
 

@@ -1,0 +1,188 @@
+"""
+How far is a finite network from its limit?
+===========================================
+
+A network sampled from an ensemble is its limit with every law of labels replaced by an empirical
+one, so the variance of whatever one observes of it is, at order 1/N, that of an average of
+*influence functions*: derivatives in the masses of labels, through the whole training. One
+differentiated solve of the limit predicts it at any depth, where simulation needs thousands of
+networks. When training interpolates, fluctuations vanish.
+
+Run it with ``python examples/fluctuations.py``. It prints its tables and saves
+``examples/figures/fluctuations.png``.
+"""
+
+# %%
+# Two and four layers
+# -------------------
+# Smooth weight functions of one-dimensional labels, eight points in R², observed at all of them.
+# Predicted from 48 nodes a layer; simulated with networks of two widths, with 95 % intervals.
+
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_digits
+
+from ensembles import Affine, Gaussian, NeuronalEnsemble, Sobol, Uniform, iid
+from limits import Data, HuberLoss, Risk, fluctuations, simulate
+
+began = time.perf_counter()
+
+
+def clock():
+    return f"[{time.perf_counter() - began:.0f} s]"
+
+
+def first(c):
+    return jnp.stack([jnp.sin(2 * c[0]), jnp.cos(c[0]) + c[0]])
+
+
+def hidden(c, e):
+    return 1 + jnp.sin(c[0] + 2 * e[0]) + c[0] * e[0]
+
+
+def last(c):
+    return jnp.cos(3 * c) + c
+
+
+def smooth(depth):
+    return NeuronalEnsemble(
+        [Uniform(-1.0, 1.0)] * (depth - 1),
+        [first, *[hidden] * (depth - 2), last],
+        layers=Affine(jnp.tanh),
+    )
+
+
+points = jax.random.normal(jax.random.key(0), (8, 2))
+risk = Risk(Data(points, jnp.sin(points[:, :1] * points[:, 1:])))
+TIMES = jnp.concatenate([jnp.zeros(1), jnp.geomspace(0.1, 100, 13)])
+
+
+def outputs(network):
+    return network(points)[:, 0]
+
+
+def study(ensemble, risk, observe, widths, seeds, **options):
+    """The prediction and simulations of two widths or more, with a table of averages of N Var."""
+    predict, common = options.pop("predict"), dict(**options)
+    began = time.perf_counter()
+    found = fluctuations(ensemble, risk, observe, **predict, **common)
+    curve = np.asarray(found.variance).mean(1)
+    print(f"predicted in {time.perf_counter() - began:.0f} s, with compilation", flush=True)
+    runs = []
+    for width, n in zip(widths, seeds, strict=True):
+        began = time.perf_counter()
+        runs.append(
+            simulate(
+                ensemble, risk, observe, width=width, seeds=n, key=jax.random.key(width), **common
+            )
+        )
+        print(f"{n} networks of width {width}: {time.perf_counter() - began:.0f} s", flush=True)
+    print(f"{'time':>9}{'predicted':>11}{'± error':>9}{'resampling':>12}" + "".join(
+        f"{f'N = {w}':>10}{'95 %':>17}" for w in widths))  # fmt: skip
+    for j, t in enumerate(np.asarray(found.times)):
+        cells = ""
+        for run in runs:
+            low, high = (b.mean(1)[j] for b in run.interval())
+            cells += f"{run.variance.mean(1)[j]:10.2e}  [{low:.1e},{high:.1e}]"
+        error, static = (np.asarray(v).mean(1)[j] for v in (found.variance_error, found.static))
+        print(f"{t:9.3g}{curve[j]:11.2e}{error:9.0e}{static:12.2e}{cells}")
+    print(f"end / peak of the prediction: {curve[-1] / curve.max():.1e} {clock()}", flush=True)
+    return found, runs
+
+
+results = {}
+for depth in (2, 4):
+    print(f"\n{depth} layers")
+    results[depth] = study(
+        smooth(depth), risk, outputs, [50, 200], [400, 200], t1=TIMES[-1], times=TIMES,
+        predict=dict(nodes=48), rtol=1e-5,
+    )  # fmt: skip
+
+# %%
+# Is my width enough? A network of width N is within a tolerance of its limit, at every time and
+# point, with probability 95 % each, if N is
+
+deep = results[4][0]
+print(
+    f"\nfour layers, outputs within 0.05: N = {deep.width(0.05)}, within 0.01: {deep.width(0.01)}"
+)
+
+# %%
+# Digits
+# ------
+# The experiment of Pham & Nguyen (arXiv:2110.15954) on scikit-learn's digits: classes {0, 4}
+# against {5, 9}, 100 images with a constant input appended, 65–N–N–1, tanh, Huber loss, full batch,
+# weights of means 0, 0.1, 0.1 and standard deviations 1; in continuous time, to the time of 43,000
+# of their steps. The limit needs no noise on edges: it adds nothing at order 1/N. Observed: the
+# outputs at the first image of each class.
+
+digits = load_digits()
+chosen = np.flatnonzero(np.isin(digits.target, [0, 4, 5, 9]))[:100]
+classes = digits.target[chosen]
+x = jnp.asarray(np.append(digits.data[chosen] / 16, np.ones((100, 1)), axis=1), jnp.float32)
+y = jnp.asarray(np.where(np.isin(classes, [5, 9]), 1, -1)[:, None], jnp.float32)
+shown = np.array([np.flatnonzero(classes == c)[0] for c in (0, 4, 5, 9)])
+digit_risk = Risk(Data(x, y), HuberLoss(1.0))
+independent = iid(
+    dim=65, depth=3, first=Gaussian(65), hidden=Gaussian(1, mean=0.1), last=Gaussian(1, mean=0.1),
+    layers=Affine(jnp.tanh),
+)  # fmt: skip
+LATE = jnp.concatenate([jnp.zeros(1), jnp.geomspace(0.5, 300, 9)])
+
+
+def digit_outputs(network):
+    return network(x[shown])[:, 0]
+
+
+print("\ndigits, 65–N–N–1")
+found, runs = study(
+    independent, digit_risk, digit_outputs, [50, 100, 200, 400], [20, 20, 16, 10], t1=LATE[-1],
+    times=LATE, rtol=1e-4,
+    predict=dict(nodes=(512, 8), rule=[Sobol(align=x), None], key=jax.random.key(1)),
+)  # fmt: skip
+
+# %%
+# The figure
+# ----------
+# Bars are 95 % intervals of N Var over seeds. Last panel: one output of the four-layer network, the
+# limit with the band that holds 90 % of networks of width 50, and forty such networks.
+
+figure, panels = plt.subplots(2, 2, figsize=(10.5, 8), constrained_layout=True)
+
+
+def draw(ax, found, runs, title):
+    found.plot(ax)
+    curves = np.asarray(found.variance).mean(1)
+    error = np.asarray(found.variance_error).mean(1)
+    ax.fill_between(found.times, curves - error, curves + error, color="k", alpha=0.2, lw=0)
+    for i, run in enumerate(runs):
+        low, high = (b.mean(1) for b in run.interval())
+        mean = run.variance.mean(1)
+        ax.errorbar(run.times * 1.04**i, mean, [mean - low, high - mean], fmt="o", ms=3,
+                    capsize=2, lw=1, color=f"C{i + 5}", label=f"N = {run.width}")  # fmt: skip
+    ax.set(xscale="symlog", yscale="log", title=title, xlim=(0, None))
+    ax.set_xscale("symlog", linthresh=float(found.times[1]))
+    ax.legend(fontsize="x-small", ncols=2)
+
+
+draw(panels[0, 0], *results[2], "two layers")
+draw(panels[0, 1], *results[4], "four layers")
+draw(panels[1, 0], found, runs, "digits, three layers")
+low, high = deep.band(50, level=0.9)
+ax, point = panels[1, 1], 0
+ax.fill_between(TIMES, low[:, point], high[:, point], alpha=0.3, lw=0, label="band, 90 %")
+ax.plot(TIMES, results[4][1][0].values[:40, :, point].T, color="k", lw=0.4, alpha=0.5)
+ax.plot([], [], color="k", lw=0.4, label="networks, N = 50")
+ax.plot(TIMES, deep.mean[:, point], "C0", lw=2, label="limit")
+ax.set_xscale("symlog", linthresh=float(TIMES[1]))
+ax.set(title="four layers: an output", xlabel="time $t$", ylabel=r"$\hat y(x_1)$", xlim=(0, None))
+ax.legend(fontsize="x-small")
+folder = Path(__file__).parent / "figures"
+folder.mkdir(exist_ok=True)
+figure.savefig(folder / "fluctuations.png", dpi=150)
+print(f"\nfigure: {folder / 'fluctuations.png'} {clock()}")
