@@ -46,6 +46,8 @@ from ._trajectory import Trajectory, checkpoints
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+_FULL = jax.lax.Precision.HIGHEST
+
 
 class Fluctuations(eqx.Module):
     """The Gaussian law of √N (f_t − its limit) for networks of widths N_i = r_i N, N → ∞.
@@ -84,7 +86,9 @@ class Fluctuations(eqx.Module):
     @property
     def covariance(self) -> Array:
         parts = [
-            jnp.tensordot(f * (m.masses / r)[(None,) * (f.ndim - 1)], f, axes=[[-1], [-1]])
+            jnp.tensordot(
+                f * (m.masses / r)[(None,) * (f.ndim - 1)], f, axes=[[-1], [-1]], precision=_FULL
+            )
             for f, m, r in zip(self.influence, self.nodes, self.ratios, strict=True)
         ]
         return sum(parts[1:], parts[0])
@@ -162,7 +166,7 @@ def fluctuations(
     dynamics.check(networks[0], energy)
     dtype = networks[0].dtype
     when = checkpoints(times, t1, dtype)
-    look = _Look(observe, scale)
+    look = _Look(observe, jnp.asarray(scale, dtype))
     default = 1e-8 if dtype.itemsize >= 8 else 1e-5
     tol = positive("rtol", default if rtol is None else rtol, dtype)
 
@@ -221,7 +225,7 @@ class _Look(eqx.Module):
     """An observable, and its variance were neurons drawn anew and kept."""
 
     observe: Observable
-    ratios: tuple[float, ...] = eqx.field(static=True)
+    ratios: Float[Array, " layers"]
 
     def __call__(self, network: Network) -> tuple[Array, Array]:
         now = jax.lax.stop_gradient(network)
@@ -282,16 +286,16 @@ def weighed(network: Network, masses: tuple[Array, ...]) -> Network:
 
 
 def _centred(slopes: Float[Array, "... n"], masses: Float[Array, " n"]) -> Float[Array, "... n"]:
-    return slopes - jnp.tensordot(slopes, masses, axes=1)[..., None]
+    return slopes - jnp.tensordot(slopes, masses, axes=1, precision=_FULL)[..., None]
 
 
 def _shares(
-    influence: Sequence[Array], masses: Sequence[Array], ratios: Sequence[float]
+    influence: Sequence[Array], masses: Sequence[Array], ratios: Sequence[ArrayLike] | Array
 ) -> Float[Array, "layers ..."]:
     """r_i⁻¹ E_{P_i} IF_i² for every layer."""
     return jnp.stack(
         [
-            jnp.tensordot(f**2, p, axes=1) / r
+            jnp.tensordot(f**2, p, axes=1, precision=_FULL) / r
             for f, p, r in zip(influence, masses, ratios, strict=True)
         ]
     )

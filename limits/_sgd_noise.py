@@ -33,6 +33,8 @@ from ._jacobian import jacobian
 from ._observables import Observable, check_observable
 from ._trajectory import Trajectory, checkpoints
 
+_FULL = jax.lax.Precision.HIGHEST
+
 
 class SGDNoise(eqx.Module):
     """The Gaussian law of (b/ε)^½ (f_t − its limit) under SGD of step ε on batches of b.
@@ -66,7 +68,7 @@ class SGDNoise(eqx.Module):
         h = self.influence.reshape(t, -1, *self.influence.shape[-2:])
         spans = _spans(self.times, self.grid)
         both = jnp.minimum(spans[:, None], spans[None])
-        unit = jnp.einsum("tajk,sbjk,tsj,k->tasb", h, h, both, self.masses)
+        unit = jnp.einsum("tajk,sbjk,tsj,k->tasb", h, h, both, self.masses, precision=_FULL)
         return self._scale(step, batch) * unit.reshape(t, *shape, t, *shape)
 
     def _scale(self, step: ArrayLike, batch: int) -> Array:
@@ -193,7 +195,7 @@ def _per_time(
     slopes: Float[Array, "T ... J n"], q: Float[Array, " n"], spans: Float[Array, "T J"]
 ) -> Float[Array, "T ... J n"]:
     """Derivatives in hat functions as averages over them, around the mean over the data."""
-    centred = slopes - jnp.tensordot(slopes, q, axes=1)[..., None]
+    centred = slopes - jnp.tensordot(slopes, q, axes=1, precision=_FULL)[..., None]
     known = spans.reshape(spans.shape[0], *(1,) * (slopes.ndim - 3), spans.shape[1], 1)
     return jnp.where(known > 0, centred / jnp.where(known > 0, known, 1), 0)
 
@@ -202,5 +204,5 @@ def _integral(
     influence: Float[Array, "T ... J n"], q: Float[Array, " n"], spans: Float[Array, "T J"]
 ) -> Float[Array, "T ..."]:
     """∫_0^t Var_q h ds."""
-    variances = jnp.tensordot(influence**2, q, axes=1)
+    variances = jnp.tensordot(influence**2, q, axes=1, precision=_FULL)
     return (variances * spans.reshape(spans.shape[0], *(1,) * (variances.ndim - 2), -1)).sum(-1)

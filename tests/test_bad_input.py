@@ -632,6 +632,18 @@ def test_a_failed_coupling_keeps_the_seeds_that_did_not_fail():
     assert caught.value.partial.sup.shape == (2, 1, 3)
 
 
+def test_a_failed_simulation_and_a_failed_prediction_keep_what_they_have():
+    options = dict(t1=50.0, times=jnp.linspace(0, 50, 11))
+    bad = Risk(regression(8), explosive)
+    with pytest.raises(FailedRun, match=r"2 of 2 seeds broke down") as caught:
+        simulate(smooth(2), bad, lambda n: n(X)[:, 0], width=4, seeds=2, key=KEY, **options)
+    values = caught.value.partial.values
+    assert np.isfinite(values[:, 0]).all() and np.isnan(values[:, -1]).all()
+    with pytest.raises(FailedRun, match=r"broke down at time") as caught:
+        fluctuations(smooth(2), bad, lambda n: n(X)[:, 0], nodes=8, **options)
+    assert np.isfinite(caught.value.partial.energies[0])
+
+
 def test_checks_do_not_stand_in_the_way_of_tracing():
     """Under jit values are unknown: shapes are checked, masses and NaN are not."""
     jax.jit(lambda p: Measure(X, p).mean)(jnp.array([0.5, 0.5, 0.5, 0.5]))

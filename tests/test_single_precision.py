@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ensembles import Affine, NeuronalEnsemble, Uniform
-from limits import SGD, Data, HuberLoss, Risk, coupling, flow, limit, train
+from limits import SGD, Data, HuberLoss, Risk, coupling, flow, fluctuations, limit, train
 
 
 def _problem():
@@ -50,6 +50,19 @@ def test_coupling_in_float32():
     ensemble, risk = _problem()
     found = coupling(ensemble, risk, widths=[8], seeds=2, t1=0.5, nodes=8, key=jax.random.key(3))
     assert found.sup.dtype == np.float32 and np.isfinite(found.sup).all()
+
+
+@pytest.mark.skipif(os.environ.get("JAX_ENABLE_X64") != "0", reason="runs with x64 off, below")
+def test_fluctuations_in_float32():
+    ensemble, risk = _problem()
+
+    def outputs(network):
+        return network(risk.data.x[:2])[:, 0]
+
+    found = fluctuations(ensemble, risk, outputs, t1=0.5, nodes=8)
+    leaves = [found.mean, found.variance, found.static, *found.influence, *found.band(10)]
+    assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.float32)}
+    assert (found.variance > 0).all()
 
 
 def test_increments_keep_movements_below_the_resolution_of_weights():
