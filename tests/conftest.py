@@ -24,6 +24,13 @@ jax.monitoring.register_event_duration_secs_listener(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _release_programs():
+    """Forget compiled programs after every file: they hold memory maps, which systems limit."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def compilations():
     """A context manager whose value counts the programs XLA compiled within it."""
