@@ -249,6 +249,7 @@ def test_sgd_noise_of_frozen_features_has_its_closed_form():
     assert largest(jnp.diag(flat), found.variance(0.1, 5).ravel()) < 1e-15
 
 
+@pytest.mark.slow
 def test_sgd_noise_is_that_of_simulated_batches():
     """3,000 runs of the limit itself, steps of 0.01 on batches of 2."""
     risk, step, batch, seeds = Risk(regression(16)), 0.01, 2, 3000
@@ -269,5 +270,5 @@ def test_sgd_noise_is_that_of_simulated_batches():
 
     values = np.asarray(runs(jax.random.split(jax.random.key(31), seeds)))
     z = (values.var(0, ddof=1) / np.asarray(predicted) - 1) / np.sqrt(2 / seeds)
-    print(z)
+    print(f"\n  deviations in standard errors: {np.round(z, 1).tolist()}")
     assert np.abs(z).max() < 4

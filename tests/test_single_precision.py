@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ensembles import Affine, NeuronalEnsemble, Uniform
+from ensembles import Affine, NeuronalEnsemble, Uniform, shallow
 from limits import SGD, Data, HuberLoss, Risk, coupling, flow, fluctuations, limit, train
 
 
@@ -54,7 +54,9 @@ def test_coupling_in_float32():
 
 @pytest.mark.skipif(os.environ.get("JAX_ENABLE_X64") != "0", reason="runs with x64 off, below")
 def test_fluctuations_in_float32():
-    ensemble, risk = _problem()
+    _, risk = _problem()
+    low = jnp.asarray([-1.0], jnp.float32)
+    ensemble = shallow(lambda c, x: c * jnp.tanh(c * x[:1]), Uniform(low, -low))
 
     def outputs(network):
         return network(risk.data.x[:2])[:, 0]
