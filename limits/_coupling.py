@@ -17,15 +17,14 @@ from ensembles._checks import counts, randomness
 
 from ._dynamics import SGD, GradientFlow, LearningRates
 from ._energies import Energy
-from ._flow import flow, positive
+from ._flow import flow, positive, tolerance
 from ._rates import Rate, fit_rate
+from ._seeds import over_seeds, seed_keys
 from ._train import train, whole_steps
 from ._trajectory import RESULTS, FailedRun, Trajectory, checkpoints
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_ENTRIES = 2**19  # weights per layer that a batch of seeds holds at once
 
 
 class Coupling(eqx.Module):
@@ -202,7 +201,6 @@ def coupling(
     measures = ensemble.measures(nodes, rules, key=jax.random.fold_in(key, 2**32 - 1))
     dtype = measures[0].points.dtype
     when = checkpoints(jnp.linspace(0, t1, 11) if times is None else times, t1, dtype)
-    default = 1e-7 if dtype.itemsize >= 8 else 1e-5
     if step is not None:
         step = positive("step", step, dtype)
         whole_steps(when, step)
@@ -213,14 +211,14 @@ def coupling(
         step,
         jnp.asarray(t1, dtype),
         when,
-        positive("rtol", default if rtol is None else rtol, dtype),
+        tolerance("rtol", rtol, dtype, 1e-7),
         observe,
     )
     progress = diffrax.NoProgressMeter() if progress is None else progress
     work = np.cumsum([n * max(width) ** 2 for width, n in zip(sizes, numbers, strict=True)])
     meter, found = progress.init(), []
     for w, (width, n) in enumerate(zip(sizes, numbers, strict=True)):
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, w), jnp.arange(n))
+        keys = seed_keys(jax.random.fold_in(key, w), n)
         found.append(jax.block_until_ready(_distances(ensemble, side, measures, keys, width)))
         meter = progress.step(meter, jnp.asarray(work[w] / work[-1]))
     progress.close(meter)
@@ -314,8 +312,7 @@ def _distances(
         return sup, rms, outputs, energies, run.energies, run.observed[2], ok
 
     neurons = max(n + m.points.shape[0] for n, m in zip(width, measures, strict=True))
-    together = int(np.clip(_ENTRIES // neurons**2, 1, keys.shape[0]))
-    return jax.lax.map(one, keys, batch_size=None if together == 1 else together)
+    return over_seeds(one, keys, neurons)
 
 
 @eqx.filter_jit

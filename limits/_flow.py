@@ -69,9 +69,8 @@ def flow(
     adjoint = diffrax.RecursiveCheckpointAdjoint() if adjoint is None else adjoint
     progress = diffrax.NoProgressMeter() if progress is None else progress
     dynamics.check(network, energy)
-    default = 1e-7 if network.dtype.itemsize >= 8 else 1e-5
-    rtol = positive("rtol", default if rtol is None else rtol, network.dtype)
-    atol = positive("atol", default if atol is None else atol, network.dtype)
+    rtol = tolerance("rtol", rtol, network.dtype, 1e-7)
+    atol = tolerance("atol", atol, network.dtype, 1e-7)
     step = None if step is None else positive("step", step, network.dtype)
     max_step = None if max_step is None else positive("max_step", max_step, network.dtype)
     kinks = None if kinks is None else jnp.asarray(kinks, network.dtype)
@@ -216,3 +215,12 @@ def positive(name: str, value: ArrayLike, dtype: jnp.dtype) -> Float[Array, ""]:
     if known is not None and not (known.ndim == 0 and known > 0 and known < float("inf")):
         raise ValueError(f"{name} must be a positive finite number, got {value}")
     return held
+
+
+def tolerance(
+    name: str, value: ArrayLike | None, dtype: jnp.dtype, default: float
+) -> Float[Array, ""]:
+    """`value` as a positive scalar; for None `default`, and 1e-5 in single precision."""
+    if value is None:
+        value = default if dtype.itemsize >= 8 else 1e-5
+    return positive(name, value, dtype)

@@ -38,7 +38,7 @@ from ensembles._checks import confidence, count, counts, layer_ratios, randomnes
 
 from ._dynamics import GradientFlow
 from ._energies import Energy
-from ._flow import flow, positive
+from ._flow import flow, tolerance
 from ._jacobian import jacobian
 from ._observables import Observable, check_observable
 from ._trajectory import Trajectory, checkpoints
@@ -167,8 +167,7 @@ def fluctuations(
     dtype = networks[0].dtype
     when = checkpoints(times, t1, dtype)
     look = _Look(observe, jnp.asarray(scale, dtype))
-    default = 1e-8 if dtype.itemsize >= 8 else 1e-5
-    tol = positive("rtol", default if rtol is None else rtol, dtype)
+    tol = tolerance("rtol", rtol, dtype, 1e-8)
 
     def solve(network: Network) -> tuple[Array, tuple[Array, ...], Array]:
         values, influence, trajectory = _differentiate(
@@ -230,7 +229,7 @@ class _Look(eqx.Module):
     def __call__(self, network: Network) -> tuple[Array, Array]:
         now = jax.lax.stop_gradient(network)
         slopes = jax.jacrev(lambda p: self.observe(weighed(now, p)))(now.masses)
-        influence = tuple(map(_centred, slopes, now.masses))
+        influence = tuple(map(centred, slopes, now.masses))
         return self.observe(network), _shares(influence, now.masses, self.ratios).sum(0)
 
 
@@ -247,8 +246,11 @@ def _differentiate(
 ) -> tuple[Array, tuple[Array, ...], Trajectory]:
     """What is observed (T, ...), its influence functions, and the trajectory."""
     flat, shaped = ravel_pytree(network.masses)
+    keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(network.depth - 1)]
     tangent = direction(
-        (network, energy, dynamics), lambda at: at[0].masses, _sampled(network.masses)
+        (network, energy, dynamics),
+        lambda at: at[0].masses,
+        tuple(map(fluctuation, network.masses, keys)),
     )
 
     def run(masses: Array, adjoint: diffrax.AbstractAdjoint) -> tuple[Array, Trajectory]:
@@ -262,16 +264,13 @@ def _differentiate(
     values, slopes, trajectory = jacobian(run, flat, entries)
     ends = np.cumsum([p.shape[0] for p in network.masses])[:-1]
     parts = jnp.split(slopes, ends, axis=-1)
-    return values, tuple(map(_centred, parts, network.masses)), trajectory
+    return values, tuple(map(centred, parts, network.masses)), trajectory
 
 
-def _sampled(masses: tuple[Array, ...]) -> tuple[Array, ...]:
-    """A draw of √N (empirical measure − P), N → ∞: a direction that has a share in all."""
-    draws = [
-        jnp.sqrt(p) * jax.random.normal(jax.random.fold_in(jax.random.key(0), i), p.shape, p.dtype)
-        for i, p in enumerate(masses)
-    ]
-    return tuple(d - d.sum() * p for d, p in zip(draws, masses, strict=True))
+def fluctuation(masses: Float[Array, " n"], key: PRNGKeyArray) -> Float[Array, " n"]:
+    """A draw of √N (empirical measure − P), N → ∞: a direction in masses that shares in all."""
+    draw = jnp.sqrt(masses) * jax.random.normal(key, masses.shape, masses.dtype)
+    return draw - draw.sum() * masses
 
 
 def direction(tree: Any, where: Callable[[Any], Any], value: Any) -> Any:
@@ -285,7 +284,8 @@ def weighed(network: Network, masses: tuple[Array, ...]) -> Network:
     return eqx.tree_at(lambda n: n.masses, network, masses)
 
 
-def _centred(slopes: Float[Array, "... n"], masses: Float[Array, " n"]) -> Float[Array, "... n"]:
+def centred(slopes: Float[Array, "... n"], masses: Float[Array, " n"]) -> Float[Array, "... n"]:
+    """Derivatives in masses, minus their mean: what changes of total mass 0 see."""
     return slopes - jnp.tensordot(slopes, masses, axes=1, precision=_FULL)[..., None]
 
 

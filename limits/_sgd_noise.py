@@ -27,8 +27,8 @@ from ensembles._checks import count
 
 from ._dynamics import Dynamics, GradientFlow
 from ._energies import Energy, Risk
-from ._flow import flow, positive
-from ._fluctuations import direction, discretisations
+from ._flow import flow, positive, tolerance
+from ._fluctuations import centred, direction, discretisations, fluctuation
 from ._jacobian import jacobian
 from ._observables import Observable, check_observable
 from ._trajectory import Trajectory, checkpoints
@@ -106,8 +106,7 @@ def sgd_noise(
     dynamics.check(networks[0], energy)
     dtype = networks[0].dtype
     when = checkpoints(times, t1, dtype)
-    default = 1e-8 if dtype.itemsize >= 8 else 1e-5
-    tol = positive("rtol", default if rtol is None else rtol, dtype)
+    tol = tolerance("rtol", rtol, dtype, 1e-8)
     grid = jnp.linspace(0, jnp.asarray(t1, dtype), intervals + 1)
     q = energy.data.masses
 
@@ -122,13 +121,15 @@ def sgd_noise(
     halved = slopes[..., ::2, :].at[..., 1:, :].add(slopes[..., 1::2, :] / 2)
     halved = halved.at[..., :-1, :].add(slopes[..., 1::2, :] / 2)
 
-    def unit(slopes: Array, grid: Array) -> Array:
+    def noise(slopes: Array, grid: Array) -> tuple[Array, Array]:
         spans = _spans(when, grid)
-        return _integral(_per_time(slopes, q, spans), q, spans)
+        influence = _per_time(slopes, q, spans)
+        return influence, _integral(influence, q, spans)
 
-    best = unit(slopes, grid)
-    error = jnp.abs(best - unit(halved, grid[::2])) + jnp.abs(best - unit(rougher, grid))
-    return SGDNoise(when, grid, mean, _per_time(slopes, q, _spans(when, grid)), q, error)
+    influence, unit = noise(slopes, grid)
+    others = noise(halved, grid[::2])[1], noise(rougher, grid)[1]
+    error = jnp.abs(unit - others[0]) + jnp.abs(unit - others[1])
+    return SGDNoise(when, grid, mean, influence, q, error)
 
 
 class _Reweighted(Dynamics):
@@ -139,10 +140,7 @@ class _Reweighted(Dynamics):
     masses: Float[Array, "J n"]
 
     def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
-        place = t / self.grid[-1] * (len(self.grid) - 1)
-        j = jnp.clip(place.astype(int), 0, len(self.grid) - 2)
-        rest = place - j.astype(place.dtype)
-        now = (1 - rest) * self.masses[j] + rest * self.masses[j + 1]
+        now = diffrax.LinearInterpolation(self.grid, self.masses).evaluate(t)
         return self.dynamics.velocity(
             t, network, eqx.tree_at(lambda risk: risk.data.masses, energy, now)
         )
@@ -163,11 +161,9 @@ def _differentiate(
     max_steps: int,
 ) -> tuple[Array, Array, Trajectory]:
     """What is observed (T, ...), its derivatives (T, ..., J, n) in masses, and the trajectory."""
-    shape = (grid.shape[0], energy.data.masses.shape[0])
-
     q = energy.data.masses
-    draw = jnp.sqrt(q) * jax.random.normal(jax.random.key(0), q.shape, q.dtype)
-    constant = jnp.broadcast_to(draw - draw.sum() * q, shape)
+    shape = (grid.shape[0], q.shape[0])
+    constant = jnp.broadcast_to(fluctuation(q, jax.random.key(0)), shape)
 
     def run(masses: Array, adjoint: diffrax.AbstractAdjoint) -> tuple[Array, Trajectory]:
         varied = _Reweighted(dynamics, grid, masses.reshape(shape))
@@ -195,9 +191,8 @@ def _per_time(
     slopes: Float[Array, "T ... J n"], q: Float[Array, " n"], spans: Float[Array, "T J"]
 ) -> Float[Array, "T ... J n"]:
     """Derivatives in hat functions as averages over them, around the mean over the data."""
-    centred = slopes - jnp.tensordot(slopes, q, axes=1, precision=_FULL)[..., None]
     known = spans.reshape(spans.shape[0], *(1,) * (slopes.ndim - 3), spans.shape[1], 1)
-    return jnp.where(known > 0, centred / jnp.where(known > 0, known, 1), 0)
+    return jnp.where(known > 0, centred(slopes, q) / jnp.where(known > 0, known, 1), 0)
 
 
 def _integral(

@@ -15,12 +15,11 @@ from ensembles._checks import confidence, count, layer_ratios, randomness
 
 from ._dynamics import SGD, GradientFlow
 from ._energies import Energy
-from ._flow import flow, positive
+from ._flow import flow, positive, tolerance
 from ._observables import Observable, check_observable
+from ._seeds import over_seeds, seed_keys
 from ._train import train
 from ._trajectory import RESULTS, FailedRun, Trajectory, checkpoints
-
-_ENTRIES = 2**19  # weights that a batch of seeds holds at once
 
 
 class Simulation(eqx.Module):
@@ -102,7 +101,6 @@ def simulate(
     check_observable(observe, example)
     dynamics.check(example, energy)
     dtype = example.dtype
-    default = 1e-6 if dtype.itemsize >= 8 else 1e-5
     run = _Run(
         energy,
         observe,
@@ -110,10 +108,9 @@ def simulate(
         None if step is None else positive("step", step, dtype),
         jnp.asarray(t1, dtype),
         checkpoints(times, t1, dtype),
-        positive("rtol", default if rtol is None else rtol, dtype),
+        tolerance("rtol", rtol, dtype, 1e-6),
     )
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(seeds))
-    values, ok = map(np.asarray, _seeds(ensemble, run, widths, keys))
+    values, ok = map(np.asarray, _values(ensemble, run, widths, seed_keys(key, seeds)))
     found = Simulation(np.asarray(run.times), width, widths, values)
     if not ok.all():
         raise FailedRun(
@@ -149,7 +146,7 @@ class _Run(eqx.Module):
 
 
 @eqx.filter_jit
-def _seeds(
+def _values(
     ensemble: NeuronalEnsemble, run: _Run, widths: tuple[int, ...], keys: PRNGKeyArray
 ) -> tuple[Array, Array]:
     def one(key: PRNGKeyArray) -> tuple[Array, Array]:
@@ -157,5 +154,4 @@ def _seeds(
         trajectory = run(ensemble.sample(widths, key=start), noise)
         return trajectory.observed, trajectory.result == RESULTS.successful
 
-    together = int(np.clip(_ENTRIES // max(widths) ** 2, 1, keys.shape[0]))
-    return jax.lax.map(one, keys, batch_size=None if together == 1 else together)
+    return over_seeds(one, keys, max(widths))

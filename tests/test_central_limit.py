@@ -7,7 +7,7 @@ import pytest
 from models import regression, smooth
 from scipy import stats
 
-from ensembles import Affine, Gaussian, Measure, iid
+from ensembles import Affine, Gaussian, iid
 from limits import Data, Risk, fit_rate, flow, fluctuations, simulate
 
 pytestmark = pytest.mark.slow
@@ -88,9 +88,7 @@ def test_edge_noise_adds_to_the_variance_of_outputs_as_N_to_minus_2(depth):
     risk, redraws, seeds, widths = Risk(DATA), 32, 24, (32, 64, 128, 256)
 
     @jax.jit
-    def share(points, noise):
-        measures = [Measure(c, jnp.full(len(c), 1 / len(c))) for c in points]
-
+    def share(measures, noise):
         def run(key):
             return flow(
                 ensemble.network(measures, key=key), risk, t1=3.0, times=TIMES, observe=outputs,
@@ -105,7 +103,7 @@ def test_edge_noise_adds_to_the_variance_of_outputs_as_N_to_minus_2(depth):
         for seed in range(seeds):
             labels, noise = jax.random.split(jax.random.key(5000 + 1000 * depth + 100 * w + seed))
             each = zip(ensemble.spaces, jax.random.split(labels, depth - 1), strict=True)
-            shares[seed, w] = share([space.sample(n, key=k).points for space, k in each], noise)
+            shares[seed, w] = share([space.sample(n, key=k) for space, k in each], noise)
     rate = fit_rate(np.array(widths), shares)
     means = ", ".join(f"{v:.1e}" for v in shares.mean(0))
     print(f"\n  depth {depth}: variance from edges at N = {widths}: {means}; exponent {rate}")
