@@ -7,11 +7,12 @@ from ._layers import Layer as Layer
 from ._layers import Unit as Unit
 from ._measures import Measure as Measure
 from ._network import Network as Network
-from ._network import Parameters as Parameters
+from ._parameters import Parameters as Parameters
 from ._quadrature import Gauss as Gauss
 from ._quadrature import MonteCarlo as MonteCarlo
 from ._quadrature import Rule as Rule
 from ._quadrature import Sobol as Sobol
+from ._quadrature import quadrature as quadrature
 from ._spaces import Atoms as Atoms
 from ._spaces import Gaussian as Gaussian
 from ._spaces import Product as Product

@@ -82,26 +82,22 @@ def counts(name: str, n: Any, layers: int) -> tuple[int, ...]:
     return (count(name, n),) * layers
 
 
-def layer_ratios(ratios: Sequence[float] | None, layers: int) -> tuple[float, ...]:
-    """r_i > 0 for every hidden layer of widths N_i = r_i N; 1 by default."""
-    each = (1.0,) * layers if ratios is None else tuple(float(r) for r in ratios)
-    if len(each) != layers or not all(0 < r < float("inf") for r in each):
-        raise ValueError(
-            f"ratios must be {layers} positive numbers r_i, one per hidden layer (N_i = r_i N), "
-            f"got {ratios!r}"
-        )
-    return each
-
-
-def confidence(level: float) -> float:
-    """`level` as a probability between 0 and 1."""
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}: write level=0.95")
-    return float(level)
-
-
 def randomness(key: Any, reason: str) -> Array:
     """The key that `reason` needs."""
     if key is None:
         raise ValueError(f"key is required: {reason}; write key=jax.random.key(0)")
     return key
+
+
+def kind(name: str, value: Any, wanted: type | tuple[type, ...], remedy: str) -> None:
+    """Raise `ValueError` unless `value` is of a kind that is `wanted`."""
+    if isinstance(value, wanted):
+        return
+    names = [w.__name__ for w in (wanted if isinstance(wanted, tuple) else (wanted,))]
+    asked = " or ".join(f"{'an' if n[0] in 'AEIOU' else 'a'} {n}" for n in names)
+    if isinstance(value, type):
+        found = f"the class {value.__name__} itself"
+        remedy = f"write {value.__name__}(...)" if issubclass(value, wanted) else remedy
+    else:
+        found = type(value).__name__
+    raise ValueError(f"{name} must be {asked}, got {found}: {remedy}")

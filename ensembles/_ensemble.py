@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ._checks import counts, floating, randomness
+from ._checks import counts, floating, kind, randomness
 from ._layers import Layer
 from ._measures import Measure
-from ._network import Network, Parameters
-from ._quadrature import Rule
-from ._spaces import Space, default_rule
+from ._network import Network
+from ._parameters import Parameters
+from ._quadrature import Rule, default_rule, quadrature
+from ._spaces import Space
 from ._weights import Noisy, WeightFunction, on_labels
 
 
@@ -140,7 +141,7 @@ class NeuronalEnsemble(eqx.Module):
         """
         sizes = counts("nodes", nodes, len(self.spaces))
         return tuple(
-            space.quadrature(n, r, key=None if key is None else jax.random.fold_in(key, i))
+            quadrature(space, n, r, key=None if key is None else jax.random.fold_in(key, i))
             for i, (space, n, r) in enumerate(
                 zip(self.spaces, sizes, self.rules(rule), strict=True)
             )
@@ -154,11 +155,15 @@ class NeuronalEnsemble(eqx.Module):
         if rule is None or isinstance(rule, Rule):
             each = tuple(rule if space.axes else None for space in self.spaces)
         else:
+            kind("rule", rule, (Rule, Sequence), "write rule=Sobol(), or one rule per hidden layer")
             each = rule
         if len(each) != len(self.spaces):
             raise ValueError(
                 f"rule must be one rule or one per hidden layer ({len(self.spaces)}), got {rule!r}"
             )
+        for i, r in enumerate(each):
+            if r is not None:
+                kind(f"rule[{i}]", r, Rule, "write Gauss(), Sobol(), MonteCarlo() or None")
         return tuple(r or default_rule(s) for r, s in zip(each, self.spaces, strict=True))
 
     def discretise(
@@ -172,7 +177,7 @@ class NeuronalEnsemble(eqx.Module):
         """The infinite-width limit on finitely many nodes.
 
         Arguments: `nodes` in all per hidden layer (an int, or one per layer), `rule` as in
-        `Space.quadrature` (one, or one per layer), `tracers` as in `network`, `key` for random
+        `quadrature` (one, or one per layer), `tracers` as in `network`, `key` for random
         rules (layer i uses `fold_in(key, i)`).
         """
         return self.network(self.measures(nodes, rule, key=key), tracers=tracers)
@@ -209,6 +214,7 @@ class NeuronalEnsemble(eqx.Module):
         at their own values, weights from and to the others at conditional means.
         """
         if tracers is not None:
+            kind("tracers", tracers, Network, "write tracers=ensemble.sample(64, key=key)")
             if tracers.depth != self.depth:
                 raise ValueError(
                     f"tracers must have the ensemble's depth {self.depth}, got {tracers.depth}"

@@ -25,7 +25,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-_FULL = jax.lax.Precision.HIGHEST
+from ._contractions import einsum, matmul, tensordot
+
 _BLOCK = 2**22  # entries that an Elementwise layer keeps alive at once
 
 Pullback = tuple[Array | None, Array | None, Array]
@@ -78,7 +79,7 @@ class Affine(Layer):
     def first(
         self, w: Float[Array, "n d"], b: Float[Array, " n"] | None, x: Float[Array, "batch d"]
     ) -> Float[Array, "batch n"]:
-        return _shift(jnp.matmul(x, w.T, precision=_FULL), b)
+        return _shift(matmul(x, w.T), b)
 
     def forward(
         self,
@@ -87,7 +88,7 @@ class Affine(Layer):
         b: Float[Array, " m"] | None,
         h: Float[Array, "batch n"],
     ) -> Float[Array, "batch m"]:
-        return _shift(jnp.matmul(self.activation(h) * masses[None], w, precision=_FULL), b)
+        return _shift(matmul(self.activation(h) * masses[None], w), b)
 
     def pullback(
         self,
@@ -99,9 +100,9 @@ class Affine(Layer):
         masses_out: Float[Array, " m"],
     ) -> Pullback:
         a, activation_vjp = jax.vjp(self.activation, h)
-        dw = jnp.matmul(a.T, d, precision=_FULL)
+        dw = matmul(a.T, d)
         db = None if b is None else d.sum(0)
-        (dh,) = activation_vjp(jnp.matmul(d * masses_out[None], w.T, precision=_FULL))
+        (dh,) = activation_vjp(matmul(d * masses_out[None], w.T))
         return dw, db, dh
 
     def check(self, name: str, w: tuple[int, ...] | None, first: bool) -> None:
@@ -137,7 +138,7 @@ class Elementwise(Layer):
 
     def forward(self, masses: Array, w: Any, b: Any, h: Array) -> Array:
         def one(h: Array) -> Array:
-            return jnp.tensordot(masses, self._edges(w, b, h), axes=1, precision=_FULL)
+            return tensordot(masses, self._edges(w, b, h), axes=1)
 
         return jax.lax.map(jax.checkpoint(one), h, batch_size=self._block(w, b, h))
 
@@ -155,8 +156,8 @@ class Elementwise(Layer):
 
             over_out = jax.vmap(per_edge, (0, 0, None, 0))
             dw, db, dh = jax.vmap(over_out, (0, None, 0, None))(w, b, h, d)
-            db = None if b is None else jnp.tensordot(masses, db, axes=1, precision=_FULL)
-            return dw, db, jnp.einsum("c,kc...->k...", masses_out, dh, precision=_FULL)
+            db = None if b is None else tensordot(masses, db, axes=1)
+            return dw, db, einsum("c,kc...->k...", masses_out, dh)
 
         def block(total: Any, hd: tuple[Array, Array]) -> tuple[Any, Array]:
             dw, db, dh = jax.vmap(one)(*hd)
@@ -205,7 +206,7 @@ class Unit(Layer):
     def forward(
         self, masses: Array, w: Array | None, b: Array | None, h: Float[Array, "batch n outputs"]
     ) -> Float[Array, "batch outputs"]:
-        return jnp.einsum("k,xk...->x...", masses, h, precision=_FULL)
+        return einsum("k,xk...->x...", masses, h)
 
     def pullback(
         self, masses: Array, w: Any, b: Any, h: Array, d: Array, masses_out: Array

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ._checks import count, floating, probabilities
+from ._contractions import tensordot
 
 
 class Measure(eqx.Module):
@@ -30,7 +31,7 @@ class Measure(eqx.Module):
     def expectation(self, f: Callable[[Array], Array]) -> Array:
         """`Σ_k p_k f(c_k)`, of the shape that `f` returns for one point (dim,)."""
         values = jax.vmap(f)(self.points)
-        return jnp.tensordot(self.masses, values, axes=1, precision=jax.lax.Precision.HIGHEST)
+        return tensordot(self.masses, values, axes=1)
 
     def pushforward(self, f: Callable[[Array], Array]) -> "Measure":
         """The law of `f(C)`, C of this law; `f` maps a point (dim,) to a point (dim',)."""
@@ -63,12 +64,6 @@ class Measure(eqx.Module):
             jnp.concatenate([self.points, points]),
             jnp.concatenate([self.masses, jnp.zeros(len(points), self.masses.dtype)]),
         )
-
-    def padded(self, n: int) -> "Measure":
-        """At least `n` points: tracers are added where there are fewer. They change no average,
-        and sets of different sizes get one shape, and one compilation."""
-        missing = max(0, n - self.points.shape[0])
-        return self.with_tracers(jnp.repeat(self.points[:1], missing, axis=0))
 
 
 def uniform(points: Float[Array, "n dim"]) -> Measure:

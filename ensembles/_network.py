@@ -1,5 +1,7 @@
 """Networks: neurons with labels and masses, and the weights between them."""
 
+import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,17 +12,8 @@ from jaxtyping import Array, Float
 
 from ._checks import floating, probabilities
 from ._layers import Layer
-
-
-class Parameters(eqx.Module):
-    """Weights and biases of layers 1, …, L, or anything of their shape (increments, gradients).
-
-    `weights[0]` has shape (N_1, ...), `weights[i - 1]` (N_{i-1}, N_i, ...) and the last
-    (N_{L-1}, outputs, ...); `biases[i - 1]` has shape (N_i, ...) or is None.
-    """
-
-    weights: tuple[Any, ...]
-    biases: tuple[Any, ...]
+from ._measures import Measure
+from ._parameters import Parameters
 
 
 class Network(eqx.Module):
@@ -33,9 +26,16 @@ class Network(eqx.Module):
     Arguments:
 
     - `layers`: one `Layer` for each of the L layers.
-    - `labels`, `masses`: for each of the L − 1 hidden layers, arrays (N_i, dim_i) and (N_i,).
+    - `labels`, `masses`: for each of the L − 1 hidden layers, arrays (N_i, dim_i) and (N_i,); the
+      masses p_0 that it starts with are kept as `initial_masses`.
     - `start`: the initial `Parameters`; `increment`: what has been added since (zero by default).
       The two are kept apart so that single precision keeps small movements.
+
+    Masses move by growth g = log dμ_t/dμ_0 along trajectories, `increment.growth`:
+
+        p_t = p_0 exp(g) / Σ p_0 exp(g),
+
+    where it is not None. A tracer keeps mass exactly 0, and its g is the density at its label.
 
     All arrays share one floating dtype. Every leaf is an array: networks pass through `jax.jit`,
     `jax.vmap` and `jax.grad`. Raises `ValueError` for shapes, masses or dtypes that do not fit.
@@ -43,7 +43,7 @@ class Network(eqx.Module):
 
     layers: tuple[Layer, ...] = eqx.field(static=True)
     labels: tuple[Float[Array, "n dim"], ...]
-    masses: tuple[Float[Array, " n"], ...]
+    initial_masses: tuple[Float[Array, " n"], ...]
     start: Parameters
     increment: Parameters
 
@@ -66,7 +66,7 @@ class Network(eqx.Module):
             )
         self.layers = tuple(layers)
         self.labels = tuple(floating(f"labels[{i}]", c, ndim=2) for i, c in enumerate(labels))
-        self.masses = tuple(
+        self.initial_masses = tuple(
             probabilities(f"masses[{i}]", p, c)
             for i, (p, c) in enumerate(zip(masses, self.labels, strict=True))
         )
@@ -76,20 +76,13 @@ class Network(eqx.Module):
         self._check()
 
     def _check(self) -> None:
-        sizes = [p.shape[0] for p in self.masses]
-        for i, (w, b) in enumerate(zip(self.start.weights, self.start.biases, strict=True)):
-            ends = tuple(sizes[max(i - 1, 0) : i + 1])
-            for name, leaf, lead in ((f"weights[{i}]", w, ends), (f"biases[{i}]", b, ends[-1:])):
-                if leaf is None:
-                    continue
-                if name.startswith("bias") and i == self.depth - 1:
-                    lead = self.start.weights[i].shape[1:2]
-                floating(name, leaf)
-                if leaf.shape[: len(lead)] != lead:
-                    raise ValueError(
-                        f"{name} must have leading shape {lead}, one entry per neuron "
-                        f"(or pair), got shape {leaf.shape}"
-                    )
+        sizes = [p.shape[0] for p in self.initial_masses]
+        outputs = self.start.weights[-1]
+        after = [*((n,) for n in sizes), () if outputs is None else outputs.shape[1:2]]
+        for i, w in enumerate(self.start.weights):
+            _leads(f"weights[{i}]", w, tuple(sizes[max(i - 1, 0) : i + 1]))
+        for i, b in enumerate(self.start.biases):
+            _leads(f"biases[{i}]", b, after[i])
         found = {str(leaf.dtype) for leaf in jax.tree.leaves(self)}
         if len(found) > 1:
             raise ValueError(
@@ -106,16 +99,24 @@ class Network(eqx.Module):
     @property
     def width(self) -> tuple[int, ...]:
         """The number of neurons of each hidden layer."""
-        return tuple(p.shape[-1] for p in self.masses)
+        return tuple(p.shape[-1] for p in self.initial_masses)
 
     @property
     def dtype(self) -> jnp.dtype:
         return jnp.result_type(self.start.weights[0])
 
     @property
+    def masses(self) -> tuple[Float[Array, " n"], ...]:
+        """The current masses of each hidden layer: the initial ones, grown where they grow."""
+        if self.increment.growth is None:
+            return self.initial_masses
+        return tuple(map(_grown, self.initial_masses, self.increment.growth))
+
+    @property
     def parameters(self) -> Parameters:
-        """The current weights and biases: start + increment."""
-        return jax.tree.map(jnp.add, self.start, self.increment)
+        """The current weights and biases, start + increment, and the growth."""
+        moved = jax.tree.map(jnp.add, self.start, self.increment.still())
+        return Parameters(moved.weights, moved.biases, self.increment.growth)
 
     @property
     def weights(self) -> tuple[Any, ...]:
@@ -168,34 +169,99 @@ class Network(eqx.Module):
         """The outputs H_L at inputs `x` (batch, ...)."""
         return self.preactivations(x)[-1]
 
-    def neurons(self, ranges: tuple[int | slice, ...]) -> "Network":
+    def measure(self, i: int) -> Measure:
+        """The law of what belongs to single neurons of hidden layer i, counted from 0.
+
+        Points are the current weights with one neuron at their end, and biases: (w_1, b_1) in the
+        first layer, b_i in the middle, (b_{L-1}, w_L) in the last, all of it for two layers, in
+        this order and flat. Raises `ValueError` where neurons have nothing of their own.
+        """
+        if not 0 <= i < self.depth - 1:
+            raise ValueError(
+                f"i must be one of the hidden layers 0, …, {self.depth - 2}, got {i}: they are "
+                "counted from 0"
+            )
+        w = self.weights
+        own = [w[0] if i == 0 else None, self.biases[i], w[-1] if i == self.depth - 2 else None]
+        parts = [a.reshape(a.shape[0], -1) for a in own if a is not None]
+        if not parts:
+            raise ValueError(
+                f"i={i} is a middle layer without biases: its neurons have no weight of their own, "
+                "only pairs have; look at network.labels and network.masses"
+            )
+        return Measure(jnp.concatenate(parts, axis=1), self.masses[i])
+
+    def moved(self, increment: Parameters) -> "Network":
+        """This network with another increment."""
+        return eqx.tree_at(lambda n: n.increment, self, increment)
+
+    def growing(self) -> "Network":
+        """This network with masses that may move: growth 0 where it had none."""
+        if self.increment.growth is not None:
+            return self
+        zero = tuple(map(jnp.zeros_like, self.initial_masses))
+        return self.moved(Parameters(self.increment.weights, self.increment.biases, zero))
+
+    def weighed(self, masses: tuple[Array, ...]) -> "Network":
+        """This network with other masses, which stand still: growth is taken off."""
+        still = self.moved(self.increment.still())
+        return eqx.tree_at(lambda n: n.initial_masses, still, masses)
+
+    def map_neurons(
+        self, change: Callable[[int, Array, int], Array], masses: tuple[Array, ...]
+    ) -> "Network":
+        """The network of `change(i, a, axis)` for each of its arrays and each of their axes that
+        counts the neurons of hidden layer i (from 0), with initial masses `masses`."""
+        last = self.depth - 1
+
+        def weight(i: int, w: Array | None) -> Array | None:
+            if w is None:
+                return None
+            w = w if i == 0 else change(i - 1, w, 0)
+            return w if i == last else change(i, w, min(i, 1))
+
+        def part(p: Parameters) -> Parameters:
+            biases = [
+                b if b is None or i == last else change(i, b, 0) for i, b in enumerate(p.biases)
+            ]
+            growth = p.growth and tuple(change(i, g, 0) for i, g in enumerate(p.growth))
+            return Parameters(
+                tuple(weight(i, w) for i, w in enumerate(p.weights)), tuple(biases), growth
+            )
+
+        labels = tuple(change(i, c, 0) for i, c in enumerate(self.labels))
+        return eqx.tree_at(
+            lambda n: (n.labels, n.initial_masses, n.start, n.increment),
+            self,
+            (labels, masses, part(self.start), part(self.increment)),
+        )
+
+    def neurons(self, ranges: Sequence[int | slice]) -> "Network":
         """The part of this network on a range of neurons of each hidden layer (an int n: the first
         n). Masses are kept as they are: what is left out should have mass 0, or the rest is not a
         network of its own but only a view of its labels, weights and biases."""
         cut = [slice(r) if isinstance(r, int) else r for r in ranges]
-        ends = [cut[:1], *([a, b] for a, b in pairwise(cut)), cut[-1:]]
+        masses = tuple(p[r] for p, r in zip(self.initial_masses, cut, strict=True))
+        return self.map_neurons(lambda i, a, axis: a[(slice(None),) * axis + (cut[i],)], masses)
 
-        def part(p: Parameters) -> Parameters:
-            return Parameters(
-                tuple(
-                    w if w is None else w[tuple(e)] for w, e in zip(p.weights, ends, strict=True)
-                ),
-                tuple(
-                    b if b is None else b[e]
-                    for b, e in zip(p.biases, [*cut, slice(None)], strict=True)
-                ),
-            )
+    def padded(self, sizes: Sequence[int]) -> "Network":
+        """This network with at least so many neurons in each hidden layer.
 
-        return eqx.tree_at(
-            lambda n: (n.labels, n.masses, n.start, n.increment),
-            self,
-            (
-                tuple(c[e] for c, e in zip(self.labels, cut, strict=True)),
-                tuple(p[e] for p, e in zip(self.masses, cut, strict=True)),
-                part(self.start),
-                part(self.increment),
-            ),
+        Those added are copies of a layer's first neuron, of mass 0: they change no average and do
+        what the first one does. Networks of different widths get one shape, and one compilation.
+        """
+        missing = [max(0, n - m) for n, m in zip(sizes, self.width, strict=True)]
+        if not any(missing):
+            return self
+
+        def change(i: int, a: Array, axis: int) -> Array:
+            first = jax.lax.slice_in_dim(a, 0, 1, axis=axis)
+            return jnp.concatenate([a, jnp.repeat(first, missing[i], axis)], axis)
+
+        masses = tuple(
+            jnp.pad(p, (0, m)) for p, m in zip(self.initial_masses, missing, strict=True)
         )
+        return self.map_neurons(change, masses)
 
     def _check_input(self, x: Array) -> None:
         if not hasattr(x, "dtype") or x.dtype != self.dtype:
@@ -215,4 +281,29 @@ class Network(eqx.Module):
         return (
             f"Network(depth={self.depth}, width={self.width}, "
             f"layers={', '.join(map(repr, layers))}, {self.dtype}, mean field 1/N)"
+        )
+
+
+def _grown(masses: Float[Array, " n"], growth: Float[Array, " n"]) -> Float[Array, " n"]:
+    """p exp(g) / Σ p exp(g). The largest term is counted as 1 and the growth of mass 0 is bounded,
+    so that nothing overflows; exp(g) is taken as a square, whose root never does where p > 0."""
+    logs = jnp.where(masses > 0, jnp.log(jnp.where(masses > 0, masses, 1)) + growth, -jnp.inf)
+    top = jax.lax.stop_gradient(logs.max())
+    top = jnp.where(top == -jnp.inf, 0, top)
+    bound = 0.99 * math.log(float(jnp.finfo(growth.dtype).max))
+    root = jnp.exp(jnp.minimum(growth - top, bound) / 2)
+    raw = masses * root * root
+    total = raw.sum()
+    return raw / jnp.where(total == 0, 1, total)
+
+
+def _leads(name: str, leaf: Array | None, lead: tuple[int, ...]) -> None:
+    """Check that `leaf` is floating and begins with axes of sizes `lead`."""
+    if leaf is None:
+        return
+    floating(name, leaf)
+    if leaf.shape[: len(lead)] != lead:
+        raise ValueError(
+            f"{name} must have leading shape {lead}, one entry per neuron (or pair), got shape "
+            f"{leaf.shape}"
         )

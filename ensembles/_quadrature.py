@@ -1,9 +1,7 @@
 """Rules that turn a probability space into a measure of finitely many nodes."""
 
-from __future__ import annotations
-
 import abc
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,18 +9,16 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from scipy.stats import qmc
 
-from ._checks import floating, randomness
+from ._checks import count, floating, kind, randomness
 from ._measures import Measure
-
-if TYPE_CHECKING:
-    from ._spaces import Space
+from ._spaces import Space
 
 
 class Rule(eqx.Module):
     """A quadrature rule: `rule(space, n, key)` gives about `n` nodes.
 
-    `start` is the number of nodes a refinement begins with; `refine` and `coarsen` step from one
-    number to the next.
+    `coarsest` is the number of nodes a refinement begins with; `refine` and `coarsen` step from
+    one number to the next.
     A rule that is `random` needs a key; independent keys give independent, unbiased node sets.
     """
 
@@ -32,7 +28,7 @@ class Rule(eqx.Module):
     def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
         """At least `n` nodes of `space` with their masses."""
 
-    def start(self, space: Space) -> int:
+    def coarsest(self, space: Space) -> int:
         """The number of nodes a refinement begins with."""
         return 64
 
@@ -59,7 +55,7 @@ class Gauss(Rule):
         points, masses = space.grid(_per_axis(n, space.axes))
         return _measure(space, points, masses)
 
-    def start(self, space: Space) -> int:
+    def coarsest(self, space: Space) -> int:
         """Eight nodes, and one where there is no axis."""
         return 8 if space.axes else 1
 
@@ -113,6 +109,24 @@ class MonteCarlo(Rule):
 
     def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
         return space.sample(n, key=randomness(key, "Monte Carlo nodes are drawn at random"))
+
+
+def quadrature(
+    space: Space, n: int, rule: Rule | None = None, *, key: PRNGKeyArray | None = None
+) -> Measure:
+    """About `n` nodes of `space` in all; `rule=None` is Gauss on at most two axes, else Sobol.
+
+    Raises `ValueError` for n < 1, and for a random rule without a key.
+    """
+    kind("space", space, Space, "write Gaussian(1)")
+    rule = default_rule(space) if rule is None else rule
+    kind("rule", rule, Rule, "write Gauss(), Sobol() or MonteCarlo()")
+    return rule(space, count("n", n), key)
+
+
+def default_rule(space: Space) -> Rule:
+    """Gauss on at most two axes, scrambled Sobol points beyond."""
+    return Gauss() if space.axes <= 2 else Sobol()
 
 
 def _per_axis(n: int, axes: int) -> int:

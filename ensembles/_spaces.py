@@ -13,7 +13,6 @@ from scipy import special
 
 from ._checks import concrete, count, floating
 from ._measures import Measure, choose, uniform
-from ._quadrature import Gauss, Rule, Sobol
 
 Grid = tuple[np.ndarray, np.ndarray]
 
@@ -75,20 +74,6 @@ class Space(eqx.Module):
         """`n` independent labels of mass `1/n`. Raises `ValueError` unless n ≥ 1."""
         return uniform(self.draw(count("n", n), key))
 
-    def quadrature(
-        self, n: int, rule: Rule | None = None, *, key: PRNGKeyArray | None = None
-    ) -> Measure:
-        """About `n` nodes in all; `rule=None` is Gauss on at most two axes, else Sobol.
-
-        Raises `ValueError` for n < 1, and for a random rule without a key.
-        """
-        return (rule or default_rule(self))(self, count("n", n), key)
-
-
-def default_rule(space: Space) -> Rule:
-    """Gauss on at most two axes, scrambled Sobol points beyond."""
-    return Gauss() if space.axes <= 2 else Sobol()
-
 
 class Gaussian(Space):
     """N(mean, diag(scale²)) on R^dim; `mean` and `scale` are scalars or of shape (dim,)."""
@@ -121,7 +106,7 @@ class Gaussian(Space):
 
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         z = special.ndtri(u)
-        z = z if self._basis is None else z @ self._basis.T
+        z = z if self._basis is None else np.matmul(z, self._basis.T)
         return np.asarray(self.mean) + np.asarray(self.scale) * z
 
     def aligned(self, x: Float[Array, "n d"]) -> "Space":

@@ -6,18 +6,19 @@ from itertools import pairwise
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from scipy import special
 from scipy.stats import qmc
 
-from ._checks import concrete, count
+from ._checks import concrete, count, kind
+from ._contractions import dot, matmul
 from ._ensemble import NeuronalEnsemble
 from ._layers import Layer, Unit
 from ._measures import Measure
-from ._network import Network, Parameters
+from ._network import Network
+from ._parameters import Parameters
 from ._spaces import Atoms, Gaussian, Product, Space
 from ._weights import Noisy
 
@@ -33,6 +34,7 @@ def shallow(
     if isinstance(neurons, Measure):
         start = Parameters((neurons.points, None), (None, None))
         return Network((Unit(sigma),) * 2, (neurons.points,), (neurons.masses,), start)
+    kind("neurons", neurons, (Space, Measure), "write Gaussian(3), or Measure(points, masses)")
     return NeuronalEnsemble((neurons,), (jnp.asarray, None), layers=Unit(sigma))
 
 
@@ -208,7 +210,7 @@ class _Waves(eqx.Module):
     frequencies: Float[Array, "modes dim"]
 
     def __call__(self, c: Float[Array, " dim"]) -> Float[Array, " modes"]:
-        angles = jnp.matmul(self.frequencies, self.weight(c), precision=jax.lax.Precision.HIGHEST)
+        angles = matmul(self.frequencies, self.weight(c))
         return math.sqrt(2) * jnp.sin(angles)
 
 
@@ -223,7 +225,7 @@ class _Modes(eqx.Module):
 
     def __call__(self, c: Float[Array, " dim"], e: Float[Array, " dim_out"]) -> Float[Array, ""]:
         g = self.rho * self.h(c) + jnp.sqrt(1 - self.rho**2) * self.noise(c)
-        return jnp.dot(self.alpha * g, self.h_next(e), precision=jax.lax.Precision.HIGHEST)
+        return dot(self.alpha * g, self.h_next(e))
 
 
 class _Own(eqx.Module):

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 
 from ensembles import Affine, Gaussian, iid
-from limits import Data, Risk, collapse, limit
+from limits import Adaptive, Data, Risk, Steps, collapse, limit
 
 began = time.perf_counter()
 x = jax.random.normal(jax.random.key(0), (20, 5))
@@ -52,9 +52,10 @@ print(ensemble(5), flush=True)
 # intervals over seeds. Layers 2 and 3 collapse, layer 4 sees the random w_5(0) and does not.
 
 WIDTHS = [32, 64, 128, 256]
+steps = Steps(0.05, limit=Adaptive(rtol=1e-4))
 result = collapse(
-    ensemble(5), risk, widths=WIDTHS, seeds=[24, 16, 12, 8], t1=20.0, step=0.05,
-    times=jnp.linspace(0, 20, 11), nodes=[1024, 1, 1, 32], key=jax.random.key(1), rtol=1e-4,
+    ensemble(5), risk, widths=WIDTHS, seeds=[24, 16, 12, 8], t1=20.0, solver=steps,
+    times=jnp.linspace(0, 20, 11), nodes=[1024, 1, 1, 32], key=jax.random.key(1),
     progress=diffrax.TqdmProgressMeter(),
 )  # fmt: skip
 print(f"\n[{time.perf_counter() - began:.0f} s]\n{result.table()}", flush=True)
@@ -76,8 +77,8 @@ print(f"\nthe limit's loss at the end: {float(resolved.energies[-1]):.4f}, error
 
 for depth in (3, 4):
     shallower = collapse(
-        ensemble(depth), risk, widths=[32, 128], seeds=[12, 8], t1=20.0, step=0.05,
-        times=jnp.linspace(0, 20, 3), nodes=[512, *[1] * (depth - 3), 32], rtol=1e-4,
+        ensemble(depth), risk, widths=[32, 128], seeds=[12, 8], t1=20.0, solver=steps,
+        times=jnp.linspace(0, 20, 3), nodes=[512, *[1] * (depth - 3), 32],
         key=jax.random.key(depth),
     )  # fmt: skip
     rates = ", ".join(f"H_{i}: {shallower.rate('preactivations', i)}" for i in range(2, depth))

@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Affine, Gaussian, Sobol, diverse, iid
-from limits import Data, Risk, convergence, diversity, flow, start
+from limits import Data, Risk, convergence, diversity, flow, initial_motion
 
 began = time.perf_counter()
 u = jax.random.normal(jax.random.key(1), (24, 2))
@@ -54,7 +54,7 @@ starts = {
     "diverse, 8 modes": diverse(modes=8, last=Gaussian(2), scale=2.0, **same),
 }
 for name, ensemble in starts.items():
-    print(f"{name}: {start(ensemble, risk, key=jax.random.key(2))}", flush=True)
+    print(f"{name}: {initial_motion(ensemble, risk, key=jax.random.key(2))}", flush=True)
 
 # %%
 # Runs

@@ -28,7 +28,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from ensembles import Affine, Gaussian, NeuronalEnsemble, Sobol, Uniform
-from limits import Data, Risk, coupling, fit_rate
+from limits import Adaptive, Data, Risk, Steps, coupling, fit_rate
 
 began = time.perf_counter()
 digits = load_digits()
@@ -79,11 +79,12 @@ def ensemble(depth):
 WIDTHS = [32, 64, 128, 256, 512]
 SEEDS = [16, 12, 8, 5, 4]
 T1 = 6.0
+PRECISION = Adaptive(rtol=1e-4)
 
 
-def couple(depth, **options):
+def couple(depth, solver, **options):
     run = coupling(
-        ensemble(depth), risk, t1=T1, times=jnp.linspace(0, T1, 13), rtol=1e-4,
+        ensemble(depth), risk, t1=T1, times=jnp.linspace(0, T1, 13), solver=solver,
         nodes=[1024, *[16] * (depth - 2)], rule=[Sobol(), *[None] * (depth - 2)],
         progress=diffrax.TqdmProgressMeter(), **options,
     )  # fmt: skip
@@ -94,7 +95,7 @@ def couple(depth, **options):
 results = {}
 for depth in (3, 5):
     print(f"\n{ensemble(depth)}", flush=True)
-    results[depth] = couple(depth, widths=WIDTHS, seeds=SEEDS, key=jax.random.key(depth))
+    results[depth] = couple(depth, PRECISION, widths=WIDTHS, seeds=SEEDS, key=jax.random.key(depth))
     for of in ("sup", "rms", "outputs"):
         print(f"exponent of {of:>8} in width: {results[depth].rate(of)}")
     widths = results[depth].smallest
@@ -107,7 +108,8 @@ for depth in (3, 5):
 # At a fixed step the noise of batches stays, whatever the width.
 
 print("\nStochastic gradient descent, step 0.1, one image a step, three layers", flush=True)
-sgd = couple(3, widths=[64, 256], seeds=4, step=0.1, batch=1, key=jax.random.key(6))
+batches = Steps(0.1, batch=1, limit=PRECISION)
+sgd = couple(3, batches, widths=[64, 256], seeds=4, key=jax.random.key(6))
 
 # %%
 # The figure

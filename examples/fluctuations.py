@@ -29,7 +29,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from ensembles import Affine, Gaussian, NeuronalEnsemble, Sobol, Uniform, iid
-from limits import Data, HuberLoss, Risk, fluctuations, simulate
+from limits import Adaptive, Data, HuberLoss, Risk, fluctuations, simulate
 
 began = time.perf_counter()
 
@@ -93,8 +93,10 @@ def study(ensemble, risk, observe, widths, seeds, **options):
         for run in runs:
             low, high = (b.mean(1)[j] for b in run.interval())
             cells += f"{run.variance.mean(1)[j]:10.2e}  [{low:.1e},{high:.1e}]"
-        error, static = (np.asarray(v).mean(1)[j] for v in (found.variance_error, found.static))
-        print(f"{t:9.3g}{curve[j]:11.2e}{error:9.0e}{static:12.2e}{cells}")
+        error, redrawn = (
+            np.asarray(v).mean(1)[j] for v in (found.variance_error, found.resampling)
+        )
+        print(f"{t:9.3g}{curve[j]:11.2e}{error:9.0e}{redrawn:12.2e}{cells}")
     print(f"end / peak of the prediction: {curve[-1] / curve.max():.1e} {clock()}", flush=True)
     return found, runs
 
@@ -104,7 +106,7 @@ for depth, nodes, when in ((2, 96, times(0.2, 1500, 16)), (4, 32, times(0.2, 500
     print(f"\n{depth} layers")
     results[depth] = study(
         smooth(depth), risk, outputs, [25, 100], [200, 80], t1=when[-1], times=when,
-        predict=dict(nodes=nodes), rtol=1e-5,
+        predict=dict(nodes=nodes), solver=Adaptive(rtol=1e-5),
     )  # fmt: skip
 
 # %%
@@ -147,7 +149,7 @@ def digit_outputs(network):
 print("\ndigits, 65–N–N–1")
 found, runs = study(
     independent, digit_risk, digit_outputs, [50, 100, 200, 400], [20, 20, 16, 10], t1=LATE[-1],
-    times=LATE, rtol=1e-4,
+    times=LATE, solver=Adaptive(rtol=1e-4),
     predict=dict(nodes=(512, 8), rule=[Sobol(align=x), None], key=jax.random.key(1)),
 )  # fmt: skip
 

@@ -27,16 +27,21 @@ from ensembles import (
     Unit,
     diverse,
     iid,
+    quadrature,
 )
 from limits import (
     RESULTS,
     SGD,
+    Adaptive,
     Collapse,
     Data,
     FailedRun,
+    FisherRao,
     GradientFlow,
     HuberLoss,
     Risk,
+    Steps,
+    WassersteinFisherRao,
     collapse,
     convergence,
     coupling,
@@ -147,25 +152,25 @@ CALLS = {
         r"dim must be at least 2 for a sphere .* got 1: two points are Atoms",
     ),
     "product of nothing": (lambda: Product(), r"spaces must be one or more spaces, got \(\)"),
-    "nodes zero": (lambda: Gaussian(1).quadrature(0), r"n must be an int of at least 1, got 0"),
+    "nodes zero": (lambda: quadrature(Gaussian(1), 0), r"n must be an int of at least 1, got 0"),
     "Gauss on a higher sphere": (
-        lambda: Sphere(3).quadrature(16, Gauss()),
+        lambda: quadrature(Sphere(3), 16, Gauss()),
         r"rule Gauss knows the circle only, got a sphere in R\^3: write rule=Sobol",
     ),
     "Sobol without key": (
-        lambda: Gaussian(1).quadrature(8, Sobol()),
+        lambda: quadrature(Gaussian(1), 8, Sobol()),
         r"key is required: Sobol points .*; write key=jax\.random\.key\(0\)",
     ),
     "Monte Carlo without key": (
-        lambda: Gaussian(1).quadrature(8, MonteCarlo()),
+        lambda: quadrature(Gaussian(1), 8, MonteCarlo()),
         r"key is required: Monte Carlo",
     ),
     "Sobol of a number that is no power of two": (
-        lambda: Gaussian(1).quadrature(100, Sobol(), key=KEY),
+        lambda: quadrature(Gaussian(1), 100, Sobol(), key=KEY),
         r"nodes must be a power of two for Sobol points, got 100: write 128",
     ),
     "tracers elsewhere": (
-        lambda: Gaussian(2).quadrature(4).with_tracers(jnp.ones((2, 3))),
+        lambda: quadrature(Gaussian(2), 4).with_tracers(jnp.ones((2, 3))),
         r"points must have dimension 2 .* got 3",
     ),
     # ensembles and networks
@@ -292,7 +297,7 @@ CALLS = {
         r"key is required: directions are drawn at random",
     ),
     "points aligned with other inputs": (
-        lambda: Gaussian(3).quadrature(8, Sobol(align=X), key=KEY),
+        lambda: quadrature(Gaussian(3), 8, Sobol(align=X), key=KEY),
         r"align has inputs of shape \(4, 2\), but Gaussian\(3\) has no Gaussian factor on R\^2",
     ),
     "points aligned with one input": (
@@ -391,7 +396,15 @@ CALLS = {
         lambda: simulate(
             ensemble(), risk(), lambda n: n(X), width=4, seeds=2, t1=1.0, dynamics=SGD(), key=KEY
         ),
-        r"step must be given with SGD, and with SGD only, got .*step=None",
+        r"dynamics must be a Dynamics, got SGD: write dynamics=GradientFlow\(\)",
+    ),
+    "fluctuations in steps": (
+        lambda: predict(lambda n: n(X), solver=Steps(0.1)),
+        r"solver must be an? Adaptive, got Steps: it is of continuous time; write Adaptive",
+    ),
+    "fluctuations to tolerance zero": (
+        lambda: predict(lambda n: n(X), solver=Adaptive(rtol=0.0)),
+        r"rtol must be a positive finite number, got 0\.0",
     ),
     "an odd number of intervals": (
         lambda: sgd_noise(ensemble(), risk(), lambda n: n(X), t1=1.0, nodes=4, intervals=7),
@@ -468,9 +481,9 @@ CALLS = {
         r"loss must return a scalar for one sample, got shape \(1,\): write \.sum\(\)",
     ),
     "Huber delta": (lambda: HuberLoss(-1.0), r"delta must be positive, got -1\.0"),
-    "batch zero": (lambda: SGD(0), r"batch must be an int of at least 1, got 0"),
+    "batch zero": (lambda: SGD(batch=0), r"batch must be an int of at least 1, got 0"),
     "batch > data": (
-        lambda: train(network(), risk(), SGD(9), step=0.1, t1=1.0, key=KEY),
+        lambda: train(network(), risk(), SGD(batch=9), step=0.1, t1=1.0, key=KEY),
         r"batch must be at most the 8 samples of the data, got 9: write batch=None",
     ),
     "negative learning rate": (
@@ -481,10 +494,34 @@ CALLS = {
         lambda: flow(network(), risk(), GradientFlow([1.0, 1.0]), t1=1.0),
         r"learning_rates must be one for all or one for each of the 3 layers, got 2",
     ),
+    "negative rate of masses": (
+        lambda: FisherRao(rate=-1),
+        r"rate must be finite numbers ≥ 0 or functions of time, got -1\.0",
+    ),
+    "transport that is no flow": (
+        lambda: WassersteinFisherRao(transport=3),
+        r"transport must be a GradientFlow, got int: write transport=GradientFlow",
+    ),
+    "flow of an update": (
+        lambda: flow(network(), risk(), SGD(), t1=1.0),
+        r"dynamics must be a Dynamics, got SGD: write GradientFlow\(\); .*SGD go to train",
+    ),
+    "training by a flow": (
+        lambda: train(network(), risk(), GradientFlow(), step=0.1, t1=1.0),
+        r"dynamics must be an? Update, got GradientFlow: write SGD\(.*\), or use flow",
+    ),
     # solvers
     "t1 negative": (
         lambda: flow(network(), risk(), t1=-1.0),
         r"t1 must be a positive finite time, got -1\.0: write t1=1\.0",
+    ),
+    "t1 before t0": (
+        lambda: flow(network(), risk(), t0=1.0, t1=1.0),
+        r"t1 must be a finite time after t0=1\.0, got 1\.0: write t1=2\.0",
+    ),
+    "t0 negative": (
+        lambda: flow(network(), risk(), t0=-1.0, t1=1.0),
+        r"t0 must be a finite time of at least 0, got -1\.0: write t0=0\.0",
     ),
     "times decreasing": (
         lambda: flow(network(), risk(), t1=1.0, times=[0.0, 0.6, 0.4]),
@@ -506,17 +543,29 @@ CALLS = {
         lambda: train(network(), risk(), step=0.0, t1=1.0),
         r"step must be a positive finite number, got 0\.0",
     ),
+    "steps of size zero": (
+        lambda: Steps(step=0),
+        r"step must be a positive finite number, got 0",
+    ),
+    "a solver that is none": (
+        lambda: Adaptive(solver="x"),
+        r"solver must be an? AbstractSolver, got str: write solver=diffrax\.Tsit5\(\)",
+    ),
     "times between steps": (
         lambda: train(network(), risk(), step=0.1, t1=1.0, times=[0.25]),
         r"times and t1 must be multiples of step=0\.1, got \[0\.25\]: write times = step",
     ),
     "SGD without key": (
-        lambda: train(network(), risk(), SGD(2), step=0.1, t1=1.0),
+        lambda: train(network(), risk(), SGD(batch=2), step=0.1, t1=1.0),
         r"key is required: the dynamics draws at random at every step",
     ),
     "key without randomness": (
         lambda: train(network(), risk(), step=0.1, t1=1.0, key=KEY),
         r"key must be None for a dynamics without randomness",
+    ),
+    "limit of a network": (
+        lambda: limit(network(), risk(), t1=1.0),
+        r"ensemble must be a NeuronalEnsemble, got Network: .*write flow",
     ),
     "limit with tol and nodes": (
         lambda: limit(ensemble(), risk(), t1=1.0, tol=1e-3, nodes=8),
@@ -538,15 +587,28 @@ CALLS = {
         lambda: coupling(ensemble(), risk(), widths=32, seeds=2, nodes=4, t1=1.0, key=KEY),
         r"widths must be a list of widths, got 32: write \[32, 64, 128\]",
     ),
-    "coupling in continuous time with batches": (
+    "coupling by a solver that is none": (
         lambda: coupling(
-            ensemble(), risk(), widths=[4], seeds=2, nodes=4, t1=1.0, batch=1, key=KEY
+            ensemble(), risk(), widths=[4], seeds=2, nodes=4, t1=1.0, solver="euler", key=KEY
         ),
-        r"step is required for batch=1: continuous time has no batches",
+        r"solver must be a Solver, got str: write solver=Adaptive\(\) or solver=Steps",
+    ),
+    "coupling on batches beyond the data": (
+        lambda: coupling(
+            ensemble(),
+            risk(),
+            widths=[4],
+            seeds=2,
+            nodes=4,
+            t1=1.0,
+            solver=Steps(0.1, batch=9),
+            key=KEY,
+        ),
+        r"batch must be at most the 8 samples of the data, got 9: write batch=None",
     ),
     "coupling at times between steps": (
         lambda: coupling(
-            ensemble(), risk(), widths=[4], seeds=2, nodes=4, t1=1.0, step=0.3, key=KEY
+            ensemble(), risk(), widths=[4], seeds=2, nodes=4, t1=1.0, solver=Steps(0.3), key=KEY
         ),
         r"times and t1 must be multiples of step=0\.3, got",
     ),

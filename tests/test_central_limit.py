@@ -8,7 +8,7 @@ from models import regression, smooth
 from scipy import stats
 
 from ensembles import Affine, Gaussian, iid
-from limits import Data, Risk, fit_rate, flow, fluctuations, simulate
+from limits import Adaptive, Data, Risk, fit_rate, flow, fluctuations, simulate
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +57,7 @@ def test_simulated_variances_are_the_predicted_ones(depth, ratios):
     found = fluctuations(ensemble, risk, outputs, nodes=64, **options)
     simulations = [
         simulate(
-            ensemble, risk, outputs, width=n, seeds=SEEDS, rtol=1e-5,
+            ensemble, risk, outputs, width=n, seeds=SEEDS, solver=Adaptive(rtol=1e-5),
             key=jax.random.key(4000 + 100 * depth + w + (10 if ratios else 0)), **options
         )
         for w, n in enumerate(WIDTHS)
@@ -127,16 +127,18 @@ def test_fluctuations_vanish_when_the_network_interpolates(depth, t1, nodes):
         return network(x)[:, 0]
 
     found, finer = (
-        fluctuations(smooth(depth), risk, fitted, t1=t1, times=times, nodes=nodes, rtol=r)
+        fluctuations(
+            smooth(depth), risk, fitted, t1=t1, times=times, nodes=nodes, solver=Adaptive(rtol=r)
+        )
         for r in (1e-8, 1e-10)
     )
-    curve, static = (np.asarray(v).mean(1) for v in (found.variance, found.static))
+    curve, redrawn = (np.asarray(v).mean(1) for v in (found.variance, found.resampling))
     print(
         f"\n  depth {depth}: N Var peak {curve.max():.2e}, end {curve[-1]:.2e}, ratio "
         f"{curve[-1] / curve.max():.1e}; time averages {curve.mean():.2e} (predicted) and "
-        f"{static.mean():.2e} (resampling); error {float(found.variance_error.max()):.1e}"
+        f"{redrawn.mean():.2e} (resampling); error {float(found.variance_error.max()):.1e}"
     )
     assert np.abs(curve - np.asarray(finer.variance).mean(1)).max() < 1e-4 * curve.max()
     assert curve[-1] <= 1e-2 * curve.max()
     if depth == 2:
-        assert curve.mean() <= static.mean()
+        assert curve.mean() <= redrawn.mean()

@@ -7,7 +7,7 @@ import pytest
 from models import regression
 
 from ensembles import Affine, Gaussian, Uniform, iid
-from limits import Data, Risk, collapse
+from limits import Data, Risk, Steps, collapse
 
 TANH = Affine(jnp.tanh)
 
@@ -30,7 +30,7 @@ def test_spreads_are_those_of_the_networks_and_vanish_in_the_limit():
     n, ensemble, risk = (5, 6, 7, 5, 6), start(6), Risk(regression(8))
     key, times = jax.random.key(0), jnp.array([0.0, 0.5])
     result = collapse(
-        ensemble, risk, widths=[n], seeds=2, t1=0.5, step=0.1, nodes=[16, 1, 1, 1, 8],
+        ensemble, risk, widths=[n], seeds=2, t1=0.5, solver=Steps(0.1), nodes=[16, 1, 1, 1, 8],
         times=times, key=key,
     )  # fmt: skip
     labels = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, 0), 1))[0]
@@ -82,7 +82,7 @@ def test_middle_layers_of_five_layers_collapse_and_the_last_hidden_one_does_not(
     """Width 32 … 512, the setting: 20 points in R⁵, step 0.05 to t = 20, means 1, 1, 1, 0.7."""
     result = collapse(
         start(5, dim=5), five_inputs(), widths=[32, 64, 128, 256, 512],
-        seeds=[32, 24, 16, 12, 8], t1=20.0, step=0.05, times=jnp.linspace(0, 20, 6),
+        seeds=[32, 24, 16, 12, 8], t1=20.0, solver=Steps(0.05), times=jnp.linspace(0, 20, 6),
         nodes=[1024, 1, 1, 32], key=jax.random.key(3),
     )  # fmt: skip
     print(f"\n{result.table()}")
@@ -102,7 +102,7 @@ def test_three_layers_do_not_collapse_and_of_four_only_the_second(depth):
     """On the setting of the five layers, where the limit's own spreads are far above 512^-1/2."""
     result = collapse(
         start(depth, dim=5), five_inputs(), widths=[32, 128, 512], seeds=[24, 16, 8], t1=20.0,
-        step=0.05, times=jnp.linspace(0, 20, 6), nodes=[1024, *[1] * (depth - 3), 32],
+        solver=Steps(0.05), times=jnp.linspace(0, 20, 6), nodes=[1024, *[1] * (depth - 3), 32],
         key=jax.random.key(depth),
     )  # fmt: skip
     print(f"\n{depth} layers\n{result.table()}")
@@ -118,7 +118,7 @@ def test_with_random_biases_increments_are_functions_of_the_biases():
     """Their spread stays, what the limit's function of (b_2, b_3) leaves of it falls."""
     result = collapse(
         start(5, biases=[None, Uniform(-1.0, 1.0), Uniform(-1.0, 1.0), None, None]),
-        Risk(regression(8)), widths=[32, 96], seeds=[12, 8], t1=4.0, step=0.1,
+        Risk(regression(8)), widths=[32, 96], seeds=[12, 8], t1=4.0, solver=Steps(0.1),
         times=jnp.array([0.0, 4.0]), nodes=[256, 8, 8, 16], key=jax.random.key(6),
     )  # fmt: skip
     print(f"\n{result.table()}")

@@ -11,7 +11,7 @@ import pytest
 from models import regression, smooth, tanh_edges
 
 from ensembles import Elementwise
-from limits import Risk, coupling, fit_rate, flow
+from limits import Risk, Steps, coupling, fit_rate, flow
 
 WIDTHS = [32, 64, 128, 256, 512]
 SEEDS = [96, 64, 48, 32, 24]
@@ -117,23 +117,24 @@ def test_labels_drawn_independently_do_not_come_closer():
 
 def test_coupling_of_sgd_follows_the_limit_up_to_its_noise():
     """SGD at a fixed step: the distance has a floor of order sqrt(step) that width cannot lower."""
-    options = dict(t1=1.0, nodes=16, seeds=6, times=jnp.linspace(0, 1, 3))
+    options = dict(widths=[256], t1=1.0, nodes=16, seeds=6, times=jnp.linspace(0, 1, 3))
     risk = Risk(regression())
     coarse, fine = (
-        coupling(smooth(3), risk, widths=[256], step=s, batch=1, key=jax.random.key(34), **options)
+        coupling(smooth(3), risk, solver=Steps(s, batch=1), key=jax.random.key(34), **options)
         for s in (0.1, 0.00625)
     )
-    assert coarse.step == 0.1
+    assert coarse.solver.step == 0.1
     assert np.median(fine.outputs) < 0.6 * np.median(coarse.outputs)
 
 
 def test_one_compilation_per_width_and_none_for_a_new_step_or_seed(compilations):
     ensemble, risk = smooth(3), Risk(regression())
-    options = dict(nodes=8, seeds=2, t1=0.4, times=jnp.array([0.0, 0.4]), batch=2)
-    coupling(ensemble, risk, widths=[4], step=0.1, key=jax.random.key(0), **options)
+    options = dict(nodes=8, seeds=2, t1=0.4, times=jnp.array([0.0, 0.4]))
+    steps, other, key = Steps(0.1, batch=2), Steps(0.05, batch=2), jax.random.key(0)
+    coupling(ensemble, risk, widths=[4], solver=steps, key=key, **options)
     with compilations() as count:
-        coupling(ensemble, risk, widths=[4, 5, 6, 7], step=0.1, key=jax.random.key(0), **options)
+        coupling(ensemble, risk, widths=[4, 5, 6, 7], solver=steps, key=key, **options)
     assert count() == 3  # 4 was compiled before
     with compilations() as count:
-        coupling(ensemble, risk, widths=[4, 6], step=0.05, key=jax.random.key(1), **options)
+        coupling(ensemble, risk, widths=[4, 6], solver=other, key=jax.random.key(1), **options)
     assert count() == 0

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ensembles import Affine, Gaussian, Sobol, diverse, iid
-from limits import Data, Risk, convergence, diversity, flow, start
+from limits import Data, Risk, convergence, diversity, flow, initial_motion
 
 TANH = Affine(jnp.tanh)
 T1 = 600.0
@@ -67,8 +67,8 @@ def follow(name, network, ensemble, risk):
 def test_diverse_limit_reaches_the_target_where_the_iid_limit_does_not(target):
     risk, (independent, correlated) = Risk(data(target)), starts()
     key = jax.random.key(7)
-    print(f"\ntarget {target}: i.i.d. {start(independent, risk, key=key)}")
-    print(f"  diverse {start(correlated, risk, key=key)}")
+    print(f"\ntarget {target}: i.i.d. {initial_motion(independent, risk, key=key)}")
+    print(f"  diverse {initial_motion(correlated, risk, key=key)}")
     nodes = independent.discretise([512, 1, 1, 256], key=key)
     stuck = follow("i.i.d. limit, 512 and 256 nodes", nodes, independent, risk)
     redraw = independent.discretise([512, 1, 1, 256], key=jax.random.key(8))

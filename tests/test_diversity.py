@@ -17,9 +17,9 @@ from limits import (
     convergence,
     diversity,
     flow,
+    initial_motion,
     limit,
     mean_field_gradient,
-    start,
 )  # fmt: skip
 
 TANH, KEY = Affine(jnp.tanh), jax.random.key(5)
@@ -44,7 +44,8 @@ def test_spectra_and_ranks_are_those_of_the_profiles_covariance():
     """Against NumPy's eigenvalues, with unequal masses, more neurons than inputs and fewer."""
     network = correlated().sample((16, 32, 24, 40), key=KEY)
     p = jnp.arange(1.0, 33) / jnp.arange(1.0, 33).sum()
-    network = eqx.tree_at(lambda n: n.masses[1], network, p)
+    masses = network.masses
+    network = network.weighed((masses[0], p, *masses[2:]))
     found = measured(None, network, modes=5, resolution=0.2)
     w, p = network.weights, network.masses
     h = network.preactivations(regression(16).x)
@@ -115,8 +116,8 @@ def test_independent_labels_have_modes_that_nothing_excites():
         for n in (32, 256)
     ]
     assert spans[1] < 0.3 * spans[0]
-    assert start(correlated(correlation=0.0), Risk(regression(16)), key=KEY).stationary
-    assert not start(correlated(), Risk(regression(16)), key=KEY).stationary
+    assert initial_motion(correlated(correlation=0.0), Risk(regression(16)), key=KEY).stationary
+    assert not initial_motion(correlated(), Risk(regression(16)), key=KEY).stationary
 
 
 def test_at_correlation_zero_the_limit_is_that_of_independent_weights():
@@ -201,12 +202,12 @@ def test_stationary_starts_are_recognised(ensemble, layers):
     """Centred i.i.d. starts of four layers or more; centred first and last layers with tanh."""
     risk = Risk(regression(16), HuberLoss(1.0))
     for options in (dict(), dict(rule=Sobol(), key=KEY)):
-        found = start(ensemble, risk, **options)
+        found = initial_motion(ensemble, risk, **options)
         assert found.stationary == (layers is not None), (found, options)
         if layers is not None:
             assert found.vanishing == layers and f"w_{layers[-1]}" in str(found)
     still = Risk(Data(regression(16).x, ensemble.discretise(8)(regression(16).x)))
-    assert not start(ensemble, still).stationary  # the loss cannot fall either
+    assert not initial_motion(ensemble, still).stationary  # the loss cannot fall either
 
 
 def test_limit_warns_of_a_stationary_start():

@@ -38,7 +38,7 @@ def unequal(network: Network, key: jax.Array) -> Network:
         jax.random.dirichlet(jax.random.fold_in(key, i), jnp.ones(p.shape))
         for i, p in enumerate(network.masses)
     )
-    return eqx.tree_at(lambda n: n.masses, network, masses)
+    return network.weighed(masses)
 
 
 @eqx.filter_jit
@@ -166,10 +166,10 @@ def test_derivatives_of_outputs_through_flow(layers):
     ensemble, risk = smooth(3, layers, biases=True), Risk(regression(8))
     network = ensemble.discretise(4)
     masses = (network.masses[0].at[1].set(0.0), network.masses[1])
-    network = eqx.tree_at(lambda n: n.masses, network, masses)
+    network = network.weighed(masses)
 
     def observable(masses, start, adjoint=None):
-        moved = eqx.tree_at(lambda n: (n.masses, n.start), network, (masses, start))
+        moved = eqx.tree_at(lambda n: n.start, network.weighed(masses), start)
         return _observable(moved, risk, adjoint)
 
     at = (network.masses, network.start)

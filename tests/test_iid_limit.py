@@ -11,7 +11,7 @@ import pytest
 from models import largest
 from reduced_iid import constant_biases, random_biases
 
-from ensembles import Affine, Gauss, Gaussian, Product, Sobol, Uniform, iid
+from ensembles import Affine, Gauss, Gaussian, Product, Sobol, Uniform, iid, quadrature
 from limits import SGD, Data, GradientFlow, Risk, coupling, fit_rate, flow, train
 
 TANH = Affine(jnp.tanh)
@@ -145,7 +145,7 @@ def test_weight_decay_alone_is_an_exponential():
     network = five_layers([0.5, None, None, None, jnp.ones(1)]).sample(5, key=jax.random.key(3))
     idle = Risk(Data(*data(1, 1)), _no_loss)
     run = flow(network, idle, GradientFlow(weight_decay=0.5), t1=2.0, rtol=1e-10, atol=1e-10)
-    steps = train(network, idle, SGD(weight_decay=0.5), step=0.1, t1=1.0)
+    steps = train(network, idle, SGD(GradientFlow(weight_decay=0.5)), step=0.1, t1=1.0)
     start = network.start
     assert largest(run.final.parameters, jax.tree.map(lambda w: w / np.e, start)) < 1e-9
     assert largest(steps.final.parameters, jax.tree.map(lambda w: 0.95**10 * w, start)) < 1e-14
@@ -163,7 +163,7 @@ def test_aligned_points_have_the_same_law_and_resolve_the_kernel_of_the_data_bet
     space = Gaussian(40, 0.1, jnp.linspace(0.5, 1.5, 40))
 
     def kernel(n, rule, key):
-        measure = space.quadrature(n, rule, key=key)
+        measure = quadrature(space, n, rule, key=key)
         features = jnp.tanh(jnp.matmul(measure.points, x.T))
         return jnp.einsum("k,kx,ky->xy", measure.masses, features, features), measure
 
@@ -178,7 +178,7 @@ def test_aligned_points_have_the_same_law_and_resolve_the_kernel_of_the_data_bet
     measure = kernel(2**14, Sobol(align=x), jax.random.fold_in(key, 20))[1]
     assert largest(measure.mean, space.mean) < 1e-2
     assert largest(measure.covariance, jnp.diag(space.scale**2)) < 5e-2
-    both = Product(space, Gaussian(1)).quadrature(64, Sobol(align=x), key=key)
+    both = quadrature(Product(space, Gaussian(1)), 64, Sobol(align=x), key=key)
     assert both.points.shape == (64, 41)
 
 

@@ -17,6 +17,7 @@ from ensembles import (
     Sphere,
     Torus,
     Uniform,
+    quadrature,
 )
 
 SPACES = {
@@ -38,12 +39,12 @@ def moment(c):
 def test_every_rule_integrates_every_space(name):
     """Gauss against a four times finer grid; Sobol and Monte Carlo and samples against Gauss."""
     space = SPACES[name]
-    exact = space.quadrature(40**space.axes, Gauss()).expectation(moment)
-    fine = space.quadrature(80**space.axes, Gauss()).expectation(moment)
+    exact = quadrature(space, 40**space.axes, Gauss()).expectation(moment)
+    fine = quadrature(space, 80**space.axes, Gauss()).expectation(moment)
     assert abs(float(exact - fine)) < 1e-9
     for measure, tolerance in [
-        (space.quadrature(4096, Sobol(), key=jax.random.key(0)), 3e-3),
-        (space.quadrature(4096, MonteCarlo(), key=jax.random.key(1)), 6e-2),
+        (quadrature(space, 4096, Sobol(), key=jax.random.key(0)), 3e-3),
+        (quadrature(space, 4096, MonteCarlo(), key=jax.random.key(1)), 6e-2),
         (space.sample(4096, key=jax.random.key(2)), 6e-2),
     ]:
         assert measure.points.shape == (4096, space.dim)
@@ -56,7 +57,7 @@ def test_draws_and_sobol_points_have_the_law_of_the_space():
     gauss = Gaussian(1, mean=0.5, scale=2.0)
     for measure in (
         gauss.sample(2000, key=jax.random.key(3)),
-        gauss.quadrature(2048, Sobol(), key=jax.random.key(4)),
+        quadrature(gauss, 2048, Sobol(), key=jax.random.key(4)),
     ):
         values = np.asarray(measure.points[:, 0])
         assert stats.kstest(values, stats.norm(0.5, 2.0).cdf).pvalue > 0.01
@@ -70,7 +71,7 @@ def test_draws_and_sobol_points_have_the_law_of_the_space():
 def test_gauss_grids_are_exact_for_polynomials(axes):
     """m nodes per axis integrate degree 2m − 1 in every coordinate exactly."""
     m = 4
-    measure = Gaussian(axes).quadrature(m**axes, Gauss())
+    measure = quadrature(Gaussian(axes), m**axes, Gauss())
     assert measure.points.shape == (m**axes, axes)
     moments = measure.expectation(lambda c: (c**6).prod())
     assert abs(float(moments) - 15.0**axes) < 1e-9 * 15.0**axes
@@ -78,15 +79,15 @@ def test_gauss_grids_are_exact_for_polynomials(axes):
 
 
 def test_gauss_rounds_up_to_a_full_grid_and_the_default_rule_depends_on_axes():
-    assert Gaussian(2).quadrature(10).points.shape == (16, 2)
-    assert Atoms([[0.0], [2.0]]).quadrature(64).points.shape == (2, 1)
-    assert Sphere(3).quadrature(64, Sobol(), key=jax.random.key(0)).points.shape == (64, 3)
-    assert Gaussian(3).quadrature(64, key=jax.random.key(0)).points.shape == (64, 3)
+    assert quadrature(Gaussian(2), 10).points.shape == (16, 2)
+    assert quadrature(Atoms([[0.0], [2.0]]), 64).points.shape == (2, 1)
+    assert quadrature(Sphere(3), 64, Sobol(), key=jax.random.key(0)).points.shape == (64, 3)
+    assert quadrature(Gaussian(3), 64, key=jax.random.key(0)).points.shape == (64, 3)
 
 
 def test_independent_keys_scramble_independently_and_equal_keys_agree():
     space = Gaussian(3)
-    a, b, c = (space.quadrature(64, key=jax.random.key(k)).points for k in (0, 0, 1))
+    a, b, c = (quadrature(space, 64, key=jax.random.key(k)).points for k in (0, 0, 1))
     assert (a == b).all() and not (a == c).any()
 
 

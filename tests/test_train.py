@@ -8,7 +8,7 @@ import pytest
 from models import largest, regression, smooth, tanh_edges
 
 from ensembles import Elementwise, Uniform
-from limits import SGD, Data, Risk, fit_rate, flow, mean_field_gradient, train
+from limits import SGD, Data, GradientFlow, Risk, fit_rate, flow, mean_field_gradient, train
 
 TIMES = 0.2 * np.arange(1, 11)
 STEPS = [0.1, 0.05, 0.025, 0.0125, 0.00625]
@@ -70,9 +70,9 @@ def test_training_is_the_loop_one_would_write():
     """Each step subtracts step × learning rate × gradient × N_{i-1} N_i on the batch drawn."""
     data, step = regression(), 0.1
     network = smooth(3, biases=True).sample((5, 7), key=jax.random.key(42))
+    dynamics = GradientFlow([1.0, 0.5, lambda t: 1 + t])
     run = train(
-        network, Risk(data), SGD(4, learning_rates=[1.0, 0.5, lambda t: 1 + t]), step=step, t1=0.5,
-        key=jax.random.key(43),
+        network, Risk(data), SGD(dynamics, batch=4), step=step, t1=0.5, key=jax.random.key(43),
     )  # fmt: skip
     widths = [5, 35, 7]
     for k in range(5):
@@ -112,8 +112,8 @@ def test_a_population_uses_quadrature_in_full_and_fresh_draws_in_batches():
 def test_observations_depend_on_neither_their_number_nor_the_split_of_the_run():
     network, risk = smooth(3).discretise(8), Risk(regression())
     options = dict(step=0.1, t1=1.0, key=jax.random.key(46), observe=weights)
-    often = train(network, risk, SGD(3), times=jnp.linspace(0, 1, 11), **options)
-    once = train(network, risk, SGD(3), times=jnp.array([1.0]), **options)
+    often = train(network, risk, SGD(batch=3), times=jnp.linspace(0, 1, 11), **options)
+    once = train(network, risk, SGD(batch=3), times=jnp.array([1.0]), **options)
     assert largest(often.final.parameters, once.final.parameters) == 0
     assert largest([w[-1] for w in often.observed], [w[0] for w in once.observed]) == 0
     energy = Risk(risk.data)(often.final)

@@ -58,7 +58,7 @@ def by_hand(network):
 @eqx.filter_jit
 def ours(network, keys):
     def one(key):
-        return train(network, risk, SGD(BATCH), step=STEP, t1=STEP * STEPS, key=key).final
+        return train(network, risk, SGD(batch=BATCH), step=STEP, t1=STEP * STEPS, key=key).final
 
     return jax.vmap(one)(keys)
 

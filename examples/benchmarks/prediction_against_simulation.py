@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensembles import Affine, NeuronalEnsemble, Uniform
-from limits import Data, Risk, fluctuations, simulate
+from limits import Adaptive, Data, Risk, fluctuations, simulate
 
 jax.config.update("jax_enable_x64", True)
 WIDTH, SEEDS = 128, 5000
@@ -60,8 +60,8 @@ print(f"prediction, 32 nodes: {warm:.3f} s ({cold:.1f} s with compilation), erro
 
 def simulation(seeds):
     return simulate(
-        ensemble, risk, outputs, width=WIDTH, seeds=seeds, rtol=1e-4, key=jax.random.key(0),
-        **options,
+        ensemble, risk, outputs, width=WIDTH, seeds=seeds, solver=Adaptive(rtol=1e-4),
+        key=jax.random.key(0), **options,
     )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """The infinite-width limit with an error bar: a flow whose nodes are refined."""
 
+import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import diffrax
@@ -10,33 +11,35 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, PRNGKeyArray
+from jaxtyping import ArrayLike, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Rule
-from ensembles._checks import counts, randomness
+from ensembles._checks import counts, kind, randomness
 
-from ._dynamics import GradientFlow
-from ._energies import Energy
-from ._flow import flow
-from ._stationary import StationaryStart, start
-from ._trajectory import RESULTS, Trajectory
+from .._dynamics.dynamics import Dynamics
+from .._dynamics.gradient_flow import GradientFlow
+from .._energies.energy import Energy
+from .flow import flow
+from .initial_motion import StationaryStart, initial_motion
+from .nodes import coarsened, padded, refined, shared
+from .time import Observe
+from .trajectory import RESULTS, Trajectory
 
 _RANDOMISATIONS = 5
-_SHARED = 64  # nodes up to which levels of refinement share one compilation
 _FINEST = 3  # in time, for random nodes, which converge too slowly to need finer steps
 
 
 def limit(
     ensemble: NeuronalEnsemble,
     energy: Energy,
-    dynamics: GradientFlow | None = None,
+    dynamics: Dynamics | None = None,
     *,
     t1: ArrayLike,
     times: ArrayLike | None = None,
     tol: float | None = None,
     nodes: int | Sequence[int] | None = None,
     rule: Rule | Sequence[Rule | None] | None = None,
-    observe: Callable[[Network], Any] | None = None,
+    observe: Observe = None,
     key: PRNGKeyArray | None = None,
     max_nodes: int = 1024,
     solver: diffrax.AbstractSolver | None = None,
@@ -69,11 +72,14 @@ def limit(
     Warns (`StationaryStart`) of a start that does not move in the limit.
 
     Returns the `Trajectory` of the finest solve: `.error` the estimate, `.final` the network of
-    nodes, `.stats["levels"]` the (nodes, estimate) of every level. If `tol` is not met within
-    `max_nodes`, raises `FailedRun` (`throw=False`: returns the best there is, `.result` says so).
-    Not for use under jit: shapes change with refinement.
+    nodes, `.stats["nodes"]` their numbers, `.stats["levels"]` the (nodes, estimate) of every level.
+    If `tol` is not met within `max_nodes`, raises `FailedRun` (`throw=False`: returns the best
+    there is, `.result` says so). Not for use under jit: shapes change with refinement.
     """
     dynamics = GradientFlow() if dynamics is None else dynamics
+    kind("ensemble", ensemble, NeuronalEnsemble, "a network has no nodes to refine: write flow")
+    kind("energy", energy, Energy, "write Risk(data)")
+    kind("dynamics", dynamics, Dynamics, "write GradientFlow(); the limit is in continuous time")
     rules = ensemble.rules(rule)
     random = any(r.random for r in rules)
     if random:
@@ -84,28 +90,23 @@ def limit(
     target = (1e-6 if eps < 1e-10 else 1e-4) if tol is None else tol
     if not target > 0:
         raise ValueError(f"tol must be positive, got {tol}: write tol=1e-6")
-    beginning = start(ensemble, energy, rule=rules, key=key)
+    beginning = initial_motion(ensemble, energy, rule=rules, key=key)
     if beginning.stationary:
         warnings.warn(str(beginning), StationaryStart, stacklevel=2)
 
+    seen = {"outputs": energy.outputs, "observed": observe}
+
     def solve(sizes: tuple[int, ...], level: int, key: PRNGKeyArray | None) -> Trajectory:
         measures = ensemble.measures(sizes, rules, key=key)
-        pairs = zip(ensemble.spaces, measures, strict=True)
-        network = ensemble.network(tuple(m.padded(_SHARED) if s.axes else m for s, m in pairs))
+        network = ensemble.network(padded(measures, shared(ensemble.spaces)))
         tolerance = max(target / 10**level, 50 * eps)
         run = flow(
-            network, energy, dynamics, t1=t1, times=times, observe=_Look(energy, observe),
-            rtol=tolerance, atol=tolerance, max_step=jnp.asarray(t1) / (8 * 2**level),
-            solver=solver, max_steps=max_steps, progress=progress,
+            network, energy, dynamics, t1=t1, times=times, observe=seen, rtol=tolerance,
+            max_step=np.asarray(t1) / (8 * 2**level), solver=solver, max_steps=max_steps,
+            adjoint=diffrax.ForwardMode(), progress=progress,
         )  # fmt: skip
-        sizes = tuple(m.points.shape[0] for m in measures)
-        return eqx.tree_at(lambda t: t.final, run, run.final.neurons(sizes))
-
-    def resize(change: str, sizes: tuple[int, ...], keep_random: bool) -> tuple[int, ...]:
-        return tuple(
-            n if keep_random and r.random else getattr(r, change)(space, n)
-            for r, space, n in zip(rules, ensemble.spaces, sizes, strict=True)
-        )
+        sizes = tuple(len(m.masses) for m in measures)
+        return dataclasses.replace(run, stats={**run.stats, "nodes": sizes})
 
     def attempt(
         sizes: tuple[int, ...], level: int, before: Trajectory | None
@@ -117,16 +118,16 @@ def limit(
         keys = jax.random.split(key, _RANDOMISATIONS)
         level = min(level, _FINEST)
         found = solve(sizes, level + 1, keys[0])
-        others = resize("coarsen", sizes, keep_random=True)
+        others = coarsened(ensemble.spaces, rules, sizes)
         return found, max(_distance(found, solve(others, level, k)) for k in keys[1:])
 
     if nodes is not None:
         sizes = counts("nodes", nodes, len(ensemble.spaces))
-        coarse = None if random else solve(resize("coarsen", sizes, False), 0, None)
+        coarse = None if random else solve(coarsened(ensemble.spaces, rules, sizes), 0, None)
         found, error = attempt(sizes, 1, coarse)
         return _finish(found, error, [(sizes, error)], RESULTS.successful)
 
-    sizes = tuple(r.start(space) for r, space in zip(rules, ensemble.spaces, strict=True))
+    sizes = tuple(r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True))
     found, before, levels = None, None, []
     while True:
         found, apart = attempt(sizes, len(levels), found)
@@ -134,7 +135,7 @@ def limit(
         levels.append((sizes, error))
         if error is not None and error <= target:
             return _finish(found, error, levels, RESULTS.successful)
-        finer = resize("refine", sizes, keep_random=False)
+        finer = refined(ensemble.spaces, rules, sizes)
         if max(finer) > max_nodes or finer == sizes:
             run = _finish(found, error, levels, RESULTS.unresolved)
             return run.raise_if_failed() if throw else run
@@ -154,32 +155,25 @@ def _extrapolated(apart: float | None, before: float | None) -> float | None:
     return apart * min(max(ratio / max(1 - ratio, ratio), 1 / 3), 1.0)
 
 
-class _Look(eqx.Module):
-    """What refinement compares, beside what the user observes."""
-
-    energy: Energy
-    observe: Callable[[Network], Any] | None
-
-    def __call__(self, network: Network) -> tuple[Array, Any]:
-        outputs = self.energy.outputs(network)
-        return outputs, None if self.observe is None else self.observe(network)
-
-
 def _distance(a: Trajectory, b: Trajectory) -> float:
     energies = np.abs(np.asarray(a.energies) - np.asarray(b.energies)).max()
-    outputs = np.asarray(a.observed[0]) - np.asarray(b.observed[0])
+    outputs = np.asarray(a.observed["outputs"]) - np.asarray(b.observed["outputs"])
     axes = tuple(range(1, outputs.ndim))
     return float(max(energies, np.sqrt((outputs**2).mean(axes)).max()))
 
 
+@eqx.filter_jit
+def _first(network: Network, sizes: tuple[int, ...]) -> Network:
+    """The first neurons: without those that were added to have one shape."""
+    return network.neurons(sizes)
+
+
 def _finish(run: Trajectory, error: float | None, levels: list[Any], result: Any) -> Trajectory:
-    stats = {**run.stats, "levels": tuple(levels)}
-    return Trajectory(
-        times=run.times,
-        energies=run.energies,
-        observed=run.observed[1],
-        final=run.final,
+    return dataclasses.replace(
+        run,
+        final=_first(run.final, run.stats["nodes"]),
+        observed=run.observed["observed"],
         error=jnp.asarray(math.nan if error is None else error, run.energies.dtype),
         result=result,
-        stats=stats,
+        stats={**run.stats, "levels": tuple(levels)},
     )

@@ -1,4 +1,4 @@
-"""Starts that do not move: the limit's gradient vanishes although the loss could fall.
+"""Ensembles that do not move: the limit's gradient vanishes although the loss could fall.
 
 In the mean-field scaling a layer passes on an average over neurons. Where weights average to zero
 and preactivations are odd, nothing passes, forward or backward: centred i.i.d. starts of four
@@ -16,9 +16,11 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Rule
-from ensembles._checks import randomness
+from ensembles._checks import kind, randomness
+from ensembles._contractions import tensordot
 
-from ._energies import Energy
+from .._energies.energy import Energy
+from .nodes import padded, shared
 
 _REDRAWS = 4
 _REFINEMENTS = 4  # of random nodes: 16 times as many
@@ -29,7 +31,7 @@ class StationaryStart(UserWarning):
     """The limit's gradient vanishes at the start, the loss's derivative in the outputs does not."""
 
 
-class Start(eqx.Module):
+class InitialMotion(eqx.Module):
     """How the limit of an ensemble begins to move.
 
     - `speed`: the root mean square of the derivative per unit mass over all weights and biases (by
@@ -54,25 +56,28 @@ class Start(eqx.Module):
         )
 
 
-def start(
+def initial_motion(
     ensemble: NeuronalEnsemble,
     energy: Energy,
     *,
     rule: Rule | Sequence[Rule | None] | None = None,
     key: PRNGKeyArray | None = None,
-) -> Start:
+) -> InitialMotion:
     """Whether the limit of `ensemble` moves from its start, and how fast.
 
     With deterministic nodes the speed is zero up to rounding or it is not. With random ones (four
     independent sets, from `key`) it is taken to vanish when 16 times the nodes reduce it as they
     reduce an average of zero, to a third or less. `limit` asks this of every ensemble, and warns.
     """
+    kind("ensemble", ensemble, NeuronalEnsemble, "a network has no limit of its own")
+    kind("energy", energy, Energy, "write Risk(data)")
     rules = ensemble.rules(rule)
     random = any(r.random for r in rules)
-    sizes = [r.start(space) for r, space in zip(rules, ensemble.spaces, strict=True)]
+    sizes = [r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True)]
     rounding = float(jnp.finfo(ensemble.spaces[0].dtype).eps) ** 0.5
     if not random:
-        speed, slope, *means = np.asarray(_look(ensemble.discretise(sizes, rules), energy))
+        nodes = padded(ensemble.measures(sizes, rules), shared(ensemble.spaces))
+        speed, slope, *means = np.asarray(_look(ensemble.network(nodes), energy))
         still, tolerance = speed <= rounding, rounding
     else:
         key = randomness(key, "random nodes are drawn to see whether the start moves")
@@ -84,7 +89,7 @@ def start(
         )
         still, tolerance = speed <= max(_VANISHING * coarse[0], rounding), 3 / np.sqrt(max(fine))
     vanishing = tuple(i + 1 for i, mean in enumerate(means) if mean <= tolerance)
-    return Start(float(speed), bool(still and slope > rounding), vanishing)
+    return InitialMotion(float(speed), bool(still and slope > rounding), vanishing)
 
 
 def _mean_square(redraws: list[Array]) -> np.ndarray:
@@ -102,7 +107,7 @@ def _look(network: Network, energy: Energy) -> Array:
     def mean(p: Array, w: Array | None) -> Array:
         if w is None:
             return jnp.ones((), network.dtype)
-        first, second = (jnp.tensordot(p, power, axes=p.ndim) for power in (w, w**2))
+        first, second = (tensordot(p, power, axes=p.ndim) for power in (w, w**2))
         return jnp.sqrt((first**2).sum() / jnp.maximum(second.sum(), 1e-30))
 
     pairs = zip(network.edge_masses(), network.weights, strict=True)

@@ -7,15 +7,15 @@ be i.i.d., and ∂_t w_L for L layers. Convexity is not needed.
 """
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ensembles import Affine, Network
+from ensembles._checks import kind
+from ensembles._contractions import matmul
 
-from ._energies import Risk
+from .._energies.risk import Risk
 
-_FULL = jax.lax.Precision.HIGHEST
 _RIDGE = 1e-6  # of the largest eigenvalue: what counts as the span of features
 
 
@@ -46,6 +46,8 @@ def convergence(network: Network, energy: Risk) -> Convergence:
     not count in suprema. The span of features is resolved to 10⁻⁶ of their largest mean square
     (ridge regression). Raises `ValueError` for networks whose layers are not `Affine`.
     """
+    kind("network", network, Network, "write ensemble.sample(64, key=key), or run.final")
+    kind("energy", energy, Risk, "write Risk(data)")
     layers = [layer for layer in network.layers if isinstance(layer, Affine)]
     if len(layers) < network.depth:
         raise ValueError(f"network must have Affine layers, got {network!r}")
@@ -54,10 +56,8 @@ def convergence(network: Network, energy: Risk) -> Convergence:
     p, last = network.masses, network.depth - 1
 
     def largest(i: int, g: Array) -> Array:
-        if 0 < i < last:
-            per_neuron = jnp.matmul(jnp.abs(g), p[i], precision=_FULL)
-        else:
-            per_neuron = jnp.linalg.norm(g, axis=1)
+        middle = 0 < i < last
+        per_neuron = matmul(jnp.abs(g), p[i]) if middle else jnp.linalg.norm(g, axis=1)
         return jnp.where(p[max(i - 1, 0)] > 0, per_neuron, 0).max()
 
     features = [layer.activation(one) for layer, one in zip(layers[1:], h[:-1], strict=True)]
@@ -73,11 +73,11 @@ def _residual(q: Array, y: Array, features: Array, p: Array) -> Array:
     """The relative distance squared of y (n, outputs) from the span of features (n, N) and 1."""
 
     def centred(a: Array) -> Array:
-        return (a - jnp.matmul(q, a, precision=_FULL)[None]) * jnp.sqrt(q)[:, None]
+        return (a - matmul(q, a)[None]) * jnp.sqrt(q)[:, None]
 
     b, target = centred(features) * jnp.sqrt(p)[None], centred(y)
-    values, vectors = jnp.linalg.eigh(jnp.matmul(b, b.T, precision=_FULL))
+    values, vectors = jnp.linalg.eigh(matmul(b, b.T))
     scale = _RIDGE * jnp.maximum((q[:, None] * features**2 * p[None]).sum(), 1e-30)
     missed = scale / (jnp.maximum(values, 0) + scale)
-    parts = jnp.matmul(vectors.T, target, precision=_FULL) ** 2
+    parts = matmul(vectors.T, target) ** 2
     return (missed[:, None] ** 2 * parts).sum() / jnp.maximum((target**2).sum(), 1e-30)

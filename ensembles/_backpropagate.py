@@ -1,30 +1,13 @@
-"""Derivatives per unit mass."""
-
-from __future__ import annotations
+"""Derivatives per unit mass, pulled back through the layers of a network."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ensembles import Network, Parameters
-
-if TYPE_CHECKING:
-    from ._energies import Energy
-
-
-@eqx.filter_jit
-def mean_field_gradient(network: Network, energy: Energy) -> Parameters:
-    """The derivative of `energy` in every weight and bias, per unit mass.
-
-    It is the ordinary gradient divided by the masses p_{i-1} p_i of weights and p_i of biases (Δ
-    in Nguyen & Pham, arXiv:2001.11443), and exists at mass 0: a tracer's is the velocity that the
-    limit gives to its label, up to sign. Shapes are those of `network.parameters`.
-    """
-    return energy.value_and_gradient(network)[1]
+from ._network import Network
+from ._parameters import Parameters
 
 
 def backpropagate(

@@ -21,7 +21,7 @@ single neurons are no functions of the measures, and are refused.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import diffrax
@@ -34,19 +34,21 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from scipy import stats
 
 from ensembles import Measure, Network, NeuronalEnsemble, Rule
-from ensembles._checks import confidence, count, counts, layer_ratios, randomness
+from ensembles._checks import count, kind
+from ensembles._contractions import tensordot
 
-from ._dynamics import GradientFlow
-from ._energies import Energy
-from ._flow import flow, tolerance
-from ._jacobian import jacobian
-from ._observables import Observable, check_observable
-from ._trajectory import Trajectory, checkpoints
+from .._checks import confidence, layer_ratios
+from .._dynamics.dynamics import Dynamics
+from .._dynamics.gradient_flow import GradientFlow
+from .._energies.energy import Energy
+from .._solvers.flow import Adaptive
+from .._solvers.time import checkpoints
+from .._solvers.trajectory import Trajectory
+from .influence import centred, direction, discretisations, jacobian, perturbation
+from .observables import Observable, check_observable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_FULL = jax.lax.Precision.HIGHEST
 
 
 class Fluctuations(eqx.Module):
@@ -59,8 +61,8 @@ class Fluctuations(eqx.Module):
       `Measure` of labels; it averages to 0.
     - `variance` (T, ...): N Var f_t; `variance_error` (T, ...) its estimated error; `shares`
       (L − 1, T, ...): what each layer adds to it; `covariance` (T, ..., T, ...): N Cov(f_t, f_s).
-    - `static` (T, ...): the Monte Carlo resampling variance, N Var of the observable when neurons
-      are drawn anew from the limit at time t and not trained.
+    - `resampling` (T, ...): the Monte Carlo variance, N Var of the observable when neurons are
+      drawn anew from the limit at time t and not trained.
     - `ratios`: r_i.
 
     Errors are distances from a coarser set of nodes (from an independent one, for random rules).
@@ -72,7 +74,7 @@ class Fluctuations(eqx.Module):
     influence: tuple[Float[Array, "T ... n"], ...]
     nodes: tuple[Measure, ...]
     ratios: tuple[float, ...]
-    static: Float[Array, "T ..."]
+    resampling: Float[Array, "T ..."]
     variance_error: Float[Array, "T ..."]
 
     @property
@@ -86,9 +88,7 @@ class Fluctuations(eqx.Module):
     @property
     def covariance(self) -> Array:
         parts = [
-            jnp.tensordot(
-                f * (m.masses / r)[(None,) * (f.ndim - 1)], f, axes=[[-1], [-1]], precision=_FULL
-            )
+            tensordot(f * (m.masses / r)[(None,) * (f.ndim - 1)], f, axes=[[-1], [-1]])
             for f, m, r in zip(self.influence, self.nodes, self.ratios, strict=True)
         ]
         return sum(parts[1:], parts[0])
@@ -119,7 +119,7 @@ class Fluctuations(eqx.Module):
         ax.plot(self.times, curve(self.variance), **{"color": "k", "label": "limit", **kwargs})
         for i, share in enumerate(self.shares if len(self.nodes) > 1 else ()):
             ax.plot(self.times, curve(share), lw=1, label=f"share of layer {i + 1}")
-        ax.plot(self.times, curve(self.static), "k:", lw=1, label="resampling")
+        ax.plot(self.times, curve(self.resampling), "k:", lw=1, label="resampling")
         ax.set(xlabel="time $t$", ylabel=r"$N\,\mathrm{Var}$")
         ax.legend(fontsize="small")
         return ax
@@ -134,22 +134,25 @@ def fluctuations(
     times: ArrayLike | None = None,
     nodes: int | Sequence[int],
     ratios: Sequence[float] | None = None,
-    dynamics: GradientFlow | None = None,
+    dynamics: Dynamics | None = None,
     rule: Rule | Sequence[Rule | None] | None = None,
-    rtol: ArrayLike | None = None,
-    max_steps: int = 16_384,
+    solver: Adaptive | None = None,
     key: PRNGKeyArray | None = None,
 ) -> Fluctuations:
     """The variance N Var f_t of `observe` in wide networks of `ensemble`, from one derivative.
 
-    The limit on `nodes` quadrature nodes is differentiated in its masses, once more on a coarser
-    (or redrawn) set for the error, in one compilation.
+    The limit on `nodes` quadrature nodes is differentiated in its initial masses, once more on a
+    coarser (or redrawn) set for the error, in one compilation.
 
-    Arguments: `observe(network)` one array, a function of the network's measures (e.g. a function
-    `lambda network: network(x)` kept under one name; outputs, losses, averages by mass), `times` at
-    which it is taken (start and end if None); `ratios` r_i > 0, one per hidden layer, for networks
-    of widths N_i = r_i N (all equal if None); `nodes`, `rule`, `key` as in
-    `NeuronalEnsemble.discretise`; `dynamics`, `rtol`, `max_steps` as in `flow`.
+    Arguments:
+
+    - `observe(network)`: one array, a function of the network's measures (e.g. a function
+      `lambda network: network(x)` kept under one name; outputs, losses, averages by mass);
+      `times` at which it is taken (start and end if None).
+    - `ratios`: r_i > 0, one per hidden layer, for networks of widths N_i = r_i N (all equal if
+      None).
+    - `nodes`, `rule`, `key`: as in `NeuronalEnsemble.discretise`.
+    - `dynamics`: `GradientFlow()` by default; `solver`: `Adaptive()` by default.
 
     Cost and memory: reverse mode takes one solve backward per number observed (times × entries),
     forward mode one per node; the cheaper is taken. Reverse mode keeps O(√max_steps) networks of
@@ -159,68 +162,40 @@ def fluctuations(
     Raises `ValueError` for arguments that do not fit, and observables that give anything but one
     finite array or that single out neurons; `FailedRun` if the flow breaks down.
     """
+    kind("ensemble", ensemble, NeuronalEnsemble, "a network has no law to fluctuate around")
+    kind("energy", energy, Energy, "write Risk(data)")
     dynamics = GradientFlow() if dynamics is None else dynamics
+    solver = Adaptive() if solver is None else solver
+    kind("solver", solver, Adaptive, "it is of continuous time; write Adaptive()")
     scale = layer_ratios(ratios, ensemble.depth - 1)
     measures, networks = discretisations(ensemble, nodes, rule, key)
     check_observable(observe, networks[0])
-    dynamics.check(networks[0], energy)
     dtype = networks[0].dtype
-    when = checkpoints(times, t1, dtype)
-    look = _Look(observe, jnp.asarray(scale, dtype))
-    tol = tolerance("rtol", rtol, dtype, 1e-8)
+    _, when = checkpoints(times, 0.0, t1, dtype)
+    solver.check(networks[0], energy, dynamics, when)
+    solver = solver.resolved(dtype)
+    watch = _Watch(observe, jnp.asarray(scale, dtype))
 
-    def solve(network: Network) -> tuple[Array, tuple[Array, ...], Array]:
-        values, influence, trajectory = _differentiate(
-            network, energy, dynamics, look, jnp.asarray(t1, dtype), when, tol, max_steps
+    def solve(network: Network) -> tuple[Array, tuple[Array, ...], Array, Array]:
+        values, influence, variance, run = _differentiate(
+            network, energy, dynamics, solver, watch, when
         )
-        static = trajectory.raise_if_failed().observed[1]
-        return values, influence, static
+        return values, influence, variance, run.raise_if_failed().observed[1]
 
-    (mean, influence, static), (other, rougher, _) = map(solve, networks)
-    variance, coarse = (
-        _shares(each, network.masses, scale).sum(0)
-        for each, network in zip((influence, rougher), networks, strict=True)
-    )
+    (mean, influence, variance, resampling), (other, _, rougher, _) = map(solve, networks)
     return Fluctuations(
         times=when,
         mean=mean,
-        mean_error=jnp.abs(mean - other),
+        mean_error=abs(mean - other),
         influence=influence,
         nodes=measures,
         ratios=scale,
-        static=static,
-        variance_error=jnp.abs(variance - coarse),
+        resampling=resampling,
+        variance_error=abs(variance - rougher),
     )
 
 
-def discretisations(
-    ensemble: NeuronalEnsemble,
-    nodes: int | Sequence[int],
-    rule: Rule | Sequence[Rule | None] | None,
-    key: PRNGKeyArray | None,
-) -> tuple[tuple[Measure, ...], tuple[Network, Network]]:
-    """The measures of `nodes`, and networks on them and on a coarser set, of the same shapes.
-
-    Random layers have an independent set of the same size in place of the coarser one.
-    """
-    rules = ensemble.rules(rule)
-    keys: Any = (None, None)
-    if any(r.random for r in rules):
-        keys = jax.random.split(randomness(key, "random nodes are drawn, and redrawn"))
-    sizes = counts("nodes", nodes, ensemble.depth - 1)
-    rougher = tuple(
-        n if r.random else r.coarsen(space, n)
-        for r, space, n in zip(rules, ensemble.spaces, sizes, strict=True)
-    )
-    fine = ensemble.measures(sizes, rules, key=keys[0])
-    coarse = (
-        c.padded(m.points.shape[0])
-        for m, c in zip(fine, ensemble.measures(rougher, rules, key=keys[1]), strict=True)
-    )
-    return fine, (ensemble.network(fine), ensemble.network(tuple(coarse)))
-
-
-class _Look(eqx.Module):
+class _Watch(eqx.Module):
     """An observable, and its variance were neurons drawn anew and kept."""
 
     observe: Observable
@@ -228,7 +203,7 @@ class _Look(eqx.Module):
 
     def __call__(self, network: Network) -> tuple[Array, Array]:
         now = jax.lax.stop_gradient(network)
-        slopes = jax.jacrev(lambda p: self.observe(weighed(now, p)))(now.masses)
+        slopes = jax.jacrev(lambda p: self.observe(now.weighed(p)))(now.masses)
         influence = tuple(map(centred, slopes, now.masses))
         return self.observe(network), _shares(influence, now.masses, self.ratios).sum(0)
 
@@ -237,56 +212,34 @@ class _Look(eqx.Module):
 def _differentiate(
     network: Network,
     energy: Energy,
-    dynamics: GradientFlow,
-    look: _Look,
-    t1: Array,
+    dynamics: Dynamics,
+    solver: Adaptive,
+    watch: _Watch,
     times: Array,
-    tol: Array,
-    max_steps: int,
-) -> tuple[Array, tuple[Array, ...], Trajectory]:
-    """What is observed (T, ...), its influence functions, and the trajectory."""
+) -> tuple[Array, tuple[Array, ...], Array, Trajectory]:
+    """What is observed (T, ...), its influence functions, N Var, and the trajectory."""
     flat, shaped = ravel_pytree(network.masses)
     keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(network.depth - 1)]
     tangent = direction(
         (network, energy, dynamics),
-        lambda at: at[0].masses,
-        tuple(map(fluctuation, network.masses, keys)),
+        lambda at: at[0].initial_masses,
+        tuple(map(perturbation, network.masses, keys)),
     )
 
     def run(masses: Array, adjoint: diffrax.AbstractAdjoint) -> tuple[Array, Trajectory]:
-        trajectory = flow(
-            weighed(network, shaped(masses)), energy, dynamics, t1=t1, times=times, observe=look,
-            rtol=tol, atol=tol, tangent=tangent, adjoint=adjoint, max_steps=max_steps, throw=False,
+        trajectory = solver.run(
+            network.weighed(shaped(masses)), energy, dynamics, times=times, observe=watch,
+            tangent=tangent, adjoint=adjoint,
         )  # fmt: skip
         return trajectory.observed[0], trajectory
 
     entries = sum(leaf.size for leaf in jax.tree.leaves(network.increment))
-    values, slopes, trajectory = jacobian(run, flat, entries)
+    seen = math.prod(jax.eval_shape(watch.observe, network).shape) * len(times)
+    values, slopes, trajectory = jacobian(run, flat, values=seen, entries=entries)
     ends = np.cumsum([p.shape[0] for p in network.masses])[:-1]
     parts = jnp.split(slopes, ends, axis=-1)
-    return values, tuple(map(centred, parts, network.masses)), trajectory
-
-
-def fluctuation(masses: Float[Array, " n"], key: PRNGKeyArray) -> Float[Array, " n"]:
-    """A draw of √N (empirical measure − P), N → ∞: a direction in masses that shares in all."""
-    draw = jnp.sqrt(masses) * jax.random.normal(key, masses.shape, masses.dtype)
-    return draw - draw.sum() * masses
-
-
-def direction(tree: Any, where: Callable[[Any], Any], value: Any) -> Any:
-    """A tangent of `tree`: `value` at `where`, None elsewhere."""
-    nothing = jax.tree.map(lambda _: None, tree)
-    return eqx.tree_at(where, nothing, value, is_leaf=lambda leaf: leaf is None)
-
-
-def weighed(network: Network, masses: tuple[Array, ...]) -> Network:
-    """`network` with other masses."""
-    return eqx.tree_at(lambda n: n.masses, network, masses)
-
-
-def centred(slopes: Float[Array, "... n"], masses: Float[Array, " n"]) -> Float[Array, "... n"]:
-    """Derivatives in masses, minus their mean: what changes of total mass 0 see."""
-    return slopes - jnp.tensordot(slopes, masses, axes=1, precision=_FULL)[..., None]
+    influence = tuple(map(centred, parts, network.masses))
+    return values, influence, _shares(influence, network.masses, watch.ratios).sum(0), trajectory
 
 
 def _shares(
@@ -294,10 +247,7 @@ def _shares(
 ) -> Float[Array, "layers ..."]:
     """r_i⁻¹ E_{P_i} IF_i² for every layer."""
     return jnp.stack(
-        [
-            jnp.tensordot(f**2, p, axes=1, precision=_FULL) / r
-            for f, p, r in zip(influence, masses, ratios, strict=True)
-        ]
+        [tensordot(f**2, p, axes=1) / r for f, p, r in zip(influence, masses, ratios, strict=True)]
     )
 
 

@@ -9,24 +9,20 @@ many neurons; what can be seen is whether it fails in the leading modes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ensembles import Measure, Network, NeuronalEnsemble
-from ensembles._checks import count, randomness
+from ensembles._checks import count, kind, randomness
+from ensembles._contractions import matmul
 
-from ._flow import moved, positive
-
-if TYPE_CHECKING:
-    from ._data import Data
+from .._checks import positive
+from .._energies.data import Data
 
 _OFFSET = 1.0  # of half-spaces and balls from the mean, in standard deviations
 _RADIUS = 0.75
-_FULL = jax.lax.Precision.HIGHEST
 
 
 class Diversity(eqx.Module):
@@ -92,6 +88,10 @@ def diversity(
 
     Raises `ValueError` for more modes than neurons and weights that are no numbers.
     """
+    kind("network", network, Network, "write ensemble.sample(64, key=key), or run.final")
+    kind("data", data, Data, "write Data(x, y)")
+    if ensemble is not None:
+        kind("ensemble", ensemble, NeuronalEnsemble, "the one whose noise the network drew")
     modes, directions = count("modes", modes), count("directions", directions)
     key = randomness(key, "directions are drawn at random")
     tau = positive("resolution", resolution, network.dtype)
@@ -129,7 +129,7 @@ def _conditional_mean(ensemble: NeuronalEnsemble, network: Network) -> Network:
     """The same increments on the conditional means of the start."""
     pairs = zip(network.labels, network.masses, strict=True)
     start = ensemble.network(tuple(Measure(*pair) for pair in pairs))
-    return moved(start, network.increment)
+    return start.moved(network.increment)
 
 
 def _spectrum(p: Array, profiles: Array, tau: Array, modes: int) -> tuple[Array, Array, Array]:
@@ -138,18 +138,18 @@ def _spectrum(p: Array, profiles: Array, tau: Array, modes: int) -> tuple[Array,
     From the Gram matrix of the smaller side. Coordinates are in units of (λ + τ²)^½; when D is
     below `modes` there are D of them, and the missing eigenvalues are 0.
     """
-    centred = profiles - jnp.matmul(p, profiles, precision=_FULL)[None]
+    centred = profiles - matmul(p, profiles)[None]
     scaled = jnp.sqrt(p)[:, None] * centred
     n, d = scaled.shape
     k = min(modes, n, d)
     gram = scaled.T if d < n else scaled
-    values, vectors = jnp.linalg.eigh(jnp.matmul(gram, gram.T, precision=_FULL))
+    values, vectors = jnp.linalg.eigh(matmul(gram, gram.T))
     values = jnp.maximum(values[::-1], 0)
     vectors = vectors[:, ::-1][:, :k]
     if d >= n:  # the modes are images of the Gram matrix's eigenvectors
         inverse = jnp.where(values > 1e-12 * tau**2, 1 / jnp.sqrt(jnp.maximum(values, 1e-30)), 0)
-        vectors = jnp.matmul(scaled.T, vectors, precision=_FULL) * inverse[None, :k]
-    coordinates = jnp.matmul(centred, vectors, precision=_FULL)
+        vectors = matmul(scaled.T, vectors) * inverse[None, :k]
+    coordinates = matmul(centred, vectors)
     coordinates = coordinates / jnp.sqrt(values[:k] + tau**2)[None]
     leading = jnp.pad(values[:k], (0, modes - k))
     return leading, (values / (values + tau**2)).sum(), coordinates
@@ -163,12 +163,12 @@ def _support(p: Array, z: Array, directions: int, key: PRNGKeyArray) -> dict[str
     random = jax.random.normal(lines, (directions, m), z.dtype)
     random = random / jnp.linalg.norm(random, axis=1, keepdims=True)
     normals = jnp.concatenate([axes, -axes, random])
-    beyond = jnp.matmul(z, normals.T, precision=_FULL) >= _OFFSET
+    beyond = matmul(z, normals.T) >= _OFFSET
     mass = jnp.where(beyond, p[:, None], 0).sum(0)
 
     def disc(key: PRNGKeyArray) -> Array:
         frame = jnp.linalg.qr(jax.random.normal(key, (m, 2), z.dtype))[0]
-        flat = jnp.matmul(z, frame, precision=_FULL)
+        flat = matmul(z, frame)
         inside = ((flat - jnp.array([_OFFSET, 0], z.dtype)[None]) ** 2).sum(1) <= _RADIUS**2
         return jnp.where(inside, p, 0).sum()
 

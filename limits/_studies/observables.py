@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ensembles import Network, Parameters
+from ensembles import Network
 
 Observable = Callable[[Network], Array]
 
@@ -57,30 +57,10 @@ def _twice(observe: Observable, network: Network) -> tuple[Array, Array]:
 def _with_intruders(network: Network) -> Network:
     """`network` with a neuron of mass 0, and of other weights, in front of every hidden layer."""
 
-    def grown(a: Any, axes: tuple[int, ...]) -> Any:
-        if a is None:
-            return None
-        for axis in axes:
-            first = jax.lax.slice_in_dim(a, 0, 1, axis=axis)
-            other = first + jax.random.normal(jax.random.key(0), first.shape, first.dtype)
-            a = jnp.concatenate([other, a], axis)
-        return a
+    def grown(i: int, a: Array, axis: int) -> Array:
+        first = jax.lax.slice_in_dim(a, 0, 1, axis=axis)
+        apart = np.random.default_rng(0).standard_normal(first.shape)
+        return jnp.concatenate([first + jnp.asarray(apart, a.dtype), a], axis)
 
-    def part(p: Parameters) -> Parameters:
-        last = network.depth - 1
-        return Parameters(
-            tuple(grown(w, (0, 1) if 0 < i < last else (0,)) for i, w in enumerate(p.weights)),
-            tuple(grown(b, (0,) if i < last else ()) for i, b in enumerate(p.biases)),
-        )
-
-    masses = tuple(jnp.concatenate([jnp.zeros(1, p.dtype), p]) for p in network.masses)
-    return eqx.tree_at(
-        lambda n: (n.labels, n.masses, n.start, n.increment),
-        network,
-        (
-            tuple(grown(c, (0,)) for c in network.labels),
-            masses,
-            part(network.start),
-            part(network.increment),
-        ),
-    )
+    masses = tuple(jnp.pad(p, (1, 0)) for p in network.initial_masses)
+    return network.map_neurons(grown, masses)

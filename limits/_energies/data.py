@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ensembles import Rule, Space
+from ensembles import Rule, Space, quadrature
 from ensembles._checks import floating, probabilities
 from ensembles._measures import choose
 
@@ -63,9 +63,9 @@ class Data(eqx.Module):
         """A population: x of the law of `space`, y = target(x).
 
         Flows and full batches use `nodes` quadrature nodes of the space (`rule` and `key` as in
-        `Space.quadrature`), mini-batches fresh draws. `target` maps (dim,) to (outputs,).
+        `quadrature`), mini-batches fresh draws. `target` maps (dim,) to (outputs,).
         """
-        measure = space.quadrature(nodes, rule, key=key)
+        measure = quadrature(space, nodes, rule, key=key)
         y = jax.vmap(target)(measure.points)
         return Data(measure.points, y, measure.masses, sampler=_Fresh(space, target))
 

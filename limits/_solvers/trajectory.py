@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import diffrax
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, Float
 
 from ensembles import Network
 from ensembles._checks import concrete
@@ -61,14 +60,19 @@ class Trajectory(eqx.Module):
     result: RESULTS
     stats: dict[str, Any]
 
+    @property
+    def succeeded(self) -> bool | None:
+        """Whether all went well; None while the result is traced or batched."""
+        (ended,), (well,) = map(jax.tree.leaves, (self.result, RESULTS.successful))
+        known = concrete(ended)  # on the host: comparing on a device would compile a program
+        return None if known is None or known.ndim else bool(known == np.asarray(well))
+
     def raise_if_failed(self) -> Trajectory:
         """This trajectory if all went well; raise `FailedRun` otherwise (an error under jit)."""
-        failed = self.result != RESULTS.successful
-        known = concrete(failed)
-        if known is None or known.ndim:  # traced or batched
-            final = self.result.error_if(self.final, failed)
+        if self.succeeded is None:  # traced or batched
+            final = self.result.error_if(self.final, self.result != RESULTS.successful)
             return eqx.tree_at(lambda t: t.final, self, final)
-        if not known:
+        if self.succeeded:
             return self
         reached, end = float(self.stats["time_reached"]), float(self.times[-1])
         where = f"It broke down at time {reached:.6g} of {end:.6g}. " if reached < end else ""
@@ -92,37 +96,3 @@ class Trajectory(eqx.Module):
             )
         ax.set(xlabel="time $t$", ylabel="energy")
         return ax
-
-
-def checkpoints(times: ArrayLike | None, t1: ArrayLike, dtype: jnp.dtype) -> Float[Array, " T"]:
-    """`times` as an increasing array in [0, t1]; start and end for None."""
-    t1 = jnp.asarray(t1, dtype)
-    end = concrete(t1)
-    if end is not None and not (end.ndim == 0 and np.isfinite(end) and end > 0):
-        raise ValueError(f"t1 must be a positive finite time, got {end}: write t1=1.0")
-    if times is None:
-        return jnp.stack([jnp.zeros_like(t1), t1])
-    held = jnp.asarray(times, dtype)
-    values = concrete(held)
-    if held.ndim != 1 or held.size == 0:
-        raise ValueError(f"times must be an array of at least one time, got shape {held.shape}")
-    if values is not None and end is not None:
-        slack = 1e-6 * end
-        ordered = (np.diff(values) > 0).all()
-        if not ordered or not (values[0] >= 0 and values[-1] <= end + slack):
-            raise ValueError(
-                f"times must increase from at least 0 to at most t1={end}, got {values}: "
-                "write jnp.linspace(0, t1, 11)"
-            )
-    return jnp.minimum(held, t1)
-
-
-def nan_after(tree: Any, reached: Array) -> Any:
-    """`tree` with every entry along the leading axis set to NaN where not `reached` (T,)."""
-
-    def mask(a: Array) -> Array:
-        if not jnp.issubdtype(a.dtype, jnp.inexact):
-            return a
-        return jnp.where(reached.reshape((-1,) + (1,) * (a.ndim - 1)), a, jnp.nan)
-
-    return jax.tree.map(mask, tree)

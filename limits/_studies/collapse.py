@@ -19,10 +19,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ensembles import Network, NeuronalEnsemble
+from ensembles._checks import kind
+from ensembles._contractions import dot, matmul, tensordot
 
-from ._coupling import Coupling, coupling
-from ._energies import Risk
-from ._rates import Rate, fit_rate
+from .._energies.risk import Risk
+from .coupling import coupling
+from .coupling_result import Coupling
+from .rates import Rate, fit_rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +66,7 @@ class _Look(eqx.Module):
         return Spreads(
             increments=jnp.stack([spread for _, spread in moves]),
             translations=jnp.stack([mean for mean, _ in moves[1:-1]]),
-            preactivations=jnp.stack([jnp.sqrt(jnp.dot(q, variance)) for variance in across]),
+            preactivations=jnp.stack([jnp.sqrt(dot(q, variance)) for variance in across]),
             dependence=jnp.stack([_explained(*ends, w) for ends, w in middle]),
         )
 
@@ -71,7 +74,7 @@ class _Look(eqx.Module):
 def _around(masses: Array, values: Array) -> tuple[Array, Array]:
     """The mean of `values` (neurons, ...) over neurons, and the root mean square around it."""
     ends = masses.ndim
-    mean = jnp.tensordot(masses, values, axes=ends)
+    mean = tensordot(masses, values, axes=ends)
     square = ((values - mean[(None,) * ends]) ** 2).sum(tuple(range(ends, values.ndim)))
     return mean, jnp.sqrt((masses * square).sum())
 
@@ -84,10 +87,10 @@ def _variance(masses: Array, h: Array) -> Array:
 
 def _explained(p: Array, q: Array, w: Array) -> Array:
     """The part of the variance of w (N, N') that means of rows and of columns explain."""
-    rows, columns = jnp.matmul(w, q), jnp.matmul(p, w)
-    mean = jnp.dot(p, rows)
-    between = jnp.dot(p, (rows - mean) ** 2) + jnp.dot(q, (columns - mean) ** 2)
-    total = jnp.dot(p, jnp.matmul((w - mean) ** 2, q))
+    rows, columns = matmul(w, q), matmul(p, w)
+    mean = dot(p, rows)
+    between = dot(p, (rows - mean) ** 2) + dot(q, (columns - mean) ** 2)
+    total = dot(p, matmul((w - mean) ** 2, q))
     return jnp.where(total > 0, between / jnp.where(total > 0, total, 1), 0)
 
 
@@ -201,6 +204,7 @@ def collapse(ensemble: NeuronalEnsemble, energy: Risk, **options: Any) -> Collap
     Raises `ValueError` for fewer than three layers and weights that are no numbers, and as
     `coupling` does.
     """
+    kind("ensemble", ensemble, NeuronalEnsemble, "write iid(...)")
     if ensemble.depth < 3 or not all(layer.affine for layer in ensemble.layers):
         raise ValueError(
             f"ensemble must have at least three layers, affine in their weights, got {ensemble!r}: "

@@ -14,6 +14,8 @@ share a batch, so that this noise does not fall with width.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 
 import diffrax
@@ -23,17 +25,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Parameters, Rule
-from ensembles._checks import count
+from ensembles._checks import count, kind
+from ensembles._contractions import einsum, tensordot
 
-from ._dynamics import Dynamics, GradientFlow
-from ._energies import Energy, Risk
-from ._flow import flow, positive, tolerance
-from ._fluctuations import centred, direction, discretisations, fluctuation
-from ._jacobian import jacobian
-from ._observables import Observable, check_observable
-from ._trajectory import Trajectory, checkpoints
-
-_FULL = jax.lax.Precision.HIGHEST
+from .._checks import positive
+from .._dynamics.dynamics import Dynamics
+from .._dynamics.gradient_flow import GradientFlow
+from .._energies.energy import Energy
+from .._energies.risk import Risk
+from .._solvers.flow import Adaptive
+from .._solvers.time import checkpoints
+from .._solvers.trajectory import Trajectory
+from .influence import centred, direction, discretisations, jacobian, perturbation
+from .observables import Observable, check_observable
 
 
 class SGDNoise(eqx.Module):
@@ -43,8 +47,8 @@ class SGDNoise(eqx.Module):
 
     - `mean` (T, ...): the observable in the limit without noise.
     - `influence` (T, ..., J, n): h_t(s_j, k), around its mean over the data; 0 for s_j after t.
-    - `unit` (T, ...): the variance for ε/b = 1; `error` (T, ...) its estimated error: distances
-      from every second grid time and from a coarser (or redrawn) set of nodes.
+    - `per_ratio` (T, ...): the variance for ε/b = 1; `error` (T, ...) its estimated error:
+      distances from every second grid time and from a coarser (or redrawn) set of nodes.
     """
 
     times: Float[Array, " T"]
@@ -55,12 +59,12 @@ class SGDNoise(eqx.Module):
     error: Float[Array, "T ..."]
 
     @property
-    def unit(self) -> Float[Array, "T ..."]:
+    def per_ratio(self) -> Float[Array, "T ..."]:
         return _integral(self.influence, self.masses, _spans(self.times, self.grid))
 
     def variance(self, step: ArrayLike, batch: int) -> Float[Array, "T ..."]:
         """Var f_t for steps ε = `step` on batches of `batch`."""
-        return self._scale(step, batch) * self.unit
+        return self._scale(step, batch) * self.per_ratio
 
     def covariance(self, step: ArrayLike, batch: int) -> Array:
         """Cov(f_t, f_s), likewise."""
@@ -68,7 +72,7 @@ class SGDNoise(eqx.Module):
         h = self.influence.reshape(t, -1, *self.influence.shape[-2:])
         spans = _spans(self.times, self.grid)
         both = jnp.minimum(spans[:, None], spans[None])
-        unit = jnp.einsum("tajk,sbjk,tsj,k->tasb", h, h, both, self.masses, precision=_FULL)
+        unit = einsum("tajk,sbjk,tsj,k->tasb", h, h, both, self.masses)
         return self._scale(step, batch) * unit.reshape(t, *shape, t, *shape)
 
     def _scale(self, step: ArrayLike, batch: int) -> Array:
@@ -84,10 +88,9 @@ def sgd_noise(
     times: ArrayLike | None = None,
     nodes: int | Sequence[int],
     intervals: int = 64,
-    dynamics: GradientFlow | None = None,
+    dynamics: Dynamics | None = None,
     rule: Rule | Sequence[Rule | None] | None = None,
-    rtol: ArrayLike | None = None,
-    max_steps: int = 16_384,
+    solver: Adaptive | None = None,
     key: PRNGKeyArray | None = None,
 ) -> SGDNoise:
     """The variance of `observe` that mini-batches add in the limit of `ensemble`, to first order.
@@ -98,22 +101,24 @@ def sgd_noise(
     Arguments otherwise as in `fluctuations`, and its errors; for widths N and step ε the variances
     add, Var f_t ≈ N⁻¹ `fluctuations(...).variance` + `sgd_noise(...).variance(ε, b)`.
     """
+    kind("ensemble", ensemble, NeuronalEnsemble, "a network has no law of its nodes")
+    kind("energy", energy, Risk, "mini-batches are drawn from data; write Risk(data)")
     dynamics = GradientFlow() if dynamics is None else dynamics
+    solver = Adaptive() if solver is None else solver
+    kind("solver", solver, Adaptive, "it is of continuous time; write Adaptive()")
     if count("intervals", intervals) % 2:
         raise ValueError(f"intervals must be even, got {intervals}: every second one is an error")
     _, networks = discretisations(ensemble, nodes, rule, key)
     check_observable(observe, networks[0])
-    dynamics.check(networks[0], energy)
     dtype = networks[0].dtype
-    when = checkpoints(times, t1, dtype)
-    tol = tolerance("rtol", rtol, dtype, 1e-8)
+    _, when = checkpoints(times, 0.0, t1, dtype)
+    solver.check(networks[0], energy, dynamics, when)
     grid = jnp.linspace(0, jnp.asarray(t1, dtype), intervals + 1)
+    resolved = dataclasses.replace(solver, kinks=grid).resolved(dtype)
     q = energy.data.masses
 
     def solve(network: Network) -> tuple[Array, Array]:
-        mean, slopes, run = _differentiate(
-            network, energy, dynamics, observe, grid, when, tol, max_steps
-        )
+        mean, slopes, run = _differentiate(network, energy, dynamics, resolved, observe, grid, when)
         run.raise_if_failed()
         return mean, slopes
 
@@ -126,22 +131,27 @@ def sgd_noise(
         influence = _per_time(slopes, q, spans)
         return influence, _integral(influence, q, spans)
 
-    influence, unit = noise(slopes, grid)
+    influence, variance = noise(slopes, grid)
     others = noise(halved, grid[::2])[1], noise(rougher, grid)[1]
-    error = jnp.abs(unit - others[0]) + jnp.abs(unit - others[1])
+    error = jnp.abs(variance - others[0]) + jnp.abs(variance - others[1])
     return SGDNoise(when, grid, mean, influence, q, error)
 
 
 class _Reweighted(Dynamics):
     """A dynamics under data whose masses are piecewise linear functions of time."""
 
-    dynamics: GradientFlow
+    dynamics: Dynamics
     grid: Float[Array, " J"]
     masses: Float[Array, "J n"]
 
-    def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
+    def prepare(self, network: Network) -> Network:
+        return self.dynamics.prepare(network)
+
+    def value_and_velocity(
+        self, t: Float[Array, ""], network: Network, energy: Energy
+    ) -> tuple[Float[Array, ""], Parameters]:
         now = diffrax.LinearInterpolation(self.grid, self.masses).evaluate(t)
-        return self.dynamics.velocity(
+        return self.dynamics.value_and_velocity(
             t, network, eqx.tree_at(lambda risk: risk.data.masses, energy, now)
         )
 
@@ -153,29 +163,29 @@ class _Reweighted(Dynamics):
 def _differentiate(
     network: Network,
     energy: Risk,
-    dynamics: GradientFlow,
+    dynamics: Dynamics,
+    solver: Adaptive,
     observe: Observable,
     grid: Array,
     times: Array,
-    tol: Array,
-    max_steps: int,
 ) -> tuple[Array, Array, Trajectory]:
     """What is observed (T, ...), its derivatives (T, ..., J, n) in masses, and the trajectory."""
     q = energy.data.masses
     shape = (grid.shape[0], q.shape[0])
-    constant = jnp.broadcast_to(fluctuation(q, jax.random.key(0)), shape)
+    constant = jnp.broadcast_to(perturbation(q, jax.random.key(0)), shape)
 
     def run(masses: Array, adjoint: diffrax.AbstractAdjoint) -> tuple[Array, Trajectory]:
         varied = _Reweighted(dynamics, grid, masses.reshape(shape))
         tangent = direction((network, energy, varied), lambda at: at[2].masses, constant)
-        trajectory = flow(
-            network, energy, varied, t1=grid[-1], times=times, observe=observe, rtol=tol, atol=tol,
-            kinks=grid, tangent=tangent, adjoint=adjoint, max_steps=max_steps, throw=False,
-        )  # fmt: skip
+        trajectory = solver.run(
+            network, energy, varied, times=times, observe=observe, tangent=tangent, adjoint=adjoint
+        )
         return trajectory.observed, trajectory
 
     entries = sum(leaf.size for leaf in jax.tree.leaves(network.increment))
-    values, slopes, trajectory = jacobian(run, jnp.broadcast_to(q, shape).ravel(), entries)
+    seen = math.prod(jax.eval_shape(observe, network).shape) * len(times)
+    flat = jnp.broadcast_to(q, shape).ravel()
+    values, slopes, trajectory = jacobian(run, flat, values=seen, entries=entries)
     return values, slopes.reshape(*values.shape, *shape), trajectory
 
 
@@ -199,5 +209,5 @@ def _integral(
     influence: Float[Array, "T ... J n"], q: Float[Array, " n"], spans: Float[Array, "T J"]
 ) -> Float[Array, "T ..."]:
     """∫_0^t Var_q h ds."""
-    variances = jnp.tensordot(influence**2, q, axes=1, precision=_FULL)
+    variances = tensordot(influence**2, q, axes=1)
     return (variances * spans.reshape(spans.shape[0], *(1,) * (variances.ndim - 2), -1)).sum(-1)

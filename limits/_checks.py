@@ -1,0 +1,45 @@
+"""What runs and studies check of their arguments, with errors that name the remedy."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from ensembles._checks import concrete
+
+
+def positive(name: str, value: ArrayLike, dtype: jnp.dtype) -> Float[Array, ""]:
+    """`value` as a positive scalar of that dtype."""
+    known = concrete(value)
+    if known is None:
+        return jnp.asarray(value, dtype)
+    number = known.ndim == 0 and np.issubdtype(known.dtype, np.number)
+    if not (number and 0 < known < float("inf")):
+        raise ValueError(f"{name} must be a positive finite number, got {value}: write {name}=0.1")
+    return jnp.asarray(np.asarray(known, dtype))
+
+
+def tolerance(name: str, value: ArrayLike | None, dtype: jnp.dtype) -> Float[Array, ""]:
+    """`value` as a positive scalar; for None 1e-7, and 1e-5 in single precision."""
+    if value is None:
+        value = 1e-7 if dtype.itemsize >= 8 else 1e-5
+    return positive(name, value, dtype)
+
+
+def layer_ratios(ratios: Sequence[float] | None, layers: int) -> tuple[float, ...]:
+    """r_i > 0 for every hidden layer of widths N_i = r_i N; 1 by default."""
+    each = (1.0,) * layers if ratios is None else tuple(float(r) for r in ratios)
+    if len(each) != layers or not all(0 < r < float("inf") for r in each):
+        raise ValueError(
+            f"ratios must be {layers} positive numbers r_i, one per hidden layer (N_i = r_i N), "
+            f"got {ratios!r}"
+        )
+    return each
+
+
+def confidence(level: float) -> float:
+    """`level` as a probability between 0 and 1."""
+    if not 0 < level < 1:
+        raise ValueError(f"level must be between 0 and 1, got {level}: write level=0.95")
+    return float(level)

@@ -1,0 +1,73 @@
+"""What moves, and how: dynamics in continuous time, updates in discrete time."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ensembles import Network, Parameters
+
+from .._energies.energy import Energy
+
+
+class Dynamics(eqx.Module):
+    """Motion in continuous time: d(increment)/dt = velocity(t, network, energy).
+
+    A subclass gives `value_and_velocity` and `check`; `prepare` where it moves more than weights
+    and biases.
+    """
+
+    def prepare(self, network: Network) -> Network:
+        """The same network as the state of this dynamics (e.g. with masses that may grow)."""
+        return network
+
+    @abc.abstractmethod
+    def value_and_velocity(
+        self, t: Float[Array, ""], network: Network, energy: Energy
+    ) -> tuple[Float[Array, ""], Parameters]:
+        """The energy, and d(increment)/dt at time t, with the shape of a prepared increment."""
+
+    def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
+        """d(increment)/dt at time t."""
+        return self.value_and_velocity(t, network, energy)[1]
+
+    @abc.abstractmethod
+    def check(self, network: Network, energy: Energy) -> None:
+        """Raise `ValueError` when network, energy and dynamics do not fit together."""
+
+
+class Update(eqx.Module):
+    """Motion in discrete time: what one step of `train` adds to the increment.
+
+    `memory` is any tree of arrays that an update carries from step to step (a momentum, say).
+    """
+
+    @property
+    @abc.abstractmethod
+    def random(self) -> bool:
+        """Whether steps draw at random, and a run needs a key."""
+
+    def prepare(self, network: Network) -> Network:
+        """The same network as the state of this update."""
+        return network
+
+    def memory(self, network: Network) -> Any:
+        """What the first step finds; None for an update without memory."""
+        return None
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        t: Float[Array, ""],
+        step: Float[Array, ""],
+        network: Network,
+        memory: Any,
+        energy: Energy,
+        key: PRNGKeyArray | None,
+    ) -> tuple[Float[Array, ""], Parameters, Any]:
+        """The energy that the step saw, what it adds to the increment, and the next memory."""
+
+    @abc.abstractmethod
+    def check(self, network: Network, energy: Energy) -> None:
+        """Raise `ValueError` when network, energy and update do not fit together."""

@@ -1,0 +1,85 @@
+"""Masses that move: the Fisher–Rao flow, and with positions the Wasserstein–Fisher–Rao flow.
+
+With Ψ_i = δE/δP_i the first variation at the neurons of hidden layer i, masses follow
+
+    dp_i/dt = −α_i(t) p_i (Ψ_i − ⟨p_i, Ψ_i⟩),
+
+which is dg_i/dt = −α_i (Ψ_i − ⟨p_i, Ψ_i⟩) for the growth g_i = log dμ_t/dμ_0 along trajectories.
+For one hidden layer this is the birth–death dynamics of Rotskoff, Jelassi, Bruna & Vanden-Eijnden
+(arXiv:1902.01843); here every layer has its own masses. Along a flow with transport rates ξ_i
+
+    dE/dt = −Σ_i ξ_i Σ p_{i-1} p_i |Δ_i|² − Σ_i α_i Var_{p_i}(Ψ_i)
+
+(biases as weights, with masses p_i), because ∂E/∂w_i = p_{i-1} p_i Δ_i and ∂E/∂p_i = Ψ_i.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ensembles import Network, Parameters
+from ensembles._checks import kind
+from ensembles._contractions import dot
+
+from .._energies.energy import Energy
+from .dynamics import Dynamics
+from .gradient_flow import GradientFlow
+from .schedules import Rates, Schedule, at, check_schedules, schedules
+
+
+class FisherRao(Dynamics):
+    """Neurons gain and lose mass where they stand, dg_i/dt = −rate_i(t) (Ψ_i − ⟨p_i, Ψ_i⟩).
+
+    `rate` is a number or a function of time for all hidden layers, or one for each of the L − 1; 0
+    keeps a layer's masses. Weights and biases do not move.
+    """
+
+    rate: tuple[Array | Schedule, ...]
+
+    def __init__(self, rate: Rates = 1.0):
+        self.rate = schedules("rate", rate)
+
+    def prepare(self, network: Network) -> Network:
+        return network.growing()
+
+    def value_and_velocity(
+        self, t: Float[Array, ""], network: Network, energy: Energy
+    ) -> tuple[Float[Array, ""], Parameters]:
+        value, variation = energy.value_and_first_variation(network)
+        rates = at(self.rate, network.depth - 1, t, network.dtype)
+        growth = tuple(
+            -rate * (psi - dot(p, psi))
+            for rate, psi, p in zip(rates, variation, network.masses, strict=True)
+        )
+        still = jax.tree.map(jnp.zeros_like, network.increment)
+        return value, Parameters(still.weights, still.biases, growth)
+
+    def check(self, network: Network, energy: Energy) -> None:
+        check_schedules("rate", self.rate, network.depth - 1, "hidden layers")
+        energy.check(network)
+
+
+class WassersteinFisherRao(Dynamics):
+    """Neurons move as under `transport` and gain and lose mass as under `FisherRao(rate)`."""
+
+    transport: GradientFlow
+    reaction: FisherRao
+
+    def __init__(self, transport: GradientFlow | None = None, rate: Rates = 1.0):
+        self.transport = GradientFlow() if transport is None else transport
+        kind("transport", self.transport, GradientFlow, "write transport=GradientFlow()")
+        self.reaction = FisherRao(rate)
+
+    def prepare(self, network: Network) -> Network:
+        return self.reaction.prepare(network)
+
+    def value_and_velocity(
+        self, t: Float[Array, ""], network: Network, energy: Energy
+    ) -> tuple[Float[Array, ""], Parameters]:
+        value, moves = self.transport.value_and_velocity(t, network, energy)
+        growth = self.reaction.velocity(t, network, energy).growth
+        return value, Parameters(moves.weights, moves.biases, growth)
+
+    def check(self, network: Network, energy: Energy) -> None:
+        self.transport.check(network, energy)
+        self.reaction.check(network, energy)

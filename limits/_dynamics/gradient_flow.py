@@ -1,0 +1,54 @@
+"""The mean-field gradient flow: weights and biases descend, masses stand still."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from ensembles import Network, Parameters
+from ensembles._checks import concrete
+
+from .._energies.energy import Energy
+from .dynamics import Dynamics
+from .schedules import Rates, Schedule, at, check_schedules, scalar, schedules
+
+
+class GradientFlow(Dynamics):
+    """The mean-field ODE, ∂_t w_i = −ξ_i(t) (Δ_i + λ w_i), Δ_i the derivative per unit mass.
+
+    `learning_rates` is ξ: a number or a function of time for all layers, or one for each of the L
+    layers; 0 freezes a layer. `weight_decay` is λ, of weights and biases; energies are without it.
+    Time is the paper's t: N^2 (or N) times the usual gradient flow. Source: Nguyen & Pham
+    (arXiv:2001.11443).
+    """
+
+    learning_rates: tuple[Array | Schedule, ...]
+    weight_decay: Array | None
+
+    def __init__(self, learning_rates: Rates = 1.0, weight_decay: ArrayLike = 0.0):
+        self.learning_rates = schedules("learning_rates", learning_rates)
+        decay = scalar(weight_decay, "weight_decay must be a finite number ≥ 0, got {}")
+        known = concrete(decay)
+        self.weight_decay = None if known is not None and known == 0 else decay
+
+    def value_and_velocity(
+        self, t: Float[Array, ""], network: Network, energy: Energy
+    ) -> tuple[Float[Array, ""], Parameters]:
+        value, slope = energy.value_and_gradient(network)
+        if self.weight_decay is not None:
+            decay = self.weight_decay.astype(network.dtype)
+            now = network.parameters.still()
+            slope = jax.tree.map(lambda g, w: g + decay * w, slope, now)
+        rates = at(self.learning_rates, network.depth, t, network.dtype)
+
+        def down(rate: Array, g: Array | None) -> Array | None:
+            return None if g is None else -rate * g
+
+        return value, Parameters(
+            tuple(map(down, rates, slope.weights)),
+            tuple(map(down, rates, slope.biases)),
+            jax.tree.map(jnp.zeros_like, network.increment.growth),
+        )
+
+    def check(self, network: Network, energy: Energy) -> None:
+        check_schedules("learning_rates", self.learning_rates, network.depth)
+        energy.check(network)

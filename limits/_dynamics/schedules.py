@@ -1,0 +1,45 @@
+"""Rates: numbers or functions of time, one for all layers or one for each."""
+
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from ensembles._checks import concrete
+
+Schedule = Callable[[Array], Array]
+Rates = ArrayLike | Schedule | Sequence[ArrayLike | Schedule]
+
+
+def schedules(name: str, rates: Rates) -> tuple[Array | Schedule, ...]:
+    """`rates` as finite numbers ≥ 0 or functions of time; one or several."""
+    each = tuple(rates) if isinstance(rates, Sequence) else (rates,)
+    message = f"{name} must be finite numbers ≥ 0 or functions of time, got {{}}: 0 freezes a layer"
+    return tuple(r if callable(r) else scalar(r, message) for r in each)
+
+
+def scalar(rate: ArrayLike, message: str) -> Array:
+    """`rate` as a finite scalar ≥ 0, an error with `message` otherwise."""
+    held = jnp.asarray(rate, jnp.result_type(float))
+    known = concrete(held)
+    if known is not None and not (known.ndim == 0 and known >= 0 and known < float("inf")):
+        raise ValueError(message.format(known))
+    return held
+
+
+def check_schedules(
+    name: str, rates: tuple[Array | Schedule, ...], layers: int, what: str = "layers"
+) -> None:
+    """Raise `ValueError` unless there is one rate, or one for each of so many layers."""
+    if len(rates) not in (1, layers):
+        raise ValueError(
+            f"{name} must be one for all or one for each of the {layers} {what}, got {len(rates)}"
+        )
+
+
+def at(
+    rates: tuple[Array | Schedule, ...], layers: int, t: Float[Array, ""], dtype: jnp.dtype
+) -> list[Float[Array, ""]]:
+    """The rate of every layer at time t."""
+    each = rates if len(rates) == layers else rates * layers
+    return [jnp.asarray(r(t) if callable(r) else r, dtype) for r in each]

@@ -1,0 +1,58 @@
+"""Stochastic gradient descent: Euler steps of a dynamics on random batches."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ensembles import Network, Parameters
+from ensembles._checks import count, kind
+
+from .._energies.energy import Energy
+from .dynamics import Dynamics, Update
+from .gradient_flow import GradientFlow
+
+
+class SGD(Update):
+    """Step k adds ε velocity(kε) of `dynamics`, taken on a batch of the data.
+
+    With the `GradientFlow` of the default, w_i ← w_i − ε ξ_i(kε) (Δ_i(batch) + λ w_i). `batch` is
+    the number of fresh samples per step, drawn by the masses of the data; None is the full batch,
+    gradient descent. Source: Nguyen & Pham (arXiv:2001.11443), where N_{i-1} N_i times the gradient
+    is Δ_i.
+    """
+
+    dynamics: Dynamics
+    batch: int | None = eqx.field(static=True)
+
+    def __init__(self, dynamics: Dynamics | None = None, batch: int | None = None):
+        self.dynamics = GradientFlow() if dynamics is None else dynamics
+        kind("dynamics", self.dynamics, Dynamics, "write SGD(GradientFlow(), batch=1)")
+        self.batch = None if batch is None else count("batch", batch)
+
+    @property
+    def random(self) -> bool:
+        return self.batch is not None
+
+    def prepare(self, network: Network) -> Network:
+        return self.dynamics.prepare(network)
+
+    def __call__(
+        self,
+        t: Float[Array, ""],
+        step: Float[Array, ""],
+        network: Network,
+        memory: Any,
+        energy: Energy,
+        key: PRNGKeyArray | None,
+    ) -> tuple[Float[Array, ""], Parameters, Any]:
+        if self.batch is not None:
+            assert key is not None
+            energy = energy.draw(self.batch, key)
+        value, velocity = self.dynamics.value_and_velocity(t, network, energy)
+        return value, jax.tree.map(lambda v: step.astype(v.dtype) * v, velocity), memory
+
+    def check(self, network: Network, energy: Energy) -> None:
+        self.dynamics.check(network, energy)
+        energy.check(network, self.batch)

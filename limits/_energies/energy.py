@@ -1,0 +1,67 @@
+"""Energies: functions of a network with a derivative per unit mass and a first variation."""
+
+import abc
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ensembles import Network, Parameters
+from ensembles._checks import kind
+
+
+class Energy(eqx.Module):
+    """What a dynamics descends: a value, derivatives, and random approximations of it."""
+
+    @abc.abstractmethod
+    def __call__(self, network: Network) -> Float[Array, ""]:
+        """The value at `network`."""
+
+    @abc.abstractmethod
+    def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
+        """The value and the derivative per unit mass, with the shapes of `network.parameters`."""
+
+    def first_variation(self, network: Network) -> tuple[Float[Array, " n"], ...]:
+        """Ψ_i = δE/δP_i at every neuron of each hidden layer, arrays (N_i,), up to a constant.
+
+        The derivative in a neuron's mass, others fixed: it exists at mass 0, and is not centred.
+        """
+        return self.value_and_first_variation(network)[1]
+
+    def value_and_first_variation(
+        self, network: Network
+    ) -> tuple[Float[Array, ""], tuple[Float[Array, " n"], ...]]:
+        """The value and the first variation."""
+        return jax.value_and_grad(lambda p: self(network.weighed(p)))(network.masses)
+
+    @abc.abstractmethod
+    def outputs(self, network: Network) -> Float[Array, "n outputs"]:
+        """What the energy sees of the network; limits are compared in it."""
+
+    @abc.abstractmethod
+    def stationarity(self, network: Network) -> Float[Array, ""]:
+        """The root mean square of the energy's derivative in the outputs; 0 when no change of the
+        outputs lowers it to first order."""
+
+    @abc.abstractmethod
+    def draw(self, batch: int, key: PRNGKeyArray) -> "Energy":
+        """An unbiased estimate of this energy from `batch` random samples."""
+
+    @abc.abstractmethod
+    def check(self, network: Network, batch: int | None = None) -> None:
+        """Raise `ValueError` when the network, or a batch of that size, does not fit."""
+
+
+@eqx.filter_jit
+def mean_field_gradient(network: Network, energy: Energy) -> Parameters:
+    """The derivative of `energy` in every weight and bias, per unit mass.
+
+    It is the ordinary gradient divided by the masses p_{i-1} p_i of weights and p_i of biases (Δ
+    in Nguyen & Pham, arXiv:2001.11443), and exists at mass 0: a tracer's is the velocity that the
+    limit gives to its label, up to sign. Shapes are those of `network.parameters`. Raises
+    `ValueError` when network and energy do not fit.
+    """
+    kind("network", network, Network, "write ensemble.sample(64, key=jax.random.key(0))")
+    kind("energy", energy, Energy, "write Risk(data)")
+    energy.check(network)
+    return energy.value_and_gradient(network)[1]

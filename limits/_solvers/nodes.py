@@ -1,0 +1,45 @@
+"""Sets of quadrature nodes: one level finer or coarser, and of one shape."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ensembles import Measure, Rule, Space
+
+_SHARED = 64
+
+
+def refined(
+    spaces: Sequence[Space], rules: Sequence[Rule], sizes: Sequence[int]
+) -> tuple[int, ...]:
+    """The next finer numbers of nodes."""
+    each = zip(rules, spaces, sizes, strict=True)
+    return tuple(rule.refine(space, n) for rule, space, n in each)
+
+
+def coarsened(
+    spaces: Sequence[Space], rules: Sequence[Rule], sizes: Sequence[int]
+) -> tuple[int, ...]:
+    """The next coarser numbers of nodes; random rules keep theirs, to be drawn anew."""
+    each = zip(rules, spaces, sizes, strict=True)
+    return tuple(n if rule.random else rule.coarsen(space, n) for rule, space, n in each)
+
+
+def shared(spaces: Sequence[Space]) -> tuple[int, ...]:
+    """The numbers of nodes up to which sets are padded to share one compilation."""
+    return tuple(_SHARED if space.axes else 1 for space in spaces)
+
+
+def padded(measures: Sequence[Measure], sizes: Sequence[int]) -> tuple[Measure, ...]:
+    """`measures` with at least so many points each: those added are copies of the first, of mass 0.
+
+    Networks on sets of one shape share a compilation. Done on the host, which compiles nothing.
+    """
+
+    def one(measure: Measure, size: int) -> Measure:
+        points, masses = np.asarray(measure.points), np.asarray(measure.masses)
+        missing = max(0, size - len(masses))
+        points = np.concatenate([points, np.repeat(points[:1], missing, axis=0)])
+        return Measure(points, np.pad(masses, (0, missing)))
+
+    return tuple(map(one, measures, sizes))

@@ -1,0 +1,90 @@
+"""Many seeds of one run: their keys, and how many of them are solved together."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from ensembles import Network, NeuronalEnsemble
+
+from .._dynamics.dynamics import Dynamics
+from .._energies.energy import Energy
+from .solver import Solver
+from .time import Observe
+from .trajectory import Trajectory
+
+T = TypeVar("T")
+
+_ENTRIES = 2**19  # weights per layer that runs solved together hold
+
+
+@eqx.filter_jit
+def seed_keys(key: PRNGKeyArray, seeds: int) -> PRNGKeyArray:
+    """Two keys for each s = 0, …, seeds − 1, the split of `fold_in(key, s)`: one for the network,
+    one for what else is random in its run."""
+    each = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(seeds))
+    return jax.vmap(jax.random.split)(each)
+
+
+@eqx.filter_jit
+def samples(
+    ensemble: NeuronalEnsemble, keys: PRNGKeyArray, width: tuple[int, ...], room: tuple[int, ...]
+) -> Network:
+    """A finite network for the first of each two keys, padded to `room`."""
+    return jax.vmap(lambda key: ensemble.sample(width, key=key).padded(room))(keys[:, 0])
+
+
+def together(width: int, seeds: int) -> int:
+    """How many runs of layers of `width` go together in bounded memory, at most `seeds`."""
+    return int(np.clip(_ENTRIES // width**2, 1, seeds))
+
+
+def in_batches(run: Callable[[PRNGKeyArray], T], keys: PRNGKeyArray, size: int) -> T:
+    """`run` of batches of `size` keys, in NumPy arrays; the last batch repeats the last key."""
+
+    def batches() -> Iterator[Any]:
+        for first in range(0, len(keys), size):
+            some = jnp.take(keys, np.arange(first, first + size), axis=0, mode="clip")
+            yield jax.tree.map(np.asarray, run(some))
+
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(keys)], *batches())
+
+
+def run_all(
+    solver: Solver,
+    networks: Network,
+    energy: Energy,
+    dynamics: Dynamics,
+    times: Array,
+    observe: Observe,
+    keys: PRNGKeyArray | None = None,
+) -> Trajectory:
+    """The trajectories of a stack of networks, each with its own steps (and second of two keys)."""
+
+    keys = keys if solver.random else None  # or runs with keys and without were compiled apart
+    return _run_all(solver, networks, energy, dynamics, times, observe, keys)
+
+
+@eqx.filter_jit
+def _run_all(
+    solver: Solver,
+    networks: Network,
+    energy: Energy,
+    dynamics: Dynamics,
+    times: Array,
+    observe: Observe,
+    keys: PRNGKeyArray | None,
+) -> Trajectory:
+    keys = None if keys is None else keys[:, 1]
+
+    def one(network: Network, key: PRNGKeyArray | None) -> Trajectory:
+        return solver.run(network, energy, dynamics, times=times, observe=observe, key=key)
+
+    if jax.tree.leaves(networks)[0].shape[0] == 1:
+        alone, key = jax.tree.map(lambda a: a[0], (networks, keys))
+        return jax.tree.map(lambda a: a[None], one(alone, key))
+    return jax.vmap(one)(networks, keys)

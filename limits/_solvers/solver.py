@@ -1,0 +1,55 @@
+"""How runs are solved, where a study is handed many of them."""
+
+from __future__ import annotations
+
+import abc
+from typing import TYPE_CHECKING
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from ensembles import Network
+
+from .._dynamics.dynamics import Dynamics
+from .._energies.energy import Energy
+from .time import Observe
+from .trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from .flow import Adaptive
+
+
+class Solver(eqx.Module):
+    """One way to take a network through a dynamics: `Adaptive` or `Steps`."""
+
+    @property
+    @abc.abstractmethod
+    def random(self) -> bool:
+        """Whether runs draw at random, and need a key."""
+
+    @property
+    @abc.abstractmethod
+    def continuous(self) -> Adaptive:
+        """How the limit, which is in continuous time, is solved beside."""
+
+    @abc.abstractmethod
+    def resolved(self, dtype: jnp.dtype) -> Solver:
+        """The same options as arrays of that dtype, defaults filled in."""
+
+    @abc.abstractmethod
+    def check(self, network: Network, energy: Energy, dynamics: Dynamics, times: Array) -> None:
+        """Raise `ValueError` when they do not fit together."""
+
+    @abc.abstractmethod
+    def run(
+        self,
+        network: Network,
+        energy: Energy,
+        dynamics: Dynamics,
+        *,
+        times: Array,
+        observe: Observe,
+        key: PRNGKeyArray | None = None,
+    ) -> Trajectory:
+        """The trajectory from time 0 to the last of `times`, failures told by its `.result`."""

@@ -1,0 +1,79 @@
+"""The times of a run: from where to where, when to look, and what was reached."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from ensembles import Network
+from ensembles._checks import concrete
+
+# A function of a network, or a dictionary (or other tree) of functions.
+Observe = Callable[[Network], Any] | dict[str, Any] | None
+
+
+def checkpoints(
+    times: ArrayLike | None, t0: ArrayLike, t1: ArrayLike, dtype: jnp.dtype
+) -> tuple[Float[Array, ""], Float[Array, " T"]]:
+    """t0, and `times` as an increasing array in [t0, t1]; start and end for None."""
+    first, last = concrete(t0), concrete(t1)
+    if first is None or last is None:
+        return _traced(times, jnp.asarray(t0, dtype), jnp.asarray(t1, dtype))
+    if not (first.ndim == 0 and np.isfinite(first) and first >= 0):
+        raise ValueError(f"t0 must be a finite time of at least 0, got {first}: write t0=0.0")
+    if not (last.ndim == 0 and np.isfinite(last) and last > first):
+        after = "positive finite time" if first == 0 else f"finite time after t0={first}"
+        raise ValueError(f"t1 must be a {after}, got {last}: write t1={first + 1.0}")
+    held = np.array([first, last], dtype) if times is None else concrete(times)
+    if held is None:
+        return _traced(times, jnp.asarray(t0, dtype), jnp.asarray(t1, dtype))
+    _check_shape(held)
+    slack = 1e-6 * last
+    if not ((np.diff(held) > 0).all() and held[0] >= first and held[-1] <= last + slack):
+        raise ValueError(
+            f"times must increase from at least {first:.6g} to at most t1={last}, got {held}: "
+            f"write jnp.linspace({first:.6g}, t1, 11)"
+        )
+    span = (np.asarray(first, dtype), np.minimum(held.astype(dtype), last.astype(dtype)))
+    return jnp.asarray(span[0]), jnp.asarray(span[1])
+
+
+def _traced(times: ArrayLike | None, t0: Array, t1: Array) -> tuple[Array, Array]:
+    if times is None:
+        return t0, jnp.stack([t0, t1])
+    held = jnp.asarray(times, t1.dtype)
+    _check_shape(held)
+    return t0, jnp.minimum(held, t1)
+
+
+def _check_shape(times: Array | np.ndarray) -> None:
+    if times.ndim != 1 or times.size == 0:
+        raise ValueError(f"times must be an array of at least one time, got shape {times.shape}")
+
+
+def look(observe: Observe, network: Network) -> Any:
+    """What `observe`, a function or a tree of functions, gives for `network`."""
+
+    def value(f: Any) -> Any:
+        if not callable(f):
+            raise ValueError(
+                "observe must be a function of a network, or a dictionary of functions, got "
+                f"{f!r}: write observe=lambda network: network(x)"
+            )
+        return f(network)
+
+    return jax.tree.map(value, observe, is_leaf=callable)
+
+
+def nan_after(tree: Any, reached: Array) -> Any:
+    """`tree` with every entry along the leading axis set to NaN where not `reached` (T,)."""
+
+    def mask(a: Array) -> Array:
+        if not jnp.issubdtype(a.dtype, jnp.inexact):
+            return a
+        return jnp.where(reached.reshape((-1,) + (1,) * (a.ndim - 1)), a, jnp.nan)
+
+    return jax.tree.map(mask, tree)

@@ -1,0 +1,208 @@
+"""Discrete time: gradient descent and other updates, in one compiled loop."""
+
+from typing import Any, NamedTuple
+
+import diffrax
+import equinox as eqx
+import equinox.internal as eqxi
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, PRNGKeyArray
+
+from ensembles import Network, Parameters
+from ensembles._checks import concrete, count, kind, randomness
+
+from .._checks import positive
+from .._dynamics.dynamics import Dynamics, Update
+from .._dynamics.sgd import SGD
+from .._energies.energy import Energy
+from .flow import Adaptive
+from .solver import Solver
+from .time import Observe, checkpoints, look, nan_after
+from .trajectory import RESULTS, Trajectory
+
+_SAVED = 64  # networks kept per checkpoint interval when a run is differentiated
+
+
+class Steps(Solver):
+    """Euler steps of size `step` on batches of `batch` (None: the full batch), as `train` does.
+
+    The limit beside, which is in continuous time, is solved as `limit` says. Raises `ValueError`
+    for a step that is not positive.
+    """
+
+    step: ArrayLike
+    batch: int | None = eqx.field(static=True, default=None)
+    limit: Adaptive = Adaptive()
+
+    def __check_init__(self) -> None:
+        positive("step", self.step, jnp.result_type(float))
+        if self.batch is not None:
+            count("batch", self.batch)
+        kind("limit", self.limit, Adaptive, "write limit=Adaptive(rtol=1e-6)")
+
+    @property
+    def random(self) -> bool:
+        return self.batch is not None
+
+    @property
+    def continuous(self) -> Adaptive:
+        return self.limit
+
+    def resolved(self, dtype: jnp.dtype) -> "Steps":
+        return Steps(positive("step", self.step, dtype), self.batch, self.limit.resolved(dtype))
+
+    def check(self, network: Network, energy: Energy, dynamics: Dynamics, times: Array) -> None:
+        self.limit.check(network, energy, dynamics, times)
+        SGD(dynamics, self.batch).check(network, energy)
+        whole_steps(times, positive("step", self.step, network.dtype))
+
+    def run(
+        self,
+        network: Network,
+        energy: Energy,
+        dynamics: Dynamics,
+        *,
+        times: Array,
+        observe: Observe,
+        key: PRNGKeyArray | None = None,
+    ) -> Trajectory:
+        step = positive("step", self.step, network.dtype)
+        steps = whole_steps(times, step)
+        return _iterate(
+            network, energy, SGD(dynamics, self.batch), step, times, jnp.zeros_like(steps[0]),
+            steps, key if self.random else None, observe, diffrax.NoProgressMeter(),
+        )  # fmt: skip
+
+
+def train(
+    network: Network,
+    energy: Energy,
+    dynamics: Update | None = None,
+    *,
+    step: ArrayLike,
+    t1: ArrayLike,
+    t0: ArrayLike = 0.0,
+    times: ArrayLike | None = None,
+    observe: Observe = None,
+    key: PRNGKeyArray | None = None,
+    throw: bool = True,
+    progress: diffrax.AbstractProgressMeter | None = None,
+) -> Trajectory:
+    """Train `network` in steps of size `step` up to time `t1`; time is step × number of steps.
+
+    Arguments:
+
+    - `dynamics`: an update, e.g. `SGD(GradientFlow([1.0, 0.1]), batch=32)`; full-batch gradient
+      descent, `SGD()`, by default.
+    - `step`: the step size ε; `t0`, `t1` and all `times` are multiples of it. The first step is
+      number t0/ε: a run that goes on from the `.final` of another with the same schedule and key
+      is the uninterrupted one, bit for bit (an update with memory begins with a fresh one).
+    - `times`: increasing times at which to observe (start and end if None); `observe`, `throw`,
+      `progress` as in `flow`.
+    - `key`: required exactly when the update is random; step k uses `jax.random.fold_in(key, k)`.
+
+    The number of steps is not compiled in: another step size or key compiles nothing. Reverse-mode
+    derivatives keep O(times) + 64 networks. The energies in the result are those of the full data.
+
+    Returns a `Trajectory`; a run whose loss stops being finite raises `FailedRun` with everything
+    observed before (`throw=False`: returns it). Raises `ValueError` for arguments that do not fit.
+    """
+    update = SGD() if dynamics is None else dynamics
+    kind("network", network, Network, "write ensemble.sample(64, key=jax.random.key(0))")
+    kind("energy", energy, Energy, "write Risk(data)")
+    kind("dynamics", update, Update, "write SGD(GradientFlow(), batch=1), or use flow")
+    update.check(network, energy)
+    if update.random:
+        key = randomness(key, "the dynamics draws at random at every step")
+    elif key is not None:
+        raise ValueError("key must be None for a dynamics without randomness: leave it out")
+    step = positive("step", step, network.dtype)
+    start, when = checkpoints(times, t0, t1, network.dtype)
+    first, steps = whole_steps(start, step, "t0"), whole_steps(when, step)
+    progress = diffrax.NoProgressMeter() if progress is None else progress
+    run = _iterate(network, energy, update, step, when, first, steps, key, observe, progress)
+    return run.raise_if_failed() if throw else run
+
+
+def whole_steps(times: Array, step: Array, name: str = "times and t1") -> Array:
+    """How many steps reach each of `times`."""
+    known, size = concrete(times), concrete(step)
+    if known is None or size is None:
+        return jnp.round(times / step).astype(int)
+    exact = known / size
+    off = np.abs(exact - np.round(exact)) > 1e-3 + 1e-6 * exact
+    if off.any():
+        raise ValueError(
+            f"{name} must be multiples of step={float(size)}, got {known[off]}: "
+            "write times = step * jnp.arange(0, n, k)"
+        )
+    return jnp.asarray(np.round(exact).astype(jnp.result_type(int)))
+
+
+class _Carry(NamedTuple):
+    steps: Array  # done
+    increment: Parameters
+    memory: Any
+    broke: Array  # the first step whose energy was not finite
+    meter: Any
+
+
+@eqx.filter_jit
+def _iterate(
+    network: Network,
+    energy: Energy,
+    update: Update,
+    step: Array,
+    times: Array,
+    first: Array,
+    steps: Array,
+    key: PRNGKeyArray | None,
+    observe: Observe,
+    progress: diffrax.AbstractProgressMeter,
+) -> Trajectory:
+    state = update.prepare(network)
+
+    def one_step(at: _Carry) -> _Carry:
+        t = at.steps.astype(step.dtype) * step
+        step_key = None if key is None else jax.random.fold_in(key, at.steps)
+        now = state.moved(at.increment)
+        value, change, memory = update(t, step, now, at.memory, energy, step_key)
+        broke = jnp.where(jnp.isfinite(value), at.broke, jnp.minimum(at.broke, at.steps))
+        done = (at.steps + 1 - first) / (steps[-1] - first)
+        meter = progress.step(at.meter, done.astype(step.dtype))
+        increment = jax.tree.map(jnp.add, at.increment, change)
+        return _Carry(at.steps + 1, increment, memory, broke, meter)
+
+    def to_checkpoint(carry: tuple[_Carry, Parameters], count: Array):
+        at, good = carry
+        at = eqxi.while_loop(
+            lambda c: c.steps < count, one_step, at, kind="checkpointed", checkpoints=_SAVED
+        )
+        now = state.moved(at.increment)
+        value = energy(now)
+        finite = jnp.isfinite(value) & (at.broke == never)
+        good = jax.tree.map(lambda new, old: jnp.where(finite, new, old), at.increment, good)
+        return (at, good), (value, finite, look(observe, now))
+
+    never = jnp.asarray(jnp.iinfo(steps.dtype).max)
+    begin = _Carry(first, state.increment, update.memory(state), never, progress.init())
+    (at, final), (energies, finite, observed) = jax.lax.scan(
+        to_checkpoint, (begin, state.increment), steps
+    )
+    progress.close(at.meter)
+    ok = finite.all()
+    broke = jnp.minimum(at.broke, at.steps).astype(step.dtype) * step
+    return Trajectory(
+        times=times,
+        energies=nan_after(energies, finite),
+        observed=nan_after(observed, finite),
+        final=state.moved(final),
+        error=None,
+        result=RESULTS.where(ok, RESULTS.successful, RESULTS.diverged),  # pyright: ignore[reportArgumentType]
+        stats={
+            "time_reached": jnp.where(ok, times[-1], broke),
+            "steps": at.steps - first,
+        },
+    )

@@ -1,0 +1,339 @@
+"""Finite networks against their limit, label by label."""
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, PRNGKeyArray
+
+from ensembles import Measure, Network, NeuronalEnsemble, Parameters, Rule
+from ensembles._checks import counts, kind, randomness
+
+from .._dynamics.dynamics import Dynamics
+from .._dynamics.gradient_flow import GradientFlow
+from .._energies.energy import Energy
+from .._solvers.flow import Adaptive
+from .._solvers.nodes import padded, refined
+from .._solvers.seeds import in_batches, run_all, samples, seed_keys, together
+from .._solvers.solver import Solver
+from .._solvers.time import Observe, checkpoints
+from .._solvers.trajectory import RESULTS, FailedRun, Trajectory
+from .coupling_result import Coupling
+
+_SMALL = 32  # neurons or nodes a layer up to which all networks take one shape
+_DEARER = 1.5  # how many times the entries a finite network may get to take its limit's shape
+
+Sizes = tuple[int, ...]
+
+
+def coupling(
+    ensemble: NeuronalEnsemble,
+    energy: Energy,
+    dynamics: Dynamics | None = None,
+    *,
+    widths: Sequence[int | Sequence[int]],
+    t1: ArrayLike,
+    seeds: int | Sequence[int],
+    nodes: int | Sequence[int],
+    rule: Rule | Sequence[Rule | None] | None = None,
+    solver: Solver | None = None,
+    times: ArrayLike | None = None,
+    observe: Observe = None,
+    key: PRNGKeyArray,
+    progress: diffrax.AbstractProgressMeter | None = None,
+) -> Coupling:
+    """Train finite networks and follow the limit at the very same labels.
+
+    For every width and seed, labels are drawn, a finite network starts at them, and the limit
+    (`nodes` quadrature nodes per layer, `rule` as in `NeuronalEnsemble.discretise`) carries them as
+    tracers; distances are taken label by label at `times` (11 equal ones from 0 to `t1` if None).
+    Noisy weights start at the same values on both sides.
+
+    Arguments:
+
+    - `dynamics`: `GradientFlow()` by default; with masses that move, their growth is compared too.
+    - `widths`: a list of ints or of tuples, one int per hidden layer; `seeds` one int, or one per
+      width.
+    - `solver`: `Adaptive()` by default, continuous time on both sides; or `Steps(step, batch)` for
+      finite networks trained in steps.
+    - `observe`: a function of a network, or a dictionary of them, of the same shape for all widths,
+      kept at `times` for finite networks and the limit.
+    - `progress`: a diffrax progress meter, advanced after every width.
+    - `key`: seed s of the w-th width uses `fold_in(fold_in(key, w), s)`, split into one for labels
+      and one for SGD; random nodes use `fold_in(key, 2**32 - 1)`, and the finer ones that estimate
+      the limit's error `fold_in(key, 2**32 - 2)`.
+
+    Networks are padded with neurons of mass 0, so that those of at most 32 neurons and nodes a
+    layer share one compilation; wider ones take one or two for every width, observed ones one more.
+
+    Raises `ValueError` for arguments that do not fit, `FailedRun` if a run breaks down (its
+    `.partial` is the `Coupling`, NaN at the seeds that failed).
+    """
+    kind("ensemble", ensemble, NeuronalEnsemble, "a network has no limit of its own")
+    kind("energy", energy, Energy, "write Risk(data)")
+    dynamics = GradientFlow() if dynamics is None else dynamics
+    solver = Adaptive() if solver is None else solver
+    kind("solver", solver, Solver, "write solver=Adaptive() or solver=Steps(0.1, batch=1)")
+    key = randomness(key, "finite networks draw their labels")
+    if isinstance(widths, int) or not len(widths):
+        raise ValueError(f"widths must be a list of widths, got {widths!r}: write [32, 64, 128]")
+    hidden = ensemble.depth - 1
+    sizes = tuple(counts("widths", width, hidden) for width in widths)
+    numbers = counts("seeds", seeds, len(sizes))
+    rules, some = ensemble.rules(rule), counts("nodes", nodes, hidden)
+    measures, finer = (
+        ensemble.measures(n, rules, key=jax.random.fold_in(key, 2**32 - 1 - i))
+        for i, n in enumerate((some, refined(ensemble.spaces, rules, some)))
+    )
+    if max(_sizes(finer)) <= _SMALL:
+        measures = padded(measures, _sizes(finer))
+    dtype = measures[0].points.dtype
+    _, when = checkpoints(np.linspace(0, t1, 11) if times is None else times, 0.0, t1, dtype)
+    solver.check(ensemble.network(measures), energy, dynamics, when)
+    study = _Study(
+        ensemble, energy, dynamics, solver.resolved(dtype), when, observe, measures, finer,
+        max(numbers),
+    )  # fmt: skip
+    progress = diffrax.NoProgressMeter() if progress is None else progress
+    work = np.cumsum([n * max(width) ** 2 for width, n in zip(sizes, numbers, strict=True)])
+    meter, found = progress.init(), []
+    for w, (width, n) in enumerate(zip(sizes, numbers, strict=True)):
+        found.append(study.distances(width, seed_keys(jax.random.fold_in(key, w), n)))
+        meter = progress.step(meter, jnp.asarray(work[w] / work[-1]))
+    progress.close(meter)
+    limit, error = study.verify(min(sizes, key=min), key)
+    columns = _collect(found)
+    result = Coupling(
+        widths=sizes,
+        times=np.asarray(when),
+        solver=study.solver,
+        sup=columns.sup,
+        rms=columns.rms,
+        growth=columns.growth,
+        outputs=columns.outputs,
+        energies=columns.energies,
+        curves=columns.curves,
+        observed=columns.observed,
+        limit=limit,
+        error=np.asarray(error.sup),
+        growth_error=None if error.growth is None else np.asarray(error.growth),
+    )
+    failed = {w: int((~one.ok).sum()) for w, one in zip(result.names, found, strict=True)}
+    failed["finer limit"] = int(not error.ok)
+    failed = {name: number for name, number in failed.items() if number}
+    if failed:
+        raise FailedRun(
+            f"Some runs broke down (width: failed seeds): {failed}. A smaller step or smaller "
+            "learning rates usually help. The others are in this exception's `.partial`.",
+            result,
+        )
+    return result
+
+
+class _Distances(NamedTuple):
+    """Of the seeds of one width, each with a leading axis."""
+
+    sup: Any
+    rms: Any
+    growth: Any
+    outputs: Any
+    energies: Any
+    moved: Any  # the larger of the two
+    curves: Any
+    observed: Any
+    ok: Any
+
+
+class _Study(eqx.Module):
+    """What all runs of a coupling share."""
+
+    ensemble: NeuronalEnsemble
+    energy: Energy
+    dynamics: Dynamics
+    solver: Solver
+    times: Array
+    observe: Observe
+    nodes: tuple[Measure, ...]
+    finer: tuple[Measure, ...]
+    seeds: int  # at most, of a width
+
+    def distances(self, width: Sizes, keys: PRNGKeyArray) -> _Distances:
+        """Every seed of one width against the limit."""
+        skip, room = _sizes(self.nodes), self._room(width)
+
+        def batch(keys: PRNGKeyArray) -> _Distances:
+            drawn = samples(self.ensemble, keys, width, room)
+            finite, limit = _pairs(self.ensemble, self.nodes, drawn, self._like_limit(room))
+            theirs = self._run(self.solver.continuous, limit, None)
+            ours = self._run(self.solver, finite, self.observe, keys)
+            return _compare((finite, ours), (limit, theirs), (0,) * len(skip), skip, drawn)
+
+        return in_batches(batch, keys, self._together(room, len(keys)))
+
+    def verify(self, width: Sizes, key: PRNGKeyArray) -> tuple[Trajectory, _Distances]:
+        """The limit on finer nodes and steps, and the distance to it of the one on `nodes`."""
+        usual = self.solver.continuous
+        best = usual.finer(self.times[-1])
+        skip, further, room = _sizes(self.nodes), _sizes(self.finer), self._room(width)
+        count = self._together(room, 1)  # as many as are compiled together
+        drawn = samples(self.ensemble, jnp.stack([jnp.stack([key, key])] * count), width, room)
+        coarse, fine = (
+            _pairs(self.ensemble, nodes, drawn, self._like_limit(room))[1]
+            for nodes in (self.nodes, self.finer)
+        )
+        rough, run = self._run(usual, coarse, None), self._run(best, fine, self.observe)
+        found = _compare((coarse, rough), (fine, run), skip, further, drawn)
+        ends = [n + m for n, m in zip(further, width, strict=True)]
+        alone, apart = _first((run, found), tuple(ends))
+        return dataclasses.replace(
+            alone, observed=alone.observed["observed"], error=apart.moved
+        ), apart
+
+    def _run(
+        self, solver: Solver, networks: Network, observe: Observe, keys: Any = None
+    ) -> Trajectory:
+        seen = {"moved": _increment, "outputs": self.energy.outputs, "observed": observe}
+        return run_all(solver, networks, self.energy, self.dynamics, self.times, seen, keys)
+
+    def _room(self, width: Sizes) -> Sizes:
+        """The numbers of neurons that finite networks are padded to, with copies of mass 0."""
+        small = max(*width, *_sizes(self.nodes)) <= _SMALL and self.observe is None
+        return (_SMALL,) * len(width) if small else width
+
+    def _like_limit(self, room: Sizes) -> Sizes:
+        """The size of the limit's network for finite ones, where they can afford it."""
+        size = tuple(n + m for n, m in zip(_sizes(self.nodes), room, strict=True))
+        cheap = max(room) <= _SMALL or _entries(size) <= _DEARER * _entries(room)
+        return size if cheap and self.observe is None else room
+
+    def _together(self, room: Sizes, seeds: int) -> int:
+        """How many seeds are solved together; as many for all networks of one shape."""
+        widest = max(n + m for n, m in zip(_sizes(self.nodes), room, strict=True))
+        return together(widest, self.seeds if max(room) <= _SMALL else seeds)
+
+
+def _sizes(measures: tuple[Measure, ...]) -> Sizes:
+    return tuple(m.points.shape[0] for m in measures)
+
+
+def _entries(sizes: Sizes) -> int:
+    """About how many weights there are."""
+    return sum(a * b for a, b in pairwise((1, *sizes, 1)))
+
+
+def _increment(network: Network) -> Parameters:
+    return network.increment
+
+
+@eqx.filter_jit
+def _pairs(
+    ensemble: NeuronalEnsemble, nodes: tuple[Measure, ...], finite: Network, size: Sizes
+) -> tuple[Network, Network]:
+    """Finite networks, padded to `size`, and the limits that carry their neurons as tracers."""
+
+    def pair(finite: Network) -> tuple[Network, Network]:
+        return finite.padded(size), ensemble.network(nodes, tracers=finite)
+
+    return jax.vmap(pair)(finite)
+
+
+_Runs = tuple[Network, Trajectory]
+
+
+@eqx.filter_jit
+def _compare(a: _Runs, b: _Runs, skip_a: Sizes, skip_b: Sizes, drawn: Network) -> _Distances:
+    """Distances between runs, one a seed, at the neurons of the networks `drawn`: those of positive
+    mass, behind the first `skip` of each layer."""
+    sizes = [p.shape[1] for p in drawn.initial_masses]
+    counted = tuple(p > 0 for p in drawn.initial_masses)
+
+    def at_neurons(runs: _Runs, skip: Sizes) -> Parameters:
+        network, run = runs
+        ranges = [slice(s, s + n) for s, n in zip(skip, sizes, strict=True)]
+
+        def at(increment: Parameters) -> Parameters:
+            return network.moved(increment).neurons(ranges).parameters
+
+        return jax.vmap(at)(run.observed["moved"])
+
+    def one(a: _Runs, b: _Runs, counted: tuple[Array, ...]) -> _Distances:
+        (_, run), (_, other) = a, b
+        sup, rms, growth = _apart(at_neurons(a, skip_a), at_neurons(b, skip_b), counted)
+        outputs = run.observed["outputs"] - other.observed["outputs"]
+        apart = jnp.sqrt((outputs**2).mean(tuple(range(1, outputs.ndim)))).max()
+        energies = jnp.abs(run.energies - other.energies).max()
+        return _Distances(
+            sup=sup,
+            rms=rms,
+            growth=growth,
+            outputs=apart,
+            energies=energies,
+            moved=jnp.maximum(apart, energies),
+            curves=run.energies,
+            observed=run.observed["observed"],
+            ok=(run.result == RESULTS.successful) & (other.result == RESULTS.successful),
+        )
+
+    return jax.vmap(one)(a, b, counted)
+
+
+def _apart(
+    a: Parameters, b: Parameters, counted: tuple[Array, ...]
+) -> tuple[Array, Array, Array | None]:
+    """Sup and root mean square over neurons of the largest distance over times, per layer, and the
+    sup distance of growth per hidden layer."""
+
+    def one(a: Array | None, b: Array | None, *ends: Array) -> tuple[Array, Array] | None:
+        """Of arrays (T, ..., trailing axes), one axis for each of `ends`, the counted neurons."""
+        if a is None or b is None:
+            return None
+        square = ((a - b) ** 2).sum(tuple(range(1 + len(ends), a.ndim))).max(0)
+        both = ends[0] if len(ends) == 1 else ends[0][:, None] & ends[1][None]
+        square = jnp.where(both, square, 0)
+        return jnp.sqrt(square.max()), jnp.sqrt(square.sum() / both.sum().astype(square.dtype))
+
+    outputs = jnp.ones(a.weights[-1].shape[2:3] if a.weights[-1] is not None else 1, bool)
+    layers = (*counted, outputs)
+    ends = [layers[:1], *pairwise(layers)]
+    weights = [one(v, w, *e) for v, w, e in zip(a.weights, b.weights, ends, strict=True)]
+    biases = [one(v, w, e) for v, w, e in zip(a.biases, b.biases, layers, strict=True)]
+    zero = jnp.zeros((), a.weights[0].dtype)
+    found = [
+        [d for d in pair if d is not None] or [(zero, zero)]
+        for pair in zip(weights, biases, strict=True)
+    ]
+    sup, rms = (
+        jnp.stack([jnp.stack([d[j] for d in layer]).max() for layer in found]) for j in (0, 1)
+    )
+    if a.growth is None or b.growth is None:
+        return sup, rms, None
+    pairs = zip(a.growth, b.growth, counted, strict=True)
+    return sup, rms, jnp.stack([jnp.where(c, jnp.abs(g - h), 0).max() for g, h, c in pairs])
+
+
+@eqx.filter_jit
+def _first(found: tuple[Trajectory, _Distances], sizes: Sizes) -> tuple[Trajectory, _Distances]:
+    """Of the first seed, and the first neurons of its network."""
+    run, apart = jax.tree.map(lambda a: a[0], found)
+    return dataclasses.replace(run, final=run.final.neurons(sizes)), apart
+
+
+def _collect(found: list[_Distances]) -> _Distances:
+    """All widths beside each other, (seeds, widths, ...), NaN where a seed is missing or failed."""
+    seeds = max(len(one.ok) for one in found)
+
+    def gather(*columns: np.ndarray) -> np.ndarray:
+        padded = []
+        for values, one in zip(columns, found, strict=True):
+            ok = one.ok.reshape(-1, *(1,) * (values.ndim - 1))
+            pad = np.full((seeds - len(values), *values.shape[1:]), np.nan, values.dtype)
+            padded.append(np.concatenate([np.where(ok, values, np.nan), pad]))
+        return np.stack(padded, axis=1)
+
+    return jax.tree.map(gather, *found)

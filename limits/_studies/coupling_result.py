@@ -1,0 +1,149 @@
+"""Distances between finite networks and their limit: what `coupling` returns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import numpy as np
+from jaxtyping import Float
+
+from .._solvers.solver import Solver
+from .._solvers.trajectory import Trajectory
+from .rates import Rate, fit_rate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Coupling(eqx.Module):
+    """Distances between finite networks and the limit of the same labels.
+
+    Leading axes are (seeds, widths); seeds that a width does not have are NaN.
+
+    - `sup` (seeds, widths, L): per layer, the largest ‖w_i(t, k, c') − w_i(t, C(k), C(c'))‖ over
+      neurons and `times`, weights and biases: the norm of the theorem of Nguyen & Pham
+      (arXiv:2001.11443). `rms` (seeds, widths, L): the root mean square over neurons of the largest
+      over times. `growth` (seeds, widths, L − 1): the sup distance of log dμ_t/dμ_0 per hidden
+      layer, where the dynamics moves masses; None otherwise.
+    - `outputs` (seeds, widths): the largest over times of the root mean square over the data of
+      ŷ_N − ŷ; `energies` (seeds, widths): the largest of abs(R_N − R).
+      `curves` (seeds, widths, T): R_N itself.
+    - `observed`: what `observe` returned for finite networks, each array (seeds, widths, T, ...).
+    - `limit`: the limit's trajectory, with its `observed`; `error` (L,): the estimated error of its
+      weights at tracers, in the same sup norm; `growth_error` (L − 1,) that of its growth.
+      Distances below them are not measurements.
+    - `widths`: one tuple of L − 1 widths each; `times` (T,); `solver`: how finite
+      networks were trained.
+    """
+
+    widths: tuple[tuple[int, ...], ...]
+    times: np.ndarray
+    solver: Solver
+    sup: np.ndarray
+    rms: np.ndarray
+    growth: np.ndarray | None
+    outputs: np.ndarray
+    energies: np.ndarray
+    curves: np.ndarray
+    observed: Any
+    limit: Trajectory
+    error: np.ndarray
+    growth_error: np.ndarray | None
+
+    @property
+    def smallest(self) -> np.ndarray:
+        """min_i N_i of each entry of `widths`."""
+        return np.array([min(width) for width in self.widths])
+
+    @property
+    def names(self) -> list[str]:
+        """Each entry of `widths` in words: "64", or "64x128" when layers differ."""
+        return ["x".join(map(str, w if len(set(w)) > 1 else w[:1])) for w in self.widths]
+
+    def rate(self, of: str = "sup") -> Rate:
+        """The exponent in min_i N_i of "sup", "rms", "growth" (largest layer), "outputs" or
+        "energies"."""
+        return fit_rate(self.smallest, self.distance(of))
+
+    def distance(self, of: str = "sup") -> Float[np.ndarray, "seeds widths"]:
+        """One distance per seed and width; the largest layer's for "sup", "rms" and "growth"."""
+        known = ("sup", "rms", "outputs", "energies")
+        known = known if self.growth is None else (*known, "growth")
+        if of not in known:
+            raise ValueError(f"of must be one of {known}, got {of!r}")
+        values = getattr(self, of)
+        return values.max(axis=-1) if values.ndim == 3 else values
+
+    def table(self) -> str:
+        """All distances, mean ± standard deviation over seeds, a line a width."""
+        layers = [f"layer {i + 1}" for i in range(self.sup.shape[-1])]
+        error = np.nan if self.limit.error is None else float(self.limit.error)
+        blocks = [
+            ("sup over neurons and times", layers, np.moveaxis(self.sup, -1, 0), self.error),
+            ("rms over neurons", layers, np.moveaxis(self.rms, -1, 0), []),
+            ("functions", ["outputs", "loss"], [self.outputs, self.energies], [error, error]),
+        ]
+        if self.growth is not None:
+            columns = np.moveaxis(self.growth, -1, 0)
+            blocks.insert(2, ("sup of growth", layers[:-1], columns, self.growth_error))
+        seeds = np.isfinite(self.outputs).sum(0)
+        lines = []
+        for title, heads, columns, floor in blocks:
+            lines += [title, f"{'width':>14}{'seeds':>6}" + "".join(f"{h:>18}" for h in heads)]
+            for j, name in enumerate(self.names):
+                cells = (f"{np.nanmean(c[:, j]):.2e} ± {np.nanstd(c[:, j]):.0e}" for c in columns)
+                lines.append(f"{name:>14}{seeds[j]:6d}" + "".join(f"{c:>18}" for c in cells))
+            if len(floor):
+                lines.append(f"{'limit error':>20}" + "".join(f"{e:>18.0e}" for e in floor))
+        return "\n".join(lines)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Distances against width with fitted lines, and the limit's own error."""
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots()[1] if ax is None else ax
+        for of, marker in (("sup", "o"), ("rms", "s"), ("outputs", "^")):
+            self.plot_against_width(self.distance(of), of, ax, marker)
+        ax.axhline(self.error.max(), color="k", ls=":", lw=1, label="limit's own error (sup)")
+        ax.set(ylabel="distance from the limit")
+        bottom, top = ax.get_ylim()
+        ax.set_ylim(bottom / (top / bottom) ** 0.5, top)  # room for the legend
+        ax.legend(fontsize="small", loc="lower left")
+        return ax
+
+    def plot_energies(self, ax: Axes | None = None) -> Axes:
+        """Energies of finite networks (median and 80 % of seeds) closing on the limit's."""
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots()[1] if ax is None else ax
+        self.plot_against_time(self.curves, ax)
+        self.limit.plot(ax, color="k", lw=1.5, ls="--", label="limit")
+        ax.legend(fontsize="small")
+        return ax
+
+    def plot_against_width(
+        self, values: Float[np.ndarray, "seeds widths"], name: str, ax: Axes, marker: str = "o"
+    ) -> None:
+        """Geometric means and 80 % of the seeds against width, with the fitted law if there is."""
+        mean = np.exp(np.nanmean(np.log(values), axis=0))
+        low, high = np.nanquantile(values, [0.1, 0.9], axis=0)
+        bars = ax.errorbar(self.smallest, mean, [mean - low, high - mean], fmt=marker, capsize=2)
+        if len(set(self.smallest)) > 1 and np.isfinite(values).sum(axis=0).min() > 1:
+            rate = fit_rate(self.smallest, values)
+            name = f"{name}: $N^{{{rate.exponent:.2f}}}$ [{rate.low:.2f}, {rate.high:.2f}]"
+            rate.plot(self.smallest, ax, color=bars.lines[0].get_color(), zorder=0)
+        bars.set_label(name)
+        ax.set(xscale="log", yscale="log", xlabel="width $N$")
+        ax.set_xticks(self.smallest, [str(n) for n in self.smallest])
+        ax.minorticks_off()
+
+    def plot_against_time(self, curves: Float[np.ndarray, "seeds widths T"], ax: Axes) -> None:
+        """Medians and 80 % of the seeds against time, a colour a width."""
+        import matplotlib.pyplot as plt
+
+        colours = plt.get_cmap("viridis")(np.linspace(0.9, 0.15, len(self.widths)))
+        for j, (name, colour) in enumerate(zip(self.names, colours, strict=True)):
+            low, middle, high = np.nanquantile(curves[:, j], [0.1, 0.5, 0.9], axis=0)
+            ax.plot(self.times, middle, color=colour, lw=1, label=f"$N={name}$")
+            ax.fill_between(self.times, low, high, color=colour, alpha=0.25, lw=0)

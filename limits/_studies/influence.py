@@ -1,0 +1,104 @@
+"""Derivatives of what is observed along a flow, in the masses of neurons or data: influence."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ensembles import Measure, Network, NeuronalEnsemble, Rule
+from ensembles._checks import counts, randomness
+from ensembles._contractions import tensordot
+
+from .._solvers.nodes import coarsened, padded
+
+_ENTRIES = 2**22  # state entries that all derivatives computed at once hold together
+_REVERSE = 2.0  # what a derivative in reverse mode costs, in units of one in forward mode
+_QUICK = 2**16  # state entries of all derivatives up to which compilation takes longer than solves
+
+
+def discretisations(
+    ensemble: NeuronalEnsemble,
+    nodes: int | Sequence[int],
+    rule: Rule | Sequence[Rule | None] | None,
+    key: PRNGKeyArray | None,
+) -> tuple[tuple[Measure, ...], tuple[Network, Network]]:
+    """The measures of `nodes`, and networks on them and on a coarser set, of the same shapes.
+
+    Random layers have an independent set of the same size in place of the coarser one.
+    """
+    rules = ensemble.rules(rule)
+    keys: Any = (None, None)
+    if any(r.random for r in rules):
+        keys = jax.random.split(randomness(key, "random nodes are drawn, and redrawn"))
+    sizes = counts("nodes", nodes, ensemble.depth - 1)
+    fine = ensemble.measures(sizes, rules, key=keys[0])
+    coarse = ensemble.measures(coarsened(ensemble.spaces, rules, sizes), rules, key=keys[1])
+    sets = fine, padded(coarse, [len(m.masses) for m in fine])
+    return fine, (ensemble.network(sets[0]), ensemble.network(sets[1]))
+
+
+def perturbation(masses: Float[Array, " n"], key: PRNGKeyArray) -> Float[Array, " n"]:
+    """A draw of √N (empirical measure − P), N → ∞: a random direction in masses."""
+    draw = jnp.sqrt(masses) * jax.random.normal(key, masses.shape, masses.dtype)
+    return draw - draw.sum() * masses
+
+
+def direction(tree: Any, where: Callable[[Any], Any], value: Any) -> Any:
+    """A tangent of `tree`: `value` at `where`, None elsewhere."""
+    nothing = jax.tree.map(lambda _: None, tree)
+    return eqx.tree_at(where, nothing, value, is_leaf=lambda leaf: leaf is None)
+
+
+def centred(slopes: Float[Array, "... n"], masses: Float[Array, " n"]) -> Float[Array, "... n"]:
+    """Derivatives in masses, minus their mean: what changes of total mass 0 see."""
+    return slopes - tensordot(slopes, masses, axes=1)[..., None]
+
+
+def jacobian(
+    run: Callable[[Array, diffrax.AbstractAdjoint], tuple[Array, Any]],
+    at: Float[Array, " n"],
+    *,
+    values: int,
+    entries: int,
+) -> tuple[Array, Float[Array, "... n"], Any]:
+    """The values (...) of `run(at, adjoint)`, their derivatives (..., n), and what comes beside.
+
+    Reverse mode takes a solve backward for each of so many `values`, forward mode a solve per entry
+    of `at`: the cheaper one is taken, forward mode, which compiles in a third of the time, for
+    small states. Reverse mode is checkpointed and keeps O(√max_steps) states; solves of states of
+    `entries` numbers are done together in blocks of bounded memory.
+    """
+    if values * _REVERSE <= at.size and at.size * entries > _QUICK:
+        reverse = diffrax.RecursiveCheckpointAdjoint()
+        found, pull, beside = jax.vjp(lambda a: run(a, reverse), at, has_aux=True)
+        basis = jnp.eye(found.size, dtype=found.dtype).reshape(-1, *found.shape)
+        rows = _in_blocks(jax.vmap(lambda v: pull(v)[0]), basis, entries)
+        return found, rows.reshape(-1, at.size)[: found.size].reshape(*found.shape, -1), beside
+
+    def columns(directions: Array) -> tuple[Array, Array, Any]:
+        def one(direction: Array) -> tuple[Array, Array, Any]:
+            forward = diffrax.ForwardMode()
+            return jax.jvp(lambda a: run(a, forward), (at,), (direction,), has_aux=True)
+
+        return jax.vmap(one, out_axes=(None, 0, None))(directions)
+
+    every, slopes, beside = _in_blocks(columns, jnp.eye(at.size, dtype=at.dtype), entries)
+    slopes = slopes.reshape(-1, *slopes.shape[2:])[: at.size]
+    found, beside = jax.tree.map(lambda a: a[0], (every, beside))
+    return found, jnp.moveaxis(slopes, 0, -1), beside
+
+
+def _in_blocks(f: Callable[[Array], Any], rows: Array, entries: int) -> Any:
+    """`f` of equal blocks of rows (the last filled up with zeros), one after the other."""
+    n = rows.shape[0]
+    blocks = -(-n * entries // _ENTRIES)
+    size = -(-n // min(blocks, n))
+    filled = jnp.concatenate([rows, jnp.zeros((-n % size, *rows.shape[1:]), rows.dtype)])
+    blocks = filled.reshape(-1, size, *rows.shape[1:])
+    if len(blocks) == 1:  # a loop of one round would be compiled as a loop
+        return jax.tree.map(lambda a: a[None], f(blocks[0]))
+    return jax.lax.map(f, blocks)

@@ -1,0 +1,133 @@
+"""The README and the examples: their code compiles, imports names that exist, and runs."""
+
+import ast
+import importlib
+import inspect
+import re
+from pathlib import Path
+
+import jax
+import matplotlib
+import pytest
+
+import ensembles
+import limits
+
+ROOT = Path(__file__).parent.parent
+README = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
+examples = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+
+SETTINGS = (
+    "jax_enable_x64",
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+)
+
+# What takes time: functions that solve, and the wrappers that examples write around them.
+RUNS = {name for name, f in vars(limits).items() if callable(f) and not inspect.isclass(f)}
+PUBLIC = {
+    name: value
+    for package in (ensembles, limits)
+    for name, value in vars(package).items()
+    if callable(value) and not name.startswith("_") and name not in ("StationaryStart", "FailedRun")
+}
+
+
+@pytest.fixture
+def as_users_run():
+    """JAX's own settings, in place of the stricter ones of tests, and those of scripts undone."""
+    matplotlib.use("Agg")
+    before = {name: getattr(jax.config, name) for name in SETTINGS}
+    jax.config.update("jax_enable_x64", False)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def missing(tree):
+    """Names that `tree` imports from packages that do not have them."""
+    return [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+        if not hasattr(importlib.import_module(node.module), alias.name)
+    ]
+
+
+def unknown(tree):
+    """Keywords in calls of public functions that these do not take."""
+    taken = {name: set(inspect.signature(f).parameters) for name, f in PUBLIC.items()}
+    taken["collapse"] |= taken["coupling"]
+    return [
+        f"{node.func.id}({keyword.arg}=...)"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        for keyword in node.keywords
+        if keyword.arg and keyword.arg not in taken.get(node.func.id, {keyword.arg})
+    ]
+
+
+def called(tree):
+    """Names of the functions that `tree` calls."""
+    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return {f.id for f in calls if isinstance(f, ast.Name)}
+
+
+def beginning(tree):
+    """The statements of a script before the first that runs anything long, definitions aside."""
+    runs, kept = set(RUNS), []
+    for statement in tree.body:
+        if isinstance(statement, ast.FunctionDef):
+            if called(statement) & runs:
+                runs.add(statement.name)
+        elif called(statement) & runs or isinstance(statement, ast.For | ast.While):
+            break
+        kept.append(statement)
+    return ast.Module(kept, type_ignores=[])
+
+
+def test_the_readme_imports_names_that_exist_and_gives_arguments_that_exist():
+    assert len(README) >= 3
+    assert not missing(ast.parse("\n".join(README)))
+    assert not unknown(ast.parse("\n".join(README)))
+
+
+def test_the_readme_begins_to_run(as_users_run):
+    """Up to its first run."""
+    names = {}
+    exec(compile(beginning(ast.parse("\n".join(README))), "README.md", "exec"), names)
+    assert {"ensemble", "risk"} <= set(names)
+
+
+@pytest.mark.slow
+def test_the_readme_runs(as_users_run):
+    """All its blocks, in order, in one namespace (two minutes)."""
+    names = {}
+    for i, block in enumerate(README):
+        exec(compile(block, f"README.md, block {i + 1}", "exec"), names)
+
+
+@examples
+def test_examples_have_a_title_and_cells(path):
+    source = path.read_text()
+    lines = ast.get_docstring(ast.parse(source)).splitlines()
+    assert set(lines[1]) == {"="} and len(lines[1]) >= len(lines[0]) > 0
+    assert re.search(r"^# %%$", source, re.MULTILINE)
+
+
+@examples
+def test_examples_import_names_and_give_arguments_that_exist(path):
+    script = ast.parse(path.read_text())
+    assert not missing(script)
+    assert not unknown(script)
+
+
+@examples
+def test_examples_begin_to_run(path, as_users_run):
+    """Up to their first run."""
+    script = beginning(ast.parse(path.read_text()))
+    assert any(isinstance(s, ast.Assign | ast.FunctionDef) for s in script.body)
+    exec(compile(script, str(path), "exec"), {"__file__": str(path), "__name__": path.stem})
