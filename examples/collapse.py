@@ -19,6 +19,10 @@ Run it with ``python examples/collapse.py``. It prints its tables and saves
 # limit would not move at all. ``iid`` gives both the finite networks, whose entries are
 # independent, and the limit, whose labels are w_1(0), one point for each middle layer, and w_5(0).
 
+import os
+
+os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
+
 import time
 from pathlib import Path
 
@@ -30,6 +34,8 @@ import matplotlib.pyplot as plt
 from ensembles import Affine, Gaussian, iid
 from limits import Adaptive, Data, Risk, Steps, collapse, limit
 
+jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 began = time.perf_counter()
 x = jax.random.normal(jax.random.key(0), (20, 5))
 risk = Risk(Data(x, jnp.sin(x[:, :1] + x[:, 1:2] * x[:, 2:3])))

@@ -17,6 +17,10 @@ Run it with ``python examples/deep_global_convergence.py``. It prints its table 
 # --------
 # Twenty-four points in the plane with a constant input appended, and a target in R^2.
 
+import os
+
+os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
+
 import time
 from pathlib import Path
 
@@ -29,6 +33,8 @@ import numpy as np
 from ensembles import Affine, Gaussian, Sobol, diverse, iid
 from limits import Data, Risk, convergence, diversity, flow, initial_motion
 
+jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 began = time.perf_counter()
 u = jax.random.normal(jax.random.key(1), (24, 2))
 x = jnp.concatenate([u, jnp.ones((24, 1))], axis=1)

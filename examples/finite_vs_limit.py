@@ -17,6 +17,10 @@ Run it with ``python examples/finite_vs_limit.py``. It prints its tables and sav
 # Inputs are rotated to their principal axes: a Gaussian law does not see the rotation, but Sobol
 # points fill their first coordinates best, and these now carry most of the images' variance.
 
+import os
+
+os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
+
 import time
 from pathlib import Path
 
@@ -30,6 +34,8 @@ from sklearn.datasets import load_digits
 from ensembles import Affine, Gaussian, NeuronalEnsemble, Sobol, Uniform
 from limits import Adaptive, Data, Risk, Steps, coupling, fit_rate
 
+jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 began = time.perf_counter()
 digits = load_digits()
 images = digits.data - digits.data.mean(0)

@@ -19,6 +19,10 @@ Run it with ``python examples/fluctuations.py``. It prints its tables and saves
 # both networks learn to interpolate them. Predicted from nodes, simulated with networks of two
 # widths, with 95 % intervals.
 
+import os
+
+os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
+
 import time
 from pathlib import Path
 
@@ -31,6 +35,8 @@ from sklearn.datasets import load_digits
 from ensembles import Affine, Gaussian, NeuronalEnsemble, Sobol, Uniform, iid
 from limits import Adaptive, Data, HuberLoss, Risk, fluctuations, simulate
 
+jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 began = time.perf_counter()
 
 

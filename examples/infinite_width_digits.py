@@ -19,6 +19,10 @@ Run it with ``python examples/infinite_width_digits.py``. It prints its tables a
 # Ten classes have one-hot targets and the cross-entropy, two classes targets −1, 1 and the Huber
 # loss.
 
+import os
+
+os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
+
 import time
 from pathlib import Path
 
@@ -31,6 +35,8 @@ from sklearn.datasets import load_digits
 from ensembles import Affine, Gaussian, Sobol, iid
 from limits import CrossEntropyLoss, Data, HuberLoss, Risk, fit_rate, train
 
+jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 began = time.perf_counter()
 digits = load_digits()
 inputs = np.append(digits.data / 16, np.ones((len(digits.data), 1)), axis=1)

@@ -49,8 +49,8 @@ class Adaptive(Solver):
             if value is not None:
                 positive(name, value, jnp.result_type(float))
 
-    def finer(self, t1: Array) -> "Adaptive":
-        """Tolerances ten times as tight, and at least 32 steps, to tell the error in time."""
+    def reference(self, t1: Array) -> "Adaptive":
+        """Tolerances ten times as tight, and at least 32 steps."""
         own = self.resolved(t1.dtype)
         rtol, atol, longest = map(np.asarray, (own.rtol, own.atol, own.max_step))
         finer = Adaptive(

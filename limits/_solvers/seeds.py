@@ -39,8 +39,10 @@ def samples(
 
 
 def together(width: int, seeds: int) -> int:
-    """How many runs of layers of `width` go together in bounded memory, at most `seeds`."""
-    return int(np.clip(_ENTRIES // width**2, 1, seeds))
+    """How many of so many runs of layers of `width` go together, in batches of bounded memory that
+    are about equal."""
+    most = int(np.clip(_ENTRIES // width**2, 1, seeds))
+    return -(-seeds // -(-seeds // most))
 
 
 def in_batches(run: Callable[[PRNGKeyArray], T], keys: PRNGKeyArray, size: int) -> T:

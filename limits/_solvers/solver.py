@@ -1,9 +1,6 @@
 """How runs are solved, where a study is handed many of them."""
 
-from __future__ import annotations
-
 import abc
-from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -16,9 +13,6 @@ from .._energies.energy import Energy
 from .time import Observe
 from .trajectory import Trajectory
 
-if TYPE_CHECKING:
-    from .flow import Adaptive
-
 
 class Solver(eqx.Module):
     """One way to take a network through a dynamics: `Adaptive` or `Steps`."""
@@ -30,11 +24,15 @@ class Solver(eqx.Module):
 
     @property
     @abc.abstractmethod
-    def continuous(self) -> Adaptive:
+    def continuous(self) -> "Solver":
         """How the limit, which is in continuous time, is solved beside."""
 
     @abc.abstractmethod
-    def resolved(self, dtype: jnp.dtype) -> Solver:
+    def reference(self, t1: Array) -> "Solver":
+        """How it is solved up to t1 to tell its error in time."""
+
+    @abc.abstractmethod
+    def resolved(self, dtype: jnp.dtype) -> "Solver":
         """The same options as arrays of that dtype, defaults filled in."""
 
     @abc.abstractmethod

@@ -50,6 +50,9 @@ class Steps(Solver):
     def continuous(self) -> Adaptive:
         return self.limit
 
+    def reference(self, t1: Array) -> Adaptive:
+        return self.limit.reference(t1)
+
     def resolved(self, dtype: jnp.dtype) -> "Steps":
         return Steps(positive("step", self.step, dtype), self.batch, self.limit.resolved(dtype))
 

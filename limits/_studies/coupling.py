@@ -26,8 +26,10 @@ from .._solvers.time import Observe, checkpoints
 from .._solvers.trajectory import RESULTS, FailedRun, Trajectory
 from .coupling_result import Coupling
 
+# Compilation takes a second, a small run milliseconds: runs may cost more for sharing programs.
 _SMALL = 32  # neurons or nodes a layer up to which all networks take one shape
-_DEARER = 1.5  # how many times the entries a finite network may get to take its limit's shape
+_FEW = 4  # seeds of such networks that are solved together
+_QUICK = 2**15, 1.6  # weights, and how many times its own, that a finite network may be padded to
 
 Sizes = tuple[int, ...]
 
@@ -91,8 +93,6 @@ def coupling(
         ensemble.measures(n, rules, key=jax.random.fold_in(key, 2**32 - 1 - i))
         for i, n in enumerate((some, refined(ensemble.spaces, rules, some)))
     )
-    if max(_sizes(finer)) <= _SMALL:
-        measures = padded(measures, _sizes(finer))
     dtype = measures[0].points.dtype
     _, when = checkpoints(np.linspace(0, t1, 11) if times is None else times, 0.0, t1, dtype)
     solver.check(ensemble.network(measures), energy, dynamics, when)
@@ -165,27 +165,29 @@ class _Study(eqx.Module):
 
     def distances(self, width: Sizes, keys: PRNGKeyArray) -> _Distances:
         """Every seed of one width against the limit."""
-        skip, room = _sizes(self.nodes), self._room(width)
+        room, nodes = self._room(width), self._nodes(width)
+        skip = _sizes(nodes)
 
         def batch(keys: PRNGKeyArray) -> _Distances:
             drawn = samples(self.ensemble, keys, width, room)
-            finite, limit = _pairs(self.ensemble, self.nodes, drawn, self._like_limit(room))
+            finite, limit = _pairs(self.ensemble, nodes, drawn, self._like_limit(width))
             theirs = self._run(self.solver.continuous, limit, None)
             ours = self._run(self.solver, finite, self.observe, keys)
             return _compare((finite, ours), (limit, theirs), (0,) * len(skip), skip, drawn)
 
-        return in_batches(batch, keys, self._together(room, len(keys)))
+        return in_batches(batch, keys, self._together(width, len(keys)))
 
     def verify(self, width: Sizes, key: PRNGKeyArray) -> tuple[Trajectory, _Distances]:
         """The limit on finer nodes and steps, and the distance to it of the one on `nodes`."""
-        usual = self.solver.continuous
-        best = usual.finer(self.times[-1])
-        skip, further, room = _sizes(self.nodes), _sizes(self.finer), self._room(width)
-        count = self._together(room, 1)  # as many as are compiled together
-        drawn = samples(self.ensemble, jnp.stack([jnp.stack([key, key])] * count), width, room)
+        usual, best = self.solver.continuous, self.solver.reference(self.times[-1])
+        nodes = self._nodes(width)
+        skip, further = _sizes(nodes), _sizes(self.finer)
+        count = self._together(width, 1)  # as many as are compiled together
+        keys = jnp.stack([jnp.stack([key, key])] * count)
+        drawn = samples(self.ensemble, keys, width, self._room(width))
         coarse, fine = (
-            _pairs(self.ensemble, nodes, drawn, self._like_limit(room))[1]
-            for nodes in (self.nodes, self.finer)
+            _pairs(self.ensemble, some, drawn, self._like_limit(width))[1]
+            for some in (nodes, self.finer)
         )
         rough, run = self._run(usual, coarse, None), self._run(best, fine, self.observe)
         found = _compare((coarse, rough), (fine, run), skip, further, drawn)
@@ -201,21 +203,31 @@ class _Study(eqx.Module):
         seen = {"moved": _increment, "outputs": self.energy.outputs, "observed": observe}
         return run_all(solver, networks, self.energy, self.dynamics, self.times, seen, keys)
 
+    def _small(self, width: Sizes) -> bool:
+        """Whether networks of this width share one shape, and programs, with all that are small."""
+        return max(*width, *_sizes(self.finer)) <= _SMALL and self.observe is None
+
     def _room(self, width: Sizes) -> Sizes:
         """The numbers of neurons that finite networks are padded to, with copies of mass 0."""
-        small = max(*width, *_sizes(self.nodes)) <= _SMALL and self.observe is None
-        return (_SMALL,) * len(width) if small else width
+        return (_SMALL,) * len(width) if self._small(width) else width
 
-    def _like_limit(self, room: Sizes) -> Sizes:
+    def _nodes(self, width: Sizes) -> tuple[Measure, ...]:
+        """The nodes of the limit, as many as there are finer ones where that saves a program."""
+        return padded(self.nodes, _sizes(self.finer)) if self._small(width) else self.nodes
+
+    def _like_limit(self, width: Sizes) -> Sizes:
         """The size of the limit's network for finite ones, where they can afford it."""
-        size = tuple(n + m for n, m in zip(_sizes(self.nodes), room, strict=True))
-        cheap = max(room) <= _SMALL or _entries(size) <= _DEARER * _entries(room)
-        return size if cheap and self.observe is None else room
+        room, nodes = self._room(width), _sizes(self._nodes(width))
+        size = tuple(n + m for n, m in zip(nodes, room, strict=True))
+        most, ratio = _QUICK
+        quick = _entries(size) <= min(most, ratio * _entries(room)) and self.observe is None
+        return size if quick or self._small(width) else room
 
-    def _together(self, room: Sizes, seeds: int) -> int:
+    def _together(self, width: Sizes, seeds: int) -> int:
         """How many seeds are solved together; as many for all networks of one shape."""
-        widest = max(n + m for n, m in zip(_sizes(self.nodes), room, strict=True))
-        return together(widest, self.seeds if max(room) <= _SMALL else seeds)
+        if self._small(width):
+            return min(self.seeds, _FEW)
+        return together(max(n + m for n, m in zip(_sizes(self.nodes), width, strict=True)), seeds)
 
 
 def _sizes(measures: tuple[Measure, ...]) -> Sizes:

@@ -1,0 +1,1 @@
+"""What moves, and how: dynamics in continuous time, updates in discrete time."""

@@ -1,0 +1,1 @@
+"""What a dynamics descends: values, derivatives per unit mass, first variations."""

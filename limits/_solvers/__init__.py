@@ -1,0 +1,1 @@
+"""Time, observation, outcome and error bar of one run, or of many."""

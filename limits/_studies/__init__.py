@@ -1,0 +1,1 @@
+"""What is asked of runs: distances from the limit, fluctuations, collapse, diversity."""
