@@ -160,7 +160,11 @@ def _observable(network: Network, risk: Risk, adjoint=None) -> jax.Array:
     return run.final(risk.data.x[:1])[0, 0]
 
 
-@pytest.mark.parametrize("layers", [Affine(jnp.tanh), Elementwise(tanh_edges)], ids=repr)
+@pytest.mark.parametrize(
+    "layers",
+    [Affine(jnp.tanh), pytest.param(Elementwise(tanh_edges), marks=pytest.mark.slow)],
+    ids=repr,
+)
 def test_derivatives_of_outputs_through_flow(layers):
     """In masses (one of them zero) and initial weights: reverse = forward = finite differences."""
     ensemble, risk = smooth(3, layers, biases=True), Risk(regression(8))

@@ -83,7 +83,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(c, marks=pytest.mark.slow) if c == "plane" else c for c in CASES],
+)
 def test_estimate_covers_the_error_and_refinement_stops_in_time(name):
     make, tolerances = CASES[name]
     ensemble, risk = make(), Risk(regression())
@@ -110,7 +113,9 @@ class _Outputs(eqx.Module):
         return self.risk.outputs(network)
 
 
-@pytest.mark.parametrize("rule", [Sobol(), MonteCarlo()], ids=repr)
+@pytest.mark.parametrize(
+    "rule", [Sobol(), pytest.param(MonteCarlo(), marks=pytest.mark.slow)], ids=repr
+)
 def test_randomised_estimates_cover_the_error_in_ninety_of_a_hundred_cases(rule):
     ensemble, risk = smooth(3), Risk(regression())
     observe = _Outputs(risk)

@@ -17,7 +17,7 @@ from .._solvers.nodes import coarsened, padded
 
 _ENTRIES = 2**22  # state entries that all derivatives computed at once hold together
 _REVERSE = 2.0  # what a derivative in reverse mode costs, in units of one in forward mode
-_QUICK = 2**16  # state entries of all derivatives up to which compilation takes longer than solves
+_QUICK = 2**13  # state entries of all derivatives up to which compilation takes longer than solves
 
 
 def discretisations(
