@@ -7,8 +7,17 @@ import numpy as np
 import pytest
 from models import regression, smooth
 
-from ensembles import Affine, Gaussian, MonteCarlo, NeuronalEnsemble, Product, Sobol, Uniform
-from limits import RESULTS, FailedRun, Risk, flow, limit
+from ensembles import (
+    Affine,
+    Atoms,
+    Gaussian,
+    MonteCarlo,
+    NeuronalEnsemble,
+    Product,
+    Sobol,
+    Uniform,
+)
+from limits import RESULTS, Data, FailedRun, Risk, flow, limit
 
 TIMES = jnp.linspace(0, 3, 7)
 
@@ -161,3 +170,34 @@ def test_limit_is_differentiable_where_it_was_solved():
     nodes = ensemble.discretise(run.final.width)
     value = eqx.filter_jit(lambda n: flow(n, risk, t1=1.0).energies[-1])(nodes)
     assert abs(float(value - run.energies[-1])) < 1e-4
+
+
+def test_atoms_are_exact_nodes_and_only_time_is_refined():
+    space = Atoms([[-0.5], [0.2], [0.9]], [0.2, 0.5, 0.3])
+    ensemble = NeuronalEnsemble(
+        [space, space],
+        [lambda c: jnp.stack([c[0], 1.0]), lambda c, e: 1 + c[0] * e[0], lambda c: jnp.cos(c)],
+        layers=Affine(jnp.tanh),
+    )
+    risk = Risk(regression(8))
+    run = limit(ensemble, risk, t1=2.0, tol=1e-7)
+    exact = flow(ensemble.discretise(3), risk, t1=2.0, rtol=1e-12)
+    true = float(jnp.abs(run.energies - exact.energies).max())
+    assert true <= 3 * float(run.error) <= 3e-7 and run.stats["nodes"] == (3, 3)
+
+
+def test_a_limit_that_meets_the_bound_on_steps_keeps_the_levels_before():
+    run = limit(smooth(3), Risk(regression()), t1=3.0, tol=1e-9, max_steps=40, throw=False)
+    assert run.result == RESULTS.max_steps_reached and len(run.stats["levels"]) >= 1
+    assert np.isfinite(run.energies).all()
+    with pytest.raises(FailedRun, match="maximum number of solver steps"):
+        limit(smooth(3), Risk(regression()), t1=3.0, tol=1e-9, max_steps=40)
+
+
+def test_data_of_mass_zero_do_not_change_an_error_estimate():
+    data = regression(8)
+    masses = jnp.full(8, 1 / 8)
+    far = jnp.concatenate([data.x, 1e3 * data.x]), jnp.concatenate([data.y, data.y])
+    more = Data(*far, jnp.concatenate([masses, jnp.zeros(8)]))
+    few, many = (limit(smooth(2), Risk(d), t1=1.0, nodes=8).error for d in (data, more))
+    assert abs(float(many) / float(few) - 1) < 1e-6

@@ -56,6 +56,22 @@ def test_a_fitted_rate_recovers_a_power_law_and_its_interval_covers():
     assert covered >= 0.87 * 200 and control < 0.1 * 200
 
 
+@pytest.mark.parametrize("seeds", [2, 3, 4, 8, 16, 32])
+def test_intervals_of_rates_cover_at_their_level_with_few_seeds_too(seeds):
+    """400 repeats of an exact law at three widths, with unequal noise and with skew noise."""
+    x = np.array([32.0, 64, 128])
+    rng = np.random.default_rng(seeds)
+    covered = 0
+    for repeat in range(400):
+        if repeat % 2:
+            noise = np.exp(rng.normal(0, [0.2, 0.3, 0.4], (seeds, 3)))
+        else:
+            noise = rng.chisquare(3, (seeds, 3)) ** 0.5
+        rate = fit_rate(x, x**-0.5 * noise)
+        covered += rate.low <= -0.5 <= rate.high
+    assert 0.93 * 400 <= covered <= 0.98 * 400
+
+
 def test_seeds_may_be_missing_and_a_rate_is_a_function():
     x, y = np.array([1.0, 2, 4]), np.full((3, 3), 2.0) * np.array([1.0, 2, 4])
     y[2, 1] = np.nan

@@ -39,6 +39,10 @@ class Energy(eqx.Module):
         """What the energy sees of the network; limits are compared in it."""
 
     @abc.abstractmethod
+    def size(self, outputs: Float[Array, "... n outputs"]) -> Float[Array, "..."]:
+        """The root mean square of (differences of) outputs, by the masses of the data."""
+
+    @abc.abstractmethod
     def stationarity(self, network: Network) -> Float[Array, ""]:
         """The root mean square of the energy's derivative in the outputs; 0 when no change of the
         outputs lowers it to first order."""

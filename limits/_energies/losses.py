@@ -1,8 +1,10 @@
-"""Losses ℓ(ŷ, y) of one sample. Any function (outputs,), (outputs,) -> () is a loss as well."""
+"""Losses ℓ(ŷ, y) of one sample. Any function (outputs,), (outputs,) -> () is a loss as well; one
+that has a `check(y)` is asked whether the data's targets are its."""
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles._checks import concrete
@@ -40,6 +42,15 @@ class HuberLoss(eqx.Module):
 class LogisticLoss(eqx.Module):
     """ℓ = Σ_j log(1 + exp(−y_j ŷ_j)) for labels y_j ∈ {−1, 1}."""
 
+    def check(self, y: Float[Array, "n outputs"]) -> None:
+        """Raise `ValueError` for other labels."""
+        known = concrete(y)
+        if known is not None and not (np.abs(known) == 1).all():
+            raise ValueError(
+                f"y must be −1 or 1 for LogisticLoss, got {np.unique(known)[:4]}: for labels 0 and 1 "
+                "write 2 * y - 1"
+            )
+
     def __call__(
         self, prediction: Float[Array, " outputs"], y: Float[Array, " outputs"]
     ) -> Float[Array, ""]:
@@ -48,6 +59,23 @@ class LogisticLoss(eqx.Module):
 
 class CrossEntropyLoss(eqx.Module):
     """ℓ = −Σ_j y_j log softmax(ŷ)_j for class probabilities y (one-hot labels)."""
+
+    def check(self, y: Float[Array, "n outputs"]) -> None:
+        """Raise `ValueError` for one output, and rows that are no probabilities."""
+        if y.shape[1] < 2:
+            raise ValueError(
+                f"y must have one column per class for CrossEntropyLoss, got shape {y.shape}, of "
+                "which the softmax is 1: write jax.nn.one_hot(labels, 2), or LogisticLoss()"
+            )
+        known = concrete(y)
+        if known is not None:
+            off = np.abs(known.sum(1) - 1).max()
+            if known.min() < 0 or off > 1e-4:
+                raise ValueError(
+                    "y must be probabilities of classes for CrossEntropyLoss, got rows that sum to "
+                    f"1 up to {off:.2g} and a smallest entry {known.min():.3g}: write "
+                    "jax.nn.one_hot(labels, classes)"
+                )
 
     def __call__(
         self, prediction: Float[Array, " outputs"], y: Float[Array, " outputs"]

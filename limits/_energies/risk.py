@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembles import Network, Parameters
 from ensembles._backpropagate import backpropagate
 from ensembles._checks import count, kind
-from ensembles._contractions import dot
+from ensembles._contractions import dot, tensordot
 
 from .data import Data
 from .energy import Energy
@@ -27,12 +27,22 @@ class Risk(Energy):
 
     def __check_init__(self) -> None:
         kind("data", self.data, Data, "write Risk(Data(x, y))")
+        if not callable(self.loss):
+            raise ValueError(
+                f"loss must be a function (outputs,), (outputs,) -> (), got {self.loss!r}: write "
+                "loss=SquaredLoss()"
+            )
+        if hasattr(self.loss, "check"):
+            self.loss.check(self.data.y)
 
     def __call__(self, network: Network) -> Float[Array, ""]:
         return dot(self.data.masses, jax.vmap(self.loss)(self.outputs(network), self.data.y))
 
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
         return network(self.data.x)
+
+    def size(self, outputs: Float[Array, "... n outputs"]) -> Float[Array, "..."]:
+        return jnp.sqrt(tensordot((outputs**2).mean(-1), self.data.masses))
 
     def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
         outputs, pull = backpropagate(network, self.data.x)

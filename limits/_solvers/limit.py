@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Rule
 from ensembles._checks import counts, kind, randomness
@@ -23,9 +23,10 @@ from .flow import flow
 from .initial_motion import StationaryStart, initial_motion
 from .nodes import coarsened, padded, refined, shared
 from .time import Observe
-from .trajectory import RESULTS, Trajectory
+from .trajectory import RESULTS, FailedRun, Trajectory
 
 _RANDOMISATIONS = 5
+_LEVELS = 8  # in time, for atoms
 _FINEST = 3  # in time, for random nodes, which converge too slowly to need finer steps
 
 
@@ -73,8 +74,9 @@ def limit(
 
     Returns the `Trajectory` of the finest solve: `.error` the estimate, `.final` the network of
     nodes, `.stats["nodes"]` their numbers, `.stats["levels"]` the (nodes, estimate) of every level.
-    If `tol` is not met within `max_nodes`, raises `FailedRun` (`throw=False`: returns the best
-    there is, `.result` says so). Not for use under jit: shapes change with refinement.
+    If `tol` is not met within `max_nodes`, or a solve breaks down, raises `FailedRun`
+    (`throw=False`: returns the best there is, `.result` says so). Not for use under jit: shapes
+    change with refinement.
     """
     dynamics = GradientFlow() if dynamics is None else dynamics
     kind("ensemble", ensemble, NeuronalEnsemble, "a network has no nodes to refine: write flow")
@@ -103,10 +105,10 @@ def limit(
         run = flow(
             network, energy, dynamics, t1=t1, times=times, observe=seen, rtol=tolerance,
             max_step=np.asarray(t1) / (8 * 2**level), solver=solver, max_steps=max_steps,
-            adjoint=diffrax.ForwardMode(), progress=progress,
+            adjoint=diffrax.ForwardMode(), progress=progress, throw=False,
         )  # fmt: skip
         sizes = tuple(len(m.masses) for m in measures)
-        return dataclasses.replace(run, stats={**run.stats, "nodes": sizes})
+        return dataclasses.replace(run, stats={**run.stats, "nodes": sizes}).raise_if_failed()
 
     def attempt(
         sizes: tuple[int, ...], level: int, before: Trajectory | None
@@ -114,32 +116,41 @@ def limit(
         """The solution at one level, and its distance from others unless there are none."""
         if key is None or not random:
             found = solve(sizes, level, None)
-            return found, None if before is None else _distance(found, before)
+            return found, None if before is None else float(_distance(energy, found, before))
         keys = jax.random.split(key, _RANDOMISATIONS)
         level = min(level, _FINEST)
         found = solve(sizes, level + 1, keys[0])
         others = coarsened(ensemble.spaces, rules, sizes)
-        return found, max(_distance(found, solve(others, level, k)) for k in keys[1:])
+        return found, max(
+            float(_distance(energy, found, solve(others, level, k))) for k in keys[1:]
+        )
 
-    if nodes is not None:
-        sizes = counts("nodes", nodes, len(ensemble.spaces))
-        coarse = None if random else solve(coarsened(ensemble.spaces, rules, sizes), 0, None)
-        found, error = attempt(sizes, 1, coarse)
-        return _finish(found, error, [(sizes, error)], RESULTS.successful)
+    found, before, error, levels = None, None, None, []
+    try:
+        if nodes is not None:
+            sizes = counts("nodes", nodes, len(ensemble.spaces))
+            coarse = None if random else solve(coarsened(ensemble.spaces, rules, sizes), 0, None)
+            found, error = attempt(sizes, 1, coarse)
+            return _finish(found, error, [(sizes, error)], RESULTS.successful)
 
-    sizes = tuple(r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True))
-    found, before, levels = None, None, []
-    while True:
-        found, apart = attempt(sizes, len(levels), found)
-        error = apart if random else _extrapolated(apart, before)
-        levels.append((sizes, error))
-        if error is not None and error <= target:
-            return _finish(found, error, levels, RESULTS.successful)
-        finer = refined(ensemble.spaces, rules, sizes)
-        if max(finer) > max_nodes or finer == sizes:
-            run = _finish(found, error, levels, RESULTS.unresolved)
-            return run.raise_if_failed() if throw else run
-        sizes, before = finer, apart
+        sizes = tuple(r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True))
+        while True:
+            found, apart = attempt(sizes, len(levels), found)
+            error = apart if random else _extrapolated(apart, before)
+            levels.append((sizes, error))
+            if error is not None and error <= target:
+                return _finish(found, error, levels, RESULTS.successful)
+            finer = refined(ensemble.spaces, rules, sizes)
+            exact = finer == sizes  # atoms: what is left is the error in time
+            if (max(finer) > max_nodes and not exact) or (exact and len(levels) == _LEVELS):
+                run = _finish(found, error, levels, RESULTS.unresolved)
+                return run.raise_if_failed() if throw else run
+            sizes, before = finer, apart
+    except FailedRun as failed:
+        if throw or failed.partial.result == RESULTS.unresolved:
+            raise
+        best = failed.partial if found is None else found
+        return _finish(best, error, levels, failed.partial.result)
 
 
 def _extrapolated(apart: float | None, before: float | None) -> float | None:
@@ -155,11 +166,10 @@ def _extrapolated(apart: float | None, before: float | None) -> float | None:
     return apart * min(max(ratio / max(1 - ratio, ratio), 1 / 3), 1.0)
 
 
-def _distance(a: Trajectory, b: Trajectory) -> float:
-    energies = np.abs(np.asarray(a.energies) - np.asarray(b.energies)).max()
-    outputs = np.asarray(a.observed["outputs"]) - np.asarray(b.observed["outputs"])
-    axes = tuple(range(1, outputs.ndim))
-    return float(max(energies, np.sqrt((outputs**2).mean(axes)).max()))
+@eqx.filter_jit
+def _distance(energy: Energy, a: Trajectory, b: Trajectory) -> Array:
+    outputs = a.observed["outputs"] - b.observed["outputs"]
+    return jnp.maximum(jnp.abs(a.energies - b.energies), energy.size(outputs)).max()
 
 
 @eqx.filter_jit

@@ -173,7 +173,8 @@ class _Study(eqx.Module):
             finite, limit = _pairs(self.ensemble, nodes, drawn, self._like_limit(width))
             theirs = self._run(self.solver.continuous, limit, None)
             ours = self._run(self.solver, finite, self.observe, keys)
-            return _compare((finite, ours), (limit, theirs), (0,) * len(skip), skip, drawn)
+            pair = (finite, ours), (limit, theirs)
+            return _compare(self.energy, *pair, (0,) * len(skip), skip, drawn)
 
         return in_batches(batch, keys, self._together(width, len(keys)))
 
@@ -190,7 +191,7 @@ class _Study(eqx.Module):
             for some in (nodes, self.finer)
         )
         rough, run = self._run(usual, coarse, None), self._run(best, fine, self.observe)
-        found = _compare((coarse, rough), (fine, run), skip, further, drawn)
+        found = _compare(self.energy, (coarse, rough), (fine, run), skip, further, drawn)
         ends = [n + m for n, m in zip(further, width, strict=True)]
         alone, apart = _first((run, found), tuple(ends))
         return dataclasses.replace(
@@ -259,7 +260,9 @@ _Runs = tuple[Network, Trajectory]
 
 
 @eqx.filter_jit
-def _compare(a: _Runs, b: _Runs, skip_a: Sizes, skip_b: Sizes, drawn: Network) -> _Distances:
+def _compare(
+    energy: Energy, a: _Runs, b: _Runs, skip_a: Sizes, skip_b: Sizes, drawn: Network
+) -> _Distances:
     """Distances between runs, one a seed, at the neurons of the networks `drawn`: those of positive
     mass, behind the first `skip` of each layer."""
     sizes = [p.shape[1] for p in drawn.initial_masses]
@@ -278,7 +281,7 @@ def _compare(a: _Runs, b: _Runs, skip_a: Sizes, skip_b: Sizes, drawn: Network) -
         (_, run), (_, other) = a, b
         sup, rms, growth = _apart(at_neurons(a, skip_a), at_neurons(b, skip_b), counted)
         outputs = run.observed["outputs"] - other.observed["outputs"]
-        apart = jnp.sqrt((outputs**2).mean(tuple(range(1, outputs.ndim)))).max()
+        apart = energy.size(outputs).max()
         energies = jnp.abs(run.energies - other.energies).max()
         return _Distances(
             sup=sup,

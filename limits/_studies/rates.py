@@ -12,8 +12,6 @@ from scipy import stats
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_RESAMPLES = 4000
-
 
 class Rate(eqx.Module):
     """A fitted power law y ≈ prefactor · x^exponent, with the exponent's interval [low, high]."""
@@ -45,9 +43,10 @@ def fit_rate(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> Rate:
 
     `x` has shape (n,), n ≥ 3 (n ≥ 2 with seeds). `y` has shape (n,) for one measurement each, and
     the interval is Student's from the residuals; or (seeds, n), NaN where a seed is missing, and
-    the means of log y over seeds are fitted, with a percentile bootstrap over the seeds of every
-    column (4000 resamples, always the same ones). Raises `ValueError` for other shapes or
-    non-positive values.
+    the means of log y over seeds are fitted. The exponent is then Σ_j a_j mean_j, of variance
+    Σ_j a_j² s_j² / n_j with s_j² the sample variance of n_j seeds, and the interval is Student's
+    with the degrees of freedom of Welch and Satterthwaite: it says how well the seeds fix the line,
+    not whether a line fits. Raises `ValueError` for other shapes or non-positive values.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     if x.ndim != 1 or y.ndim not in (1, 2) or y.shape[-1] != x.size or x.size < 4 - y.ndim:
@@ -72,9 +71,13 @@ def fit_rate(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> Rate:
             "y needs at least two seeds for every x to have an interval, got "
             f"{[len(c) for c in columns]} seeds"
         )
-    rng = np.random.default_rng(0)
-    draws = np.stack([rng.choice(c, (_RESAMPLES, len(c))).mean(axis=1) for c in columns], axis=1)
     slope, intercept = np.polyfit(np.log(x), [c.mean() for c in columns], 1)
-    slopes = np.polyfit(np.log(x), draws.T, 1)[0]
-    low, high = np.quantile(slopes, [(1 - level) / 2, (1 + level) / 2])
-    return Rate(float(slope), float(low), float(high), float(np.exp(intercept)), level)
+    apart = np.log(x) - np.log(x).mean()
+    free = np.array([len(c) - 1 for c in columns])
+    parts = (apart / (apart**2).sum()) ** 2 * [c.var(ddof=1) / len(c) for c in columns]
+    variance = parts.sum()
+    freedom = variance**2 / (parts**2 / free).sum() if variance > 0 else 1.0
+    half = stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(variance)
+    return Rate(
+        float(slope), float(slope - half), float(slope + half), float(np.exp(intercept)), level
+    )
