@@ -34,11 +34,13 @@ from limits import (
     SGD,
     Adaptive,
     Collapse,
+    CrossEntropyLoss,
     Data,
     FailedRun,
     FisherRao,
     GradientFlow,
     HuberLoss,
+    LogisticLoss,
     Risk,
     Steps,
     WassersteinFisherRao,
@@ -619,6 +621,22 @@ CALLS = {
     "coupling seeds": (
         lambda: coupling(ensemble(), risk(), widths=[4], seeds=[1, 2], nodes=4, t1=1.0, key=KEY),
         r"seeds must be an int or one int per",
+    ),
+    "logistic labels 0 and 1": (
+        lambda: Risk(Data(X, jnp.array([[0.0], [1.0], [1.0], [0.0]])), LogisticLoss()),
+        r"y must be −1 or 1 for LogisticLoss, got \[0\. 1\.\]: for labels 0 and 1 write 2 \* y - 1",
+    ),
+    "cross-entropy of one output": (
+        lambda: Risk(Data(X, jnp.ones((4, 1))), CrossEntropyLoss()),
+        r"y must have one column per class for CrossEntropyLoss, got shape \(4, 1\)",
+    ),
+    "cross-entropy of numbers": (
+        lambda: Risk(Data(X, jnp.ones((4, 2))), CrossEntropyLoss()),
+        r"y must be probabilities of classes for CrossEntropyLoss, got rows that sum to 1 up to 1",
+    ),
+    "loss that is no function": (
+        lambda: Risk(Data(X, jnp.ones((4, 2))), "squared"),
+        r"loss must be a function .* got 'squared': write loss=SquaredLoss\(\)",
     ),
     "rate of zeros": (
         lambda: fit_rate([1.0, 2.0, 4.0], [1.0, 0.0, 1.0]),

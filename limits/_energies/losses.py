@@ -47,8 +47,8 @@ class LogisticLoss(eqx.Module):
         known = concrete(y)
         if known is not None and not (np.abs(known) == 1).all():
             raise ValueError(
-                f"y must be −1 or 1 for LogisticLoss, got {np.unique(known)[:4]}: for labels 0 and 1 "
-                "write 2 * y - 1"
+                f"y must be −1 or 1 for LogisticLoss, got {np.unique(known)[:4]}: for labels 0 and "
+                "1 write 2 * y - 1"
             )
 
     def __call__(

@@ -32,8 +32,9 @@ class Risk(Energy):
                 f"loss must be a function (outputs,), (outputs,) -> (), got {self.loss!r}: write "
                 "loss=SquaredLoss()"
             )
-        if hasattr(self.loss, "check"):
-            self.loss.check(self.data.y)
+        check = getattr(self.loss, "check", None)
+        if check is not None:
+            check(self.data.y)
 
     def __call__(self, network: Network) -> Float[Array, ""]:
         return dot(self.data.masses, jax.vmap(self.loss)(self.outputs(network), self.data.y))

@@ -40,7 +40,7 @@ class Diversity(eqx.Module):
       mean, over the sampled directions of the space of leading modes of both sides, where mode
       k is in units of (λ_k + τ²)^½; Gaussian profiles have 0.16.
     - `ball` (L − 1,): the smallest mass in a disc of radius 3/4 whose centre has distance 1, over
-      sampled planes; Gaussian profiles have 0.17. Both are 0 where a mode is missing.
+      sampled planes; Gaussian profiles have 0.16. Both are 0 where a mode is missing.
     - `target` (L − 1,): the mean distance of Gaussian random profiles from the nearest neuron's,
       relative to their root mean square; 1 where all modes are missing.
 
