@@ -67,16 +67,16 @@ def probabilities(name: str, masses: Any, like: Array) -> Array:
 def count(name: str, n: Any) -> int:
     """`n` as an int of at least 1."""
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-        raise ValueError(f"{name} must be an int of at least 1, got {n!r}: write {name}=64")
+        raise ValueError(f"{name} must be an int of at least 1, got {n!r}: write {name}=8")
     return int(n)
 
 
-def counts(name: str, n: Any, layers: int) -> tuple[int, ...]:
-    """`n` as one int per hidden layer; a single int stands for all."""
+def counts(name: str, n: Any, layers: int, each: str = "hidden layer") -> tuple[int, ...]:
+    """`n` as one int per hidden layer (or `each`); a single int stands for all."""
     if isinstance(n, Sequence | np.ndarray) and not isinstance(n, str):
         if len(n) != layers:
             raise ValueError(
-                f"{name} must be an int or one int per hidden layer ({layers}), got {len(n)}: {n!r}"
+                f"{name} must be an int or one int per {each} ({layers}), got {len(n)}: {n!r}"
             )
         return tuple(count(name, k) for k in n)
     return (count(name, n),) * layers

@@ -82,7 +82,7 @@ class NeuronalEnsemble(eqx.Module):
                     f"biases[{depth - 1}] belongs to the outputs, which have no label: "
                     "give an array (outputs,), got a function"
                 )
-            last = floating(f"biases[{depth - 1}]", self.biases[-1])
+            last = floating(f"biases[{depth - 1}]", self.biases[-1], ndim=1)
             self.biases = (*self.biases[:-1], last)
         self._check_shapes()
 
@@ -102,6 +102,23 @@ class NeuronalEnsemble(eqx.Module):
                     )
                 shape = shape[1:]
             layer.check(f"weights[{i}]", shape, first=i == 0)
+            self._check_bias(i, labels)
+
+    def _check_bias(self, i: int, labels: list[Any]) -> None:
+        b: Any = self.biases[i]
+        if b is None or i == self.depth - 1:
+            return
+        if not callable(b):
+            raise ValueError(
+                f"biases[{i}] must be a function of the label, or None, got {b!r}: write "
+                f"lambda c: {b}"
+            )
+        shape = jax.eval_shape(b, labels[i]).shape
+        if self.layers[i].affine and shape != ():
+            raise ValueError(
+                f"biases[{i}] must give a scalar for an Affine layer, got shape {shape}: write "
+                "c[0] for the label's first entry"
+            )
 
     def _check_noisy(self, i: int, w: Noisy, ends: list[Any]) -> None:
         if len(ends) < 2:

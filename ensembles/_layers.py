@@ -76,6 +76,9 @@ class Affine(Layer):
     affine: ClassVar[bool] = True
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
+    def __check_init__(self) -> None:
+        _function("activation", self.activation, "Affine(jnp.tanh)")
+
     def first(
         self, w: Float[Array, "n d"], b: Float[Array, " n"] | None, x: Float[Array, "batch d"]
     ) -> Float[Array, "batch n"]:
@@ -131,6 +134,9 @@ class Elementwise(Layer):
 
     affine: ClassVar[bool] = False
     phi: Callable[[Any, Any, Array], Array] = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        _function("phi", self.phi, "Elementwise(lambda w, b, h: w * jnp.tanh(h) + b)")
 
     def first(self, w: Array, b: Array | None, x: Array) -> Array:
         over_neurons = jax.vmap(self.phi, (0, 0, None))
@@ -200,6 +206,9 @@ class Unit(Layer):
     affine: ClassVar[bool] = False
     sigma: Callable[[Array, Array], Array] = eqx.field(static=True)
 
+    def __check_init__(self) -> None:
+        _function("sigma", self.sigma, "Unit(lambda theta, x: jnp.tanh(theta @ x)[None])")
+
     def first(self, w: Array, b: Array | None, x: Array) -> Array:
         return jax.vmap(lambda x: jax.vmap(lambda w: self.sigma(w, x))(w))(x)
 
@@ -225,6 +234,11 @@ class Unit(Layer):
 
     def __repr__(self) -> str:
         return f"Unit({_name(self.sigma)})"
+
+
+def _function(name: str, value: Any, remedy: str) -> None:
+    if not callable(value):
+        raise ValueError(f"{name} must be a function, got {value!r}: write {remedy}")
 
 
 def _shift(h: Array, b: Array | None) -> Array:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._checks import floating, probabilities
+from ._checks import concrete, floating, probabilities
 from ._layers import Layer
 from ._measures import Measure
 from ._parameters import Parameters
@@ -202,8 +202,33 @@ class Network(eqx.Module):
         zero = tuple(map(jnp.zeros_like, self.initial_masses))
         return self.moved(Parameters(self.increment.weights, self.increment.biases, zero))
 
+    def normalised(self) -> "Network":
+        """This network with Σ p_0 exp(g) = 1 in every layer whose masses move, so that g is the log
+        density. Masses are the same; steps of finite size leave it by their error."""
+        if self.increment.growth is None:
+            return self
+        pairs = zip(self.initial_masses, self.increment.growth, strict=True)
+        growth = tuple(g - _log_total(p, g) for p, g in pairs)
+        return self.moved(Parameters(self.increment.weights, self.increment.biases, growth))
+
     def weighed(self, masses: tuple[Array, ...]) -> "Network":
-        """This network with other masses, which stand still: growth is taken off."""
+        """This network with other masses, which stand still: growth is taken off.
+
+        They are taken as they are, without being normalised, so that energies can be varied in each
+        of them. Raises `ValueError` for other shapes and dtypes, and negative masses.
+        """
+        for i, (new, old) in enumerate(zip(masses, self.initial_masses, strict=True)):
+            known = concrete(new)
+            if (
+                new.shape != old.shape
+                or new.dtype != old.dtype
+                or (known is not None and not (known >= 0).all())
+            ):
+                raise ValueError(
+                    f"masses[{i}] must be non-negative, of shape {old.shape} and dtype "
+                    f"{old.dtype}, got shape {new.shape}, dtype {new.dtype}"
+                    + ("" if known is None else f", smallest {known.min()}")
+                )
         still = self.moved(self.increment.still())
         return eqx.tree_at(lambda n: n.initial_masses, still, masses)
 
@@ -238,8 +263,9 @@ class Network(eqx.Module):
 
     def neurons(self, ranges: Sequence[int | slice]) -> "Network":
         """The part of this network on a range of neurons of each hidden layer (an int n: the first
-        n). Masses are kept as they are: what is left out should have mass 0, or the rest is not a
-        network of its own but only a view of its labels, weights and biases."""
+        n). What is left out should have mass 0, or the rest is not a network of its own but only a
+        view of its labels, weights and biases: initial masses are kept as they are, and those that
+        have grown are normalised over the part."""
         cut = [slice(r) if isinstance(r, int) else r for r in ranges]
         masses = tuple(p[r] for p, r in zip(self.initial_masses, cut, strict=True))
         return self.map_neurons(lambda i, a, axis: a[(slice(None),) * axis + (cut[i],)], masses)
@@ -285,16 +311,28 @@ class Network(eqx.Module):
 
 
 def _grown(masses: Float[Array, " n"], growth: Float[Array, " n"]) -> Float[Array, " n"]:
-    """p exp(g) / Σ p exp(g). The largest term is counted as 1 and the growth of mass 0 is bounded,
+    """p exp(g) / Σ p exp(g)."""
+    raw, _ = _terms(masses, growth)
+    total = raw.sum()
+    return raw / jnp.where(total == 0, 1, total)
+
+
+def _log_total(masses: Float[Array, " n"], growth: Float[Array, " n"]) -> Float[Array, ""]:
+    """log Σ p exp(g); 0 where there is no mass."""
+    raw, top = _terms(masses, growth)
+    total = raw.sum()
+    return jnp.where(total == 0, 0, top + jnp.log(jnp.where(total == 0, 1, total)))
+
+
+def _terms(masses: Float[Array, " n"], growth: Float[Array, " n"]) -> tuple[Array, Array]:
+    """p exp(g − top) and top, which counts the largest term as 1. The growth of mass 0 is bounded,
     so that nothing overflows; exp(g) is taken as a square, whose root never does where p > 0."""
     logs = jnp.where(masses > 0, jnp.log(jnp.where(masses > 0, masses, 1)) + growth, -jnp.inf)
     top = jax.lax.stop_gradient(logs.max())
     top = jnp.where(top == -jnp.inf, 0, top)
     bound = 0.99 * math.log(float(jnp.finfo(growth.dtype).max))
     root = jnp.exp(jnp.minimum(growth - top, bound) / 2)
-    raw = masses * root * root
-    total = raw.sum()
-    return raw / jnp.where(total == 0, 1, total)
+    return masses * root * root, top
 
 
 def _leads(name: str, leaf: Array | None, lead: tuple[int, ...]) -> None:

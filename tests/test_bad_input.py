@@ -217,7 +217,7 @@ CALLS = {
     ),
     "width a float": (
         lambda: ensemble().sample(32.0, key=KEY),
-        r"width must be an int of at least 1, got 32\.0: write width=64",
+        r"width must be an int of at least 1, got 32\.0: write width=8",
     ),
     "widths for other layers": (
         lambda: ensemble().sample([4, 4, 4], key=KEY),
@@ -365,7 +365,7 @@ CALLS = {
         lambda: simulate(
             ensemble(), risk(), lambda n: n.weights[0], width=4, seeds=2, t1=1.0, key=KEY
         ),
-        r"but a neuron of mass 0 changed it \(shape \(4, 2\) → \(5, 2\)\)",
+        r"but neurons of mass 0, or one split in two, changed it \(shape \(4, 2\) → \(7, 2\)\)",
     ),
     "fluctuations at times out of order": (
         lambda: predict(lambda n: n(X), times=[0.5, 0.1]),

@@ -47,7 +47,7 @@ def test_distance_falls_as_the_square_root_of_width(depth):
 
 def test_distance_falls_with_width_in_a_short_run():
     result = coupling(
-        smooth(3), Risk(regression()), widths=[16, 48, 144], seeds=[64, 48, 24], t1=3.0,
+        smooth(3), Risk(regression()), widths=[32, 96, 288], seeds=[64, 48, 24], t1=3.0,
         nodes=32, key=jax.random.key(30),
     )  # fmt: skip
     report("depth 3, short", result)

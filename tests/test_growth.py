@@ -19,15 +19,19 @@ from models import largest, regression, smooth
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
-from ensembles import Affine, Atoms, Measure, Network, NeuronalEnsemble
+from ensembles import Affine, Atoms, Measure, Network, NeuronalEnsemble, shallow
 from limits import (
     SGD,
+    Adaptive,
+    Data,
     FisherRao,
     GradientFlow,
     Risk,
     WassersteinFisherRao,
+    coupling,
     fit_rate,
     flow,
+    initial_motion,
     limit,
     mean_field_gradient,
     train,
@@ -655,3 +659,57 @@ def test_limits_refine_as_fast_as_without_growth():
         print(tol, run.stats["levels"], "true error", true)
         assert float(run.error) <= tol and true <= 3 * float(run.error)
         assert unit_sums(run.final.masses) < 1e-12
+
+
+# What finite steps, observers and first looks make of it
+
+SINGLE = Risk(regression(16))
+
+
+def test_growth_is_the_log_density_in_discrete_time_too():
+    """At steps far too large as well: masses are normalised, and growth with them."""
+    network = smooth(3).sample((5, 6), key=jax.random.key(0))
+    update = SGD(FisherRao(50.0), batch=1)
+    final = train(network, SINGLE, update, step=0.1, t1=2.0, key=jax.random.key(1)).final
+    for p, q, g in zip(final.masses, final.initial_masses, final.increment.growth, strict=True):
+        assert largest(g, jnp.log(p / q)) < 1e-9
+        assert float(g.max()) > 0 > float(g.min())
+
+
+def test_the_limit_of_constant_steps_knows_its_error_in_time():
+    solver = Adaptive(step=0.25, solver=diffrax.Euler())
+    found = coupling(
+        smooth(2), SINGLE, WassersteinFisherRao(), widths=[6], seeds=2, t1=2.0, nodes=16,
+        solver=solver, key=jax.random.key(0), times=jnp.array([0.0, 2.0]),
+    )  # fmt: skip
+    exact = flow(smooth(2).discretise(64), SINGLE, WassersteinFisherRao(), t1=2.0, rtol=1e-10)
+    coarse = flow(
+        smooth(2).discretise(16), SINGLE, WassersteinFisherRao(), t1=2.0, step=0.25,
+        solver=diffrax.Euler(),
+    )  # fmt: skip
+    true = float(jnp.abs(coarse.energies - exact.energies).max())
+    assert 1e-5 < true < 3 * float(found.limit.error)
+    assert (found.error > 1e-5).all() and (found.growth_error > 1e-5).all()
+
+
+def test_a_limit_is_observed_at_its_nodes_alone():
+    run = limit(smooth(3), SINGLE, WassersteinFisherRao(), t1=0.5, nodes=8, observe=first_masses)
+    assert run.observed.shape == (2, 8)
+    assert largest(run.observed[-1], run.final.masses[0]) == 0
+
+
+def first_masses(network):
+    return network.masses[0]
+
+
+def test_masses_that_move_are_a_motion_of_the_start():
+    """Units that no gradient moves, but whose masses the energy tells apart."""
+    x = jnp.linspace(-1, 1, 9)[:, None]
+    ensemble = shallow(cosine_squares, Atoms(jnp.array([[0.0], [jnp.pi]])))
+    risk = Risk(Data(x, x**2))
+    assert initial_motion(ensemble, risk).stationary
+    assert not initial_motion(ensemble, risk, FisherRao()).stationary
+
+
+def cosine_squares(theta, x):
+    return jnp.cos(theta) * x**2

@@ -20,7 +20,10 @@ def schedules(name: str, rates: Rates) -> tuple[Array | Schedule, ...]:
 
 def scalar(rate: ArrayLike, message: str) -> Array:
     """`rate` as a finite scalar ≥ 0, an error with `message` otherwise."""
-    held = jnp.asarray(rate, jnp.result_type(float))
+    try:
+        held = jnp.asarray(rate, jnp.result_type(float))
+    except (TypeError, ValueError):
+        raise ValueError(message.format(repr(rate))) from None
     known = concrete(held)
     if known is not None and not (known.ndim == 0 and known >= 0 and known < float("inf")):
         raise ValueError(message.format(known))
@@ -42,4 +45,14 @@ def at(
 ) -> list[Float[Array, ""]]:
     """The rate of every layer at time t."""
     each = rates if len(rates) == layers else rates * layers
-    return [jnp.asarray(r(t) if callable(r) else r, dtype) for r in each]
+    return [jnp.asarray(_value(r, t) if callable(r) else r, dtype) for r in each]
+
+
+def _value(schedule: Schedule, t: Float[Array, ""]) -> Array:
+    rate = jnp.asarray(schedule(t))
+    if rate.shape != ():
+        raise ValueError(
+            f"rates: a schedule must return one number, got shape {rate.shape}: give a list of "
+            "functions, one for each layer"
+        )
+    return rate

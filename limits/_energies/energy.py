@@ -65,7 +65,7 @@ def mean_field_gradient(network: Network, energy: Energy) -> Parameters:
     limit gives to its label, up to sign. Shapes are those of `network.parameters`. Raises
     `ValueError` when network and energy do not fit.
     """
-    kind("network", network, Network, "write ensemble.sample(64, key=jax.random.key(0))")
+    kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
     energy.check(network)
     return energy.value_and_gradient(network)[1]

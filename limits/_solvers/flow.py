@@ -50,11 +50,12 @@ class Adaptive(Solver):
                 positive(name, value, jnp.result_type(float))
 
     def reference(self, t1: Array) -> "Adaptive":
-        """Tolerances ten times as tight, and at least 32 steps."""
+        """Tolerances ten times as tight and at least 32 steps, or steps of a quarter the size."""
         own = self.resolved(t1.dtype)
         rtol, atol, longest = map(np.asarray, (own.rtol, own.atol, own.max_step))
+        step = None if own.step is None else np.asarray(own.step) / 4
         finer = Adaptive(
-            rtol / 10, atol / 10, self.solver, self.step, np.minimum(longest, np.asarray(t1) / 32),
+            rtol / 10, atol / 10, self.solver, step, np.minimum(longest, np.asarray(t1) / 32),
             self.kinks, self.max_steps,
         )  # fmt: skip
         return finer.resolved(t1.dtype)
@@ -174,7 +175,7 @@ def flow(
     Returns a `Trajectory`. Raises `ValueError` for arguments that do not fit together.
     """
     dynamics = GradientFlow() if dynamics is None else dynamics
-    kind("network", network, Network, "write ensemble.sample(64, key=jax.random.key(0))")
+    kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
     kind("dynamics", dynamics, Dynamics, "write GradientFlow(); updates such as SGD go to train")
     options = Adaptive(

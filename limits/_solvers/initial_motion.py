@@ -17,8 +17,10 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Rule
 from ensembles._checks import kind, randomness
-from ensembles._contractions import tensordot
+from ensembles._contractions import dot, tensordot
 
+from .._dynamics.dynamics import Dynamics
+from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .nodes import padded, shared
 
@@ -35,8 +37,9 @@ class InitialMotion(eqx.Module):
     """How the limit of an ensemble begins to move.
 
     - `speed`: the root mean square of the derivative per unit mass over all weights and biases (by
-      mass, layers added in squares), relative to the root mean square of ∂R/∂ŷ; `stationary`:
-      whether it vanishes, up to what the nodes resolve.
+      mass, layers added in squares; with the first variation's share, where masses move), relative
+      to the root mean square of ∂R/∂ŷ; `stationary`: whether it vanishes, up to what the nodes
+      resolve.
     - `vanishing`: the layers 1, …, L whose weights have mean zero.
     """
 
@@ -59,11 +62,15 @@ class InitialMotion(eqx.Module):
 def initial_motion(
     ensemble: NeuronalEnsemble,
     energy: Energy,
+    dynamics: Dynamics | None = None,
     *,
     rule: Rule | Sequence[Rule | None] | None = None,
     key: PRNGKeyArray | None = None,
 ) -> InitialMotion:
     """Whether the limit of `ensemble` moves from its start, and how fast.
+
+    Under a `dynamics` that moves masses the speed counts the standard deviation over neurons of the
+    first variation too.
 
     With deterministic nodes the speed is zero up to rounding or it is not. With random ones (four
     independent sets, from `key`) it is taken to vanish when 16 times the nodes reduce it as they
@@ -71,20 +78,24 @@ def initial_motion(
     """
     kind("ensemble", ensemble, NeuronalEnsemble, "a network has no limit of its own")
     kind("energy", energy, Energy, "write Risk(data)")
+    dynamics = GradientFlow() if dynamics is None else dynamics
+    kind("dynamics", dynamics, Dynamics, "write dynamics=GradientFlow()")
     rules = ensemble.rules(rule)
     random = any(r.random for r in rules)
     sizes = [r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True)]
     rounding = float(jnp.finfo(ensemble.spaces[0].dtype).eps) ** 0.5
     if not random:
         nodes = padded(ensemble.measures(sizes, rules), shared(ensemble.spaces))
-        speed, slope, *means = np.asarray(_look(ensemble.network(nodes), energy))
+        speed, slope, *means = np.asarray(_look(ensemble.network(nodes), energy, dynamics))
         still, tolerance = speed <= rounding, rounding
     else:
         key = randomness(key, "random nodes are drawn to see whether the start moves")
         keys = jax.random.split(key, _REDRAWS)
         fine = [n * 2**_REFINEMENTS if r.random else n for n, r in zip(sizes, rules, strict=True)]
         coarse, (speed, slope, *means) = (
-            _mean_square([_look(ensemble.discretise(n, rules, key=k), energy) for k in keys])
+            _mean_square(
+                [_look(ensemble.discretise(n, rules, key=k), energy, dynamics) for k in keys]
+            )
             for n in (sizes, fine)
         )
         still, tolerance = speed <= max(_VANISHING * coarse[0], rounding), 3 / np.sqrt(max(fine))
@@ -97,11 +108,16 @@ def _mean_square(redraws: list[Array]) -> np.ndarray:
 
 
 @eqx.filter_jit
-def _look(network: Network, energy: Energy) -> Array:
+def _look(network: Network, energy: Energy, dynamics: Dynamics) -> Array:
     """Speed, derivative in the outputs, and mean of each layer's weights relative to their size."""
     _, gradient = energy.value_and_gradient(network)
-    squares = jax.tree.map(lambda p, g: (p * g**2).sum(), network.parameter_masses(), gradient)
-    total = jnp.sqrt(sum(jax.tree.leaves(squares), jnp.zeros((), network.dtype)))
+    squares = jax.tree.leaves(
+        jax.tree.map(lambda p, g: (p * g**2).sum(), network.parameter_masses(), gradient)
+    )
+    if dynamics.prepare(network).increment.growth is not None:
+        pairs = zip(network.masses, energy.first_variation(network), strict=True)
+        squares += [dot(p, (psi - dot(p, psi)) ** 2) for p, psi in pairs]
+    total = jnp.sqrt(sum(squares, jnp.zeros((), network.dtype)))
     slope = energy.stationarity(network)
 
     def mean(p: Array, w: Array | None) -> Array:

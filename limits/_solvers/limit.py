@@ -92,7 +92,7 @@ def limit(
     target = (1e-6 if eps < 1e-10 else 1e-4) if tol is None else tol
     if not target > 0:
         raise ValueError(f"tol must be positive, got {tol}: write tol=1e-6")
-    beginning = initial_motion(ensemble, energy, rule=rules, key=key)
+    beginning = initial_motion(ensemble, energy, dynamics, rule=rules, key=key)
     if beginning.stationary:
         warnings.warn(str(beginning), StationaryStart, stacklevel=2)
 
@@ -100,14 +100,16 @@ def limit(
 
     def solve(sizes: tuple[int, ...], level: int, key: PRNGKeyArray | None) -> Trajectory:
         measures = ensemble.measures(sizes, rules, key=key)
-        network = ensemble.network(padded(measures, shared(ensemble.spaces)))
+        sizes = tuple(len(m.masses) for m in measures)
+        if observe is None:  # what is observed should see the nodes, and nothing else
+            measures = padded(measures, shared(ensemble.spaces))
+        network = ensemble.network(measures)
         tolerance = max(target / 10**level, 50 * eps)
         run = flow(
             network, energy, dynamics, t1=t1, times=times, observe=seen, rtol=tolerance,
             max_step=np.asarray(t1) / (8 * 2**level), solver=solver, max_steps=max_steps,
             adjoint=diffrax.ForwardMode(), progress=progress, throw=False,
         )  # fmt: skip
-        sizes = tuple(len(m.masses) for m in measures)
         return dataclasses.replace(run, stats={**run.stats, "nodes": sizes}).raise_if_failed()
 
     def attempt(

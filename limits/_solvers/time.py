@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +64,11 @@ def look(observe: Observe, network: Network) -> Any:
                 "observe must be a function of a network, or a dictionary of functions, got "
                 f"{f!r}: write observe=lambda network: network(x)"
             )
-        return f(network)
+        seen = f(network)
+        wrong = [leaf for leaf in jax.tree.leaves(seen) if not eqx.is_array_like(leaf)]
+        if wrong:
+            raise ValueError(f"observe must return arrays (or trees of them), got {wrong[0]!r}")
+        return jax.tree.map(jnp.asarray, seen)
 
     return jax.tree.map(value, observe, is_leaf=callable)
 

@@ -75,7 +75,7 @@ class Steps(Solver):
         steps = whole_steps(times, step)
         return _iterate(
             network, energy, SGD(dynamics, self.batch), step, times, jnp.zeros_like(steps[0]),
-            steps, key if self.random else None, observe, diffrax.NoProgressMeter(),
+            steps, key if self.random else None, None, observe, diffrax.NoProgressMeter(),
         )  # fmt: skip
 
 
@@ -90,6 +90,7 @@ def train(
     times: ArrayLike | None = None,
     observe: Observe = None,
     key: PRNGKeyArray | None = None,
+    memory: Any = None,
     throw: bool = True,
     progress: diffrax.AbstractProgressMeter | None = None,
 ) -> Trajectory:
@@ -100,8 +101,10 @@ def train(
     - `dynamics`: an update, e.g. `SGD(GradientFlow([1.0, 0.1]), batch=32)`; full-batch gradient
       descent, `SGD()`, by default.
     - `step`: the step size ε; `t0`, `t1` and all `times` are multiples of it. The first step is
-      number t0/ε: a run that goes on from the `.final` of another with the same schedule and key
-      is the uninterrupted one, bit for bit (an update with memory begins with a fresh one).
+      number t0/ε: a run that goes on from the `.final` (and `.memory`) of another with the same
+      schedule and key is the uninterrupted one, bit for bit.
+    - `memory`: the `.memory` of the run that this one goes on from, where the update has one; None
+      begins with a fresh one.
     - `times`: increasing times at which to observe (start and end if None); `observe`, `throw`,
       `progress` as in `flow`.
     - `key`: required exactly when the update is random; step k uses `jax.random.fold_in(key, k)`.
@@ -113,7 +116,7 @@ def train(
     observed before (`throw=False`: returns it). Raises `ValueError` for arguments that do not fit.
     """
     update = SGD() if dynamics is None else dynamics
-    kind("network", network, Network, "write ensemble.sample(64, key=jax.random.key(0))")
+    kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
     kind("dynamics", update, Update, "write SGD(GradientFlow(), batch=1), or use flow")
     update.check(network, energy)
@@ -125,7 +128,9 @@ def train(
     start, when = checkpoints(times, t0, t1, network.dtype)
     first, steps = whole_steps(start, step, "t0"), whole_steps(when, step)
     progress = diffrax.NoProgressMeter() if progress is None else progress
-    run = _iterate(network, energy, update, step, when, first, steps, key, observe, progress)
+    run = _iterate(
+        network, energy, update, step, when, first, steps, key, memory, observe, progress
+    )
     return run.raise_if_failed() if throw else run
 
 
@@ -162,10 +167,12 @@ def _iterate(
     first: Array,
     steps: Array,
     key: PRNGKeyArray | None,
+    memory: Any,
     observe: Observe,
     progress: diffrax.AbstractProgressMeter,
 ) -> Trajectory:
     state = update.prepare(network)
+    memory = update.memory(state) if memory is None else memory
 
     def one_step(at: _Carry) -> _Carry:
         t = at.steps.astype(step.dtype) * step
@@ -175,7 +182,8 @@ def _iterate(
         broke = jnp.where(jnp.isfinite(value), at.broke, jnp.minimum(at.broke, at.steps))
         done = (at.steps + 1 - first) / (steps[-1] - first)
         meter = progress.step(at.meter, done.astype(step.dtype))
-        increment = jax.tree.map(jnp.add, at.increment, change)
+        moved = state.moved(jax.tree.map(jnp.add, at.increment, change))
+        increment = moved.normalised().increment
         return _Carry(at.steps + 1, increment, memory, broke, meter)
 
     def to_checkpoint(carry: tuple[_Carry, Parameters], count: Array):
@@ -190,7 +198,7 @@ def _iterate(
         return (at, good), (value, finite, look(observe, now))
 
     never = jnp.asarray(jnp.iinfo(steps.dtype).max)
-    begin = _Carry(first, state.increment, update.memory(state), never, progress.init())
+    begin = _Carry(first, state.increment, memory, never, progress.init())
     (at, final), (energies, finite, observed) = jax.lax.scan(
         to_checkpoint, (begin, state.increment), steps
     )
@@ -208,4 +216,5 @@ def _iterate(
             "time_reached": jnp.where(ok, times[-1], broke),
             "steps": at.steps - first,
         },
+        memory=at.memory,
     )

@@ -47,6 +47,8 @@ class Trajectory(eqx.Module):
     - `final`: the network at the end; after a failure, the last one known to be finite.
     - `error`: for a limit, the estimated error of `energies` and of the outputs (largest over
       `times`, root mean square over inputs); None where none was estimated.
+    - `memory`: what the update of a `train` carries from step to step (a momentum, say), as it is
+      at the end, for a run that goes on; None for the others.
     - `result`: how the run ended, a `RESULTS` whose value is a message; `stats`: numbers of steps.
 
     After a failure, entries later than `stats["time_reached"]` are NaN.
@@ -59,6 +61,7 @@ class Trajectory(eqx.Module):
     error: Float[Array, ""] | None
     result: RESULTS
     stats: dict[str, Any]
+    memory: Any = None
 
     @property
     def succeeded(self) -> bool | None:

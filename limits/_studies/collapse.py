@@ -152,6 +152,7 @@ class Collapse(eqx.Module):
         """Means over seeds, a line a width; the exponents and what the limit has below."""
         lines = []
         names = self.coupling.names
+        floor = {"residuals": self.coupling.error}
         for of in _LAYERS:
             layers = self.layers(of)
             columns = [self.largest(of, i) for i in layers]
@@ -162,6 +163,8 @@ class Collapse(eqx.Module):
             if len(names) > 1:
                 rates = "".join(f"{self.rate(of, i)!s:>24}" for i in layers)
                 lines.append(f"{'exponent':>14}" + rates)
+            if of in floor:
+                lines.append(f"{'limit error':>14}" + "".join(f"{e:>24.0e}" for e in floor[of]))
             if of in ("increments", "preactivations"):
                 ours = np.asarray(getattr(self.limit, of)).max(0)
                 lines.append(f"{'limit':>14}" + "".join(f"{value:>24.2e}" for value in ours))
@@ -205,6 +208,8 @@ def collapse(ensemble: NeuronalEnsemble, energy: Risk, **options: Any) -> Collap
     `coupling` does.
     """
     kind("ensemble", ensemble, NeuronalEnsemble, "write iid(...)")
+    if "observe" in options:
+        raise ValueError("observe is taken by the spreads that collapse measures: write coupling")
     if ensemble.depth < 3 or not all(layer.affine for layer in ensemble.layers):
         raise ValueError(
             f"ensemble must have at least three layers, affine in their weights, got {ensemble!r}: "

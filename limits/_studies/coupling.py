@@ -87,7 +87,7 @@ def coupling(
         raise ValueError(f"widths must be a list of widths, got {widths!r}: write [32, 64, 128]")
     hidden = ensemble.depth - 1
     sizes = tuple(counts("widths", width, hidden) for width in widths)
-    numbers = counts("seeds", seeds, len(sizes))
+    numbers = counts("seeds", seeds, len(sizes), "width")
     rules, some = ensemble.rules(rule), counts("nodes", nodes, hidden)
     measures, finer = (
         ensemble.measures(n, rules, key=jax.random.fold_in(key, 2**32 - 1 - i))

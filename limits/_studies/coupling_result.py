@@ -103,11 +103,13 @@ class Coupling(eqx.Module):
         import matplotlib.pyplot as plt
 
         ax = plt.subplots()[1] if ax is None else ax
-        for of, marker in (("sup", "o"), ("rms", "s"), ("outputs", "^")):
+        kinds = ["sup", "rms", "outputs", *([] if self.growth is None else ["growth"])]
+        for of, marker in zip(kinds, "os^D", strict=False):
             self.plot_against_width(self.distance(of), of, ax, marker)
-        ax.axhline(self.error.max(), color="k", ls=":", lw=1, label="limit's own error (sup)")
-        ax.set(ylabel="distance from the limit")
         bottom, top = ax.get_ylim()
+        ax.axhline(self.error.max(), color="k", ls=":", lw=1, label="limit's own error (sup)")
+        ax.set(ylabel="distance from the limit (bars: 80 % of seeds)")
+        bottom = max(bottom / 10, min(bottom, 0.8 * float(self.error.max())))
         ax.set_ylim(bottom / (top / bottom) ** 0.5, top)  # room for the legend
         ax.legend(fontsize="small", loc="lower left")
         return ax

@@ -116,11 +116,11 @@ class Fluctuations(eqx.Module):
         def curve(values: Array) -> np.ndarray:
             return np.asarray(values).reshape(len(self.times), -1).mean(1)
 
-        ax.plot(self.times, curve(self.variance), **{"color": "k", "label": "limit", **kwargs})
+        ax.plot(self.times, curve(self.variance), **{"color": "k", "label": "all layers", **kwargs})
         for i, share in enumerate(self.shares if len(self.nodes) > 1 else ()):
             ax.plot(self.times, curve(share), lw=1, label=f"share of layer {i + 1}")
         ax.plot(self.times, curve(self.resampling), "k:", lw=1, label="resampling")
-        ax.set(xlabel="time $t$", ylabel=r"$N\,\mathrm{Var}$")
+        ax.set(xlabel="time $t$", ylabel=r"$N\,\mathrm{Var}$, mean over entries")
         ax.legend(fontsize="small")
         return ax
 

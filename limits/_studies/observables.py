@@ -17,9 +17,9 @@ Observable = Callable[[Network], Array]
 def check_observable(observe: Observable, network: Network) -> None:
     """Raise `ValueError` unless `observe` gives one finite array and sees neurons by their mass.
 
-    What it gives for a neuron of mass 0 in front of every layer must be what it gives without.
-    Averages with `network.masses` pass; plain means over neurons fail, and so do quantities of
-    single neurons.
+    It must not see neurons of mass 0 before and behind the others, nor that a neuron is two of half
+    its mass. Averages with `network.masses` pass; plain means over neurons, powers of masses and
+    quantities of single neurons fail.
     """
     if not callable(observe):
         raise ValueError(f"observe must be a function of a network, got {observe!r}")
@@ -31,7 +31,7 @@ def check_observable(observe: Observable, network: Network) -> None:
     ):
         raise ValueError(
             f"observe must return one floating array, got {found!r}: write jnp.stack or "
-            "jnp.concatenate around what you observe"
+            "jnp.concatenate around what you observe, or ask for one after the other"
         )
     value, beside = (np.asarray(a) for a in _twice(observe, network))
     if not np.isfinite(value).all():
@@ -42,10 +42,10 @@ def check_observable(observe: Observable, network: Network) -> None:
     slack = 1e4 * float(jnp.finfo(value.dtype).eps) * max(1.0, float(np.abs(value).max(initial=0)))
     if beside.shape != value.shape or not (np.abs(beside - value) <= slack).all():
         raise ValueError(
-            "observe must see neurons by their masses, but a neuron of mass 0 changed it (shape "
-            f"{value.shape} → {beside.shape}): average over neurons with network.masses. A single "
-            "neuron is not a function of the network's measures, and in a finite network the noise "
-            "of its edges fluctuates besides"
+            "observe must see neurons by their masses, but neurons of mass 0, or one split in two, "
+            f"changed it (shape {value.shape} → {beside.shape}): average over neurons with "
+            "network.masses. A single neuron is not a function of the network's measures, and in a "
+            "finite network the noise of its edges fluctuates besides"
         )
 
 
@@ -55,12 +55,18 @@ def _twice(observe: Observable, network: Network) -> tuple[Array, Array]:
 
 
 def _with_intruders(network: Network) -> Network:
-    """`network` with a neuron of mass 0, and of other weights, in front of every hidden layer."""
+    """`network` as measures see it no different: neurons of mass 0 and of far other weights before
+    and behind every hidden layer, and its first neuron as two of half its mass."""
 
     def grown(i: int, a: Array, axis: int) -> Array:
         first = jax.lax.slice_in_dim(a, 0, 1, axis=axis)
-        apart = np.random.default_rng(0).standard_normal(first.shape)
-        return jnp.concatenate([first + jnp.asarray(apart, a.dtype), a], axis)
+        last = jax.lax.slice_in_dim(a, -1, None, axis=axis)
+        apart = 3 * np.random.default_rng(i).standard_normal(first.shape)
+        far = jnp.asarray(apart, a.dtype)
+        return jnp.concatenate([first + far, first, a, last - far], axis)
 
-    masses = tuple(jnp.pad(p, (1, 0)) for p in network.initial_masses)
-    return network.map_neurons(grown, masses)
+    def split(p: Array) -> Array:
+        half = p[:1] / 2
+        return jnp.pad(jnp.concatenate([half, half, p[1:]]), 1)
+
+    return network.map_neurons(grown, tuple(map(split, network.initial_masses)))
