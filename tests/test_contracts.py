@@ -541,8 +541,9 @@ def key_of(update, key=KEY):
     return key if update.random else None
 
 
-def trained(network, update, t1=0.5, step=0.125, t0=0.0, key=KEY):
-    return train(network, RISK, update, step=step, t0=t0, t1=t1, key=key_of(update, key))
+def trained(network, update, t1=0.5, step=0.125, t0=0.0, key=KEY, memory=None):
+    key = key_of(update, key)
+    return train(network, RISK, update, step=step, t0=t0, t1=t1, key=key, memory=memory)
 
 
 one_step = eqx.filter_jit(

@@ -47,15 +47,15 @@ def test_distance_falls_as_the_square_root_of_width(depth):
 
 def test_distance_falls_with_width_in_a_short_run():
     result = coupling(
-        smooth(3), Risk(regression()), widths=[32, 96, 288], seeds=[64, 48, 24], t1=3.0,
+        smooth(3), Risk(regression()), widths=[32, 96, 288], seeds=[80, 60, 30], t1=3.0,
         nodes=32, key=jax.random.key(30),
     )  # fmt: skip
     report("depth 3, short", result)
     assert_rate(result.rate("sup"), 0.15)
     assert_rate(result.rate("rms"), 0.15)
-    assert result.sup.shape == result.rms.shape == (64, 3, 3)
-    assert np.isnan(result.sup[24:, 2]).all() and np.isfinite(result.sup[:24]).all()
-    assert result.curves.shape == (64, 3, 11)
+    assert result.sup.shape == result.rms.shape == (80, 3, 3)
+    assert np.isnan(result.sup[30:, 2]).all() and np.isfinite(result.sup[:30]).all()
+    assert result.curves.shape == (80, 3, 11)
 
 
 @pytest.mark.slow
