@@ -55,4 +55,5 @@ class SGD(Update):
 
     def check(self, network: Network, energy: Energy) -> None:
         self.dynamics.check(network, energy)
-        energy.check(network, self.batch)
+        if self.batch is not None:
+            energy.check(network, self.batch)
