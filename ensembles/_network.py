@@ -1,6 +1,5 @@
 """Networks: neurons with labels and masses, and the weights between them."""
 
-import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._checks import concrete, floating, probabilities
+from ._growth import grown, log_total
 from ._layers import Layer
 from ._measures import Measure
 from ._parameters import Parameters
@@ -110,7 +110,7 @@ class Network(eqx.Module):
         """The current masses of each hidden layer: the initial ones, grown where they grow."""
         if self.increment.growth is None:
             return self.initial_masses
-        return tuple(map(_grown, self.initial_masses, self.increment.growth))
+        return tuple(map(grown, self.initial_masses, self.increment.growth))
 
     @property
     def parameters(self) -> Parameters:
@@ -208,7 +208,7 @@ class Network(eqx.Module):
         if self.increment.growth is None:
             return self
         pairs = zip(self.initial_masses, self.increment.growth, strict=True)
-        growth = tuple(g - _log_total(p, g) for p, g in pairs)
+        growth = tuple(g - log_total(p, g) for p, g in pairs)
         return self.moved(Parameters(self.increment.weights, self.increment.biases, growth))
 
     def weighed(self, masses: tuple[Array, ...]) -> "Network":
@@ -308,31 +308,6 @@ class Network(eqx.Module):
             f"Network(depth={self.depth}, width={self.width}, "
             f"layers={', '.join(map(repr, layers))}, {self.dtype}, mean field 1/N)"
         )
-
-
-def _grown(masses: Float[Array, " n"], growth: Float[Array, " n"]) -> Float[Array, " n"]:
-    """p exp(g) / Σ p exp(g)."""
-    raw, _ = _terms(masses, growth)
-    total = raw.sum()
-    return raw / jnp.where(total == 0, 1, total)
-
-
-def _log_total(masses: Float[Array, " n"], growth: Float[Array, " n"]) -> Float[Array, ""]:
-    """log Σ p exp(g); 0 where there is no mass."""
-    raw, top = _terms(masses, growth)
-    total = raw.sum()
-    return jnp.where(total == 0, 0, top + jnp.log(jnp.where(total == 0, 1, total)))
-
-
-def _terms(masses: Float[Array, " n"], growth: Float[Array, " n"]) -> tuple[Array, Array]:
-    """p exp(g − top) and top, which counts the largest term as 1. The growth of mass 0 is bounded,
-    so that nothing overflows; exp(g) is taken as a square, whose root never does where p > 0."""
-    logs = jnp.where(masses > 0, jnp.log(jnp.where(masses > 0, masses, 1)) + growth, -jnp.inf)
-    top = jax.lax.stop_gradient(logs.max())
-    top = jnp.where(top == -jnp.inf, 0, top)
-    bound = 0.99 * math.log(float(jnp.finfo(growth.dtype).max))
-    root = jnp.exp(jnp.minimum(growth - top, bound) / 2)
-    return masses * root * root, top
 
 
 def _leads(name: str, leaf: Array | None, lead: tuple[int, ...]) -> None:

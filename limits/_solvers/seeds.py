@@ -56,6 +56,7 @@ def in_batches(run: Callable[[PRNGKeyArray], T], keys: PRNGKeyArray, size: int) 
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(keys)], *batches())
 
 
+@eqx.filter_jit
 def run_all(
     solver: Solver,
     networks: Network,
@@ -66,21 +67,6 @@ def run_all(
     keys: PRNGKeyArray | None = None,
 ) -> Trajectory:
     """The trajectories of a stack of networks, each with its own steps (and second of two keys)."""
-
-    keys = keys if solver.random else None  # or runs with keys and without were compiled apart
-    return _run_all(solver, networks, energy, dynamics, times, observe, keys)
-
-
-@eqx.filter_jit
-def _run_all(
-    solver: Solver,
-    networks: Network,
-    energy: Energy,
-    dynamics: Dynamics,
-    times: Array,
-    observe: Observe,
-    keys: PRNGKeyArray | None,
-) -> Trajectory:
     keys = None if keys is None else keys[:, 1]
 
     def one(network: Network, key: PRNGKeyArray | None) -> Trajectory:

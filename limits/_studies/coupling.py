@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import diffrax
 import equinox as eqx
@@ -23,15 +23,14 @@ from .._solvers.nodes import padded, refined
 from .._solvers.seeds import in_batches, run_all, samples, seed_keys, together
 from .._solvers.solver import Solver
 from .._solvers.time import Observe, checkpoints
-from .._solvers.trajectory import RESULTS, FailedRun, Trajectory
+from .._solvers.trajectory import FailedRun, Trajectory
 from .coupling_result import Coupling
+from .distances import Distances, Sizes, collect, compare
 
 # Compilation takes a second, a small run milliseconds: runs may cost more for sharing programs.
 _SMALL = 32  # neurons or nodes a layer up to which all networks take one shape
 _FEW = 4  # seeds of such networks that are solved together
 _QUICK = 2**15, 1.6  # weights, and how many times its own, that a finite network may be padded to
-
-Sizes = tuple[int, ...]
 
 
 def coupling(
@@ -108,7 +107,7 @@ def coupling(
         meter = progress.step(meter, jnp.asarray(work[w] / work[-1]))
     progress.close(meter)
     limit, error = study.verify(min(sizes, key=min), key)
-    columns = _collect(found)
+    columns = collect(found)
     result = Coupling(
         widths=sizes,
         times=np.asarray(when),
@@ -136,20 +135,6 @@ def coupling(
     return result
 
 
-class _Distances(NamedTuple):
-    """Of the seeds of one width, each with a leading axis."""
-
-    sup: Any
-    rms: Any
-    growth: Any
-    outputs: Any
-    energies: Any
-    moved: Any  # the larger of the two
-    curves: Any
-    observed: Any
-    ok: Any
-
-
 class _Study(eqx.Module):
     """What all runs of a coupling share."""
 
@@ -163,22 +148,22 @@ class _Study(eqx.Module):
     finer: tuple[Measure, ...]
     seeds: int  # at most, of a width
 
-    def distances(self, width: Sizes, keys: PRNGKeyArray) -> _Distances:
+    def distances(self, width: Sizes, keys: PRNGKeyArray) -> Distances:
         """Every seed of one width against the limit."""
         room, nodes = self._room(width), self._nodes(width)
         skip = _sizes(nodes)
 
-        def batch(keys: PRNGKeyArray) -> _Distances:
+        def batch(keys: PRNGKeyArray) -> Distances:
             drawn = samples(self.ensemble, keys, width, room)
             finite, limit = _pairs(self.ensemble, nodes, drawn, self._like_limit(width))
             theirs = self._run(self.solver.continuous, limit, None)
             ours = self._run(self.solver, finite, self.observe, keys)
             pair = (finite, ours), (limit, theirs)
-            return _compare(self.energy, *pair, (0,) * len(skip), skip, drawn)
+            return compare(self.energy, *pair, (0,) * len(skip), skip, drawn)
 
         return in_batches(batch, keys, self._together(width, len(keys)))
 
-    def verify(self, width: Sizes, key: PRNGKeyArray) -> tuple[Trajectory, _Distances]:
+    def verify(self, width: Sizes, key: PRNGKeyArray) -> tuple[Trajectory, Distances]:
         """The limit on finer nodes and steps, and the distance to it of the one on `nodes`."""
         usual, best = self.solver.continuous, self.solver.reference(self.times[-1])
         nodes = self._nodes(width)
@@ -191,17 +176,17 @@ class _Study(eqx.Module):
             for some in (nodes, self.finer)
         )
         rough, run = self._run(usual, coarse, None), self._run(best, fine, self.observe)
-        found = _compare(self.energy, (coarse, rough), (fine, run), skip, further, drawn)
+        found = compare(self.energy, (coarse, rough), (fine, run), skip, further, drawn)
         ends = [n + m for n, m in zip(further, width, strict=True)]
         alone, apart = _first((run, found), tuple(ends))
-        return dataclasses.replace(
-            alone, observed=alone.observed["observed"], error=apart.moved
-        ), apart
+        moved = jnp.asarray(np.maximum(apart.outputs, apart.energies))
+        return dataclasses.replace(alone, observed=alone.observed["observed"], error=moved), apart
 
     def _run(
         self, solver: Solver, networks: Network, observe: Observe, keys: Any = None
     ) -> Trajectory:
         seen = {"moved": _increment, "outputs": self.energy.outputs, "observed": observe}
+        keys = keys if solver.random else None  # or the same solve were compiled with and without
         return run_all(solver, networks, self.energy, self.dynamics, self.times, seen, keys)
 
     def _small(self, width: Sizes) -> bool:
@@ -256,99 +241,8 @@ def _pairs(
     return jax.vmap(pair)(finite)
 
 
-_Runs = tuple[Network, Trajectory]
-
-
 @eqx.filter_jit
-def _compare(
-    energy: Energy, a: _Runs, b: _Runs, skip_a: Sizes, skip_b: Sizes, drawn: Network
-) -> _Distances:
-    """Distances between runs, one a seed, at the neurons of the networks `drawn`: those of positive
-    mass, behind the first `skip` of each layer."""
-    sizes = [p.shape[1] for p in drawn.initial_masses]
-    counted = tuple(p > 0 for p in drawn.initial_masses)
-
-    def at_neurons(runs: _Runs, skip: Sizes) -> Parameters:
-        network, run = runs
-        ranges = [slice(s, s + n) for s, n in zip(skip, sizes, strict=True)]
-
-        def at(increment: Parameters) -> Parameters:
-            return network.moved(increment).neurons(ranges).parameters
-
-        return jax.vmap(at)(run.observed["moved"])
-
-    def one(a: _Runs, b: _Runs, counted: tuple[Array, ...]) -> _Distances:
-        (_, run), (_, other) = a, b
-        sup, rms, growth = _apart(at_neurons(a, skip_a), at_neurons(b, skip_b), counted)
-        outputs = run.observed["outputs"] - other.observed["outputs"]
-        apart = energy.size(outputs).max()
-        energies = jnp.abs(run.energies - other.energies).max()
-        return _Distances(
-            sup=sup,
-            rms=rms,
-            growth=growth,
-            outputs=apart,
-            energies=energies,
-            moved=jnp.maximum(apart, energies),
-            curves=run.energies,
-            observed=run.observed["observed"],
-            ok=(run.result == RESULTS.successful) & (other.result == RESULTS.successful),
-        )
-
-    return jax.vmap(one)(a, b, counted)
-
-
-def _apart(
-    a: Parameters, b: Parameters, counted: tuple[Array, ...]
-) -> tuple[Array, Array, Array | None]:
-    """Sup and root mean square over neurons of the largest distance over times, per layer, and the
-    sup distance of growth per hidden layer."""
-
-    def one(a: Array | None, b: Array | None, *ends: Array) -> tuple[Array, Array] | None:
-        """Of arrays (T, ..., trailing axes), one axis for each of `ends`, the counted neurons."""
-        if a is None or b is None:
-            return None
-        square = ((a - b) ** 2).sum(tuple(range(1 + len(ends), a.ndim))).max(0)
-        both = ends[0] if len(ends) == 1 else ends[0][:, None] & ends[1][None]
-        square = jnp.where(both, square, 0)
-        return jnp.sqrt(square.max()), jnp.sqrt(square.sum() / both.sum().astype(square.dtype))
-
-    outputs = jnp.ones(a.weights[-1].shape[2:3] if a.weights[-1] is not None else 1, bool)
-    layers = (*counted, outputs)
-    ends = [layers[:1], *pairwise(layers)]
-    weights = [one(v, w, *e) for v, w, e in zip(a.weights, b.weights, ends, strict=True)]
-    biases = [one(v, w, e) for v, w, e in zip(a.biases, b.biases, layers, strict=True)]
-    zero = jnp.zeros((), a.weights[0].dtype)
-    found = [
-        [d for d in pair if d is not None] or [(zero, zero)]
-        for pair in zip(weights, biases, strict=True)
-    ]
-    sup, rms = (
-        jnp.stack([jnp.stack([d[j] for d in layer]).max() for layer in found]) for j in (0, 1)
-    )
-    if a.growth is None or b.growth is None:
-        return sup, rms, None
-    pairs = zip(a.growth, b.growth, counted, strict=True)
-    return sup, rms, jnp.stack([jnp.where(c, jnp.abs(g - h), 0).max() for g, h, c in pairs])
-
-
-@eqx.filter_jit
-def _first(found: tuple[Trajectory, _Distances], sizes: Sizes) -> tuple[Trajectory, _Distances]:
+def _first(found: tuple[Trajectory, Distances], sizes: Sizes) -> tuple[Trajectory, Distances]:
     """Of the first seed, and the first neurons of its network."""
     run, apart = jax.tree.map(lambda a: a[0], found)
     return dataclasses.replace(run, final=run.final.neurons(sizes)), apart
-
-
-def _collect(found: list[_Distances]) -> _Distances:
-    """All widths beside each other, (seeds, widths, ...), NaN where a seed is missing or failed."""
-    seeds = max(len(one.ok) for one in found)
-
-    def gather(*columns: np.ndarray) -> np.ndarray:
-        padded = []
-        for values, one in zip(columns, found, strict=True):
-            ok = one.ok.reshape(-1, *(1,) * (values.ndim - 1))
-            pad = np.full((seeds - len(values), *values.shape[1:]), np.nan, values.dtype)
-            padded.append(np.concatenate([np.where(ok, values, np.nan), pad]))
-        return np.stack(padded, axis=1)
-
-    return jax.tree.map(gather, *found)

@@ -103,7 +103,8 @@ def simulate(
 
     def batch(keys: PRNGKeyArray) -> tuple[Array, Array]:
         networks = samples(ensemble, keys, widths, widths)
-        run = run_all(solver, networks, energy, dynamics, when, observe, keys)
+        noise = keys if solver.random else None
+        run = run_all(solver, networks, energy, dynamics, when, observe, noise)
         return run.observed, run.result == RESULTS.successful
 
     values, ok = in_batches(batch, seed_keys(key, seeds), together(max(widths), seeds))
