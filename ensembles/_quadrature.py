@@ -60,18 +60,18 @@ class Gauss(Rule):
         return 8 if space.axes else 1
 
     def refine(self, space: Space, n: int) -> int:
-        """Twice the nodes on every axis."""
-        return (2 * _per_axis(n, space.axes)) ** space.axes
+        """Twice the nodes and one on every axis: sets that share no node and no alias."""
+        return (2 * _per_axis(n, space.axes) + 1) ** space.axes
 
     def coarsen(self, space: Space, n: int) -> int:
-        """Half the nodes on every axis."""
+        """What `refine` takes to `n`, or the next smaller set that it could come from."""
         m = _per_axis(n, space.axes)
         if m == 1 and space.axes:
             raise ValueError(
                 f"nodes must be at least {2**space.axes} on {space.axes} axes to be compared with "
                 f"a coarser set, got {n}"
             )
-        return max(1, m // 2) ** space.axes
+        return max(1, (m - 1) // 2) ** space.axes
 
 
 class Sobol(Rule):

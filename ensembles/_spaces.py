@@ -15,6 +15,7 @@ from ._checks import concrete, count, floating
 from ._measures import Measure, choose, uniform
 
 Grid = tuple[np.ndarray, np.ndarray]
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 class Space(eqx.Module):
@@ -186,7 +187,7 @@ class Torus(Space):
         return u
 
     def grid(self, m: int) -> Grid:
-        return _tensor([(np.arange(m)[:, None] / m, np.full(m, 1 / m))] * self.dim)
+        return _tensor([(_turns(m)[:, None], np.full(m, 1 / m))] * self.dim)
 
 
 class Sphere(Space):
@@ -234,7 +235,7 @@ class Sphere(Space):
                 f"rule Gauss knows the circle only, got a sphere in R^{self.dim}: "
                 "write rule=Sobol()"
             )
-        angle = 2 * np.pi * np.arange(m) / m
+        angle = 2 * np.pi * _turns(m)
         points = np.stack([np.cos(angle), np.sin(angle)], axis=1)
         return np.asarray(self.radius) * points, np.full(m, 1 / m)
 
@@ -338,6 +339,14 @@ class Product(Space):
 
     def grid(self, m: int) -> Grid:
         return _tensor([space.grid(m) for space in self.spaces])
+
+
+def _turns(m: int) -> np.ndarray:
+    """`m` equidistant points of the circle R/Z, from a place that depends on m.
+
+    Were all sets to begin at 0, they would agree on waves that none of them resolves.
+    """
+    return (np.arange(m) + m * _GOLDEN % 1) / m
 
 
 def _tensor(grids: list[Grid]) -> Grid:

@@ -9,14 +9,20 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembles import Network, Parameters
 
 from .._energies.energy import Energy
+from .schedules import Schedule
 
 
 class Dynamics(eqx.Module):
     """Motion in continuous time: d(increment)/dt = velocity(t, network, energy).
 
     A subclass gives `value_and_velocity` and `check`; `prepare` where it moves more than weights
-    and biases.
+    and biases; `schedules` where it depends on time.
     """
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        """The functions of time in it, which a solver with adaptive steps should not step over."""
+        return ()
 
     def prepare(self, network: Network) -> Network:
         """The same network as the state of this dynamics (e.g. with masses that may grow)."""

@@ -24,7 +24,7 @@ from ensembles._contractions import dot
 from .._energies.energy import Energy
 from .dynamics import Dynamics
 from .gradient_flow import GradientFlow
-from .schedules import Rates, Schedule, at, check_schedules, schedules
+from .schedules import Rates, Schedule, at, check_schedules, schedules, varying
 
 
 class FisherRao(Dynamics):
@@ -38,6 +38,10 @@ class FisherRao(Dynamics):
 
     def __init__(self, rate: Rates = 1.0):
         self.rate = schedules("rate", rate)
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        return varying(self.rate)
 
     def prepare(self, network: Network) -> Network:
         return network.growing()
@@ -69,6 +73,10 @@ class WassersteinFisherRao(Dynamics):
         self.transport = GradientFlow() if transport is None else transport
         kind("transport", self.transport, GradientFlow, "write transport=GradientFlow()")
         self.reaction = FisherRao(rate)
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        return self.transport.schedules + self.reaction.schedules
 
     def prepare(self, network: Network) -> Network:
         return self.reaction.prepare(network)

@@ -9,7 +9,7 @@ from ensembles._checks import concrete
 
 from .._energies.energy import Energy
 from .dynamics import Dynamics
-from .schedules import Rates, Schedule, at, check_schedules, scalar, schedules
+from .schedules import Rates, Schedule, at, check_schedules, scalar, schedules, varying
 
 
 class GradientFlow(Dynamics):
@@ -29,6 +29,10 @@ class GradientFlow(Dynamics):
         decay = scalar(weight_decay, "weight_decay must be a finite number ≥ 0, got {}")
         known = concrete(decay)
         self.weight_decay = None if known is not None and known == 0 else decay
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        return varying(self.learning_rates)
 
     def value_and_velocity(
         self, t: Float[Array, ""], network: Network, energy: Energy

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles._checks import concrete
+
+_SAMPLES, _TURNS = 2**12, 16
 
 Schedule = Callable[[Array], Array]
 Rates = ArrayLike | Schedule | Sequence[ArrayLike | Schedule]
@@ -46,6 +49,25 @@ def at(
     """The rate of every layer at time t."""
     each = rates if len(rates) == layers else rates * layers
     return [jnp.asarray(_value(r, t) if callable(r) else r, dtype) for r in each]
+
+
+def varying(rates: tuple[Array | Schedule, ...]) -> tuple[Schedule, ...]:
+    """Those of the rates that are functions of time."""
+    return tuple(r for r in rates if callable(r))
+
+
+def turning_points(
+    schedule: Schedule, t0: Float[Array, ""], t1: Float[Array, ""]
+) -> Float[Array, " points"]:
+    """Times from t0 to t1 between which `schedule` varies about equally, seen at 4,097 times."""
+    grid = jnp.linspace(t0, t1, _SAMPLES + 1)
+    rates = jax.lax.map(lambda t: _value(schedule, t), grid)
+    steps = jnp.abs(jnp.diff(rates)).astype(grid.dtype)
+    total = steps.sum()
+    share = jnp.where(total > 0, steps / total, 0) + 1e-3 / _SAMPLES  # times must increase
+    passed = jnp.cumsum(share)
+    wanted = jnp.arange(1, _TURNS, dtype=grid.dtype) / _TURNS * passed[-1]
+    return jax.lax.stop_gradient(jnp.interp(wanted, passed, grid[1:]))
 
 
 def _value(schedule: Schedule, t: Float[Array, ""]) -> Array:

@@ -17,6 +17,7 @@ from ensembles._checks import concrete, count, kind
 from .._checks import positive, tolerance
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
+from .._dynamics.schedules import Schedule, turning_points
 from .._energies.energy import Energy
 from .solver import Solver
 from .state import MassWeightedNorm, filled, packing, shares
@@ -106,9 +107,9 @@ class Adaptive(Solver):
         )  # fmt: skip
 
     def controller(
-        self, t1: Array, norm: Callable[[Any], Array]
+        self, t0: Array, t1: Array, schedules: tuple[Schedule, ...], norm: Callable[[Any], Array]
     ) -> diffrax.AbstractStepSizeController:
-        """What chooses the steps."""
+        """What chooses the steps, which end at kinks and follow the variations of schedules."""
         if self.step is not None:
             return diffrax.ConstantStepSize()
         steps = diffrax.PIDController(
@@ -119,9 +120,12 @@ class Adaptive(Solver):
             force_dtmin=False,
             norm=norm,
         )
-        if self.kinks is None:
+        ends = [turning_points(schedule, t0, t1) for schedule in schedules]
+        ends += [] if self.kinks is None else [self.kinks]
+        if not ends:
             return steps
-        return diffrax.ClipStepSizeController(steps, step_ts=self.kinks)  # pyright: ignore[reportArgumentType]
+        every = jnp.sort(jnp.concatenate(ends))
+        return diffrax.ClipStepSizeController(steps, step_ts=every)  # pyright: ignore[reportArgumentType]
 
 
 def flow(
@@ -158,7 +162,9 @@ def flow(
     - `solver`: a diffrax solver, `Tsit5()` by default, with tolerances `rtol`, `atol` on the local
       error of weights (1e-7 in double, 1e-5 in single precision) and steps of at most `max_step`
       (no bound if None), `max_steps` of them; or steps of constant size `step`. `kinks`: increasing
-      times at which the dynamics is not smooth (e.g. a schedule's), where adaptive steps then end.
+      times at which the dynamics is not smooth, where adaptive steps then end. They also end at 15
+      times between which every schedule of `dynamics` varies equally (sampled at 4,097 times), so
+      that pulses of some (t1 − t0)/2000 are not stepped over; for shorter ones give `kinks`.
     - `tangent`: a direction in (network, energy, dynamics), a tree like them with None for what
       does not move. The derivative of the weights in it is integrated beside and its error
       controlled too. Explicit solvers keep a solution of a stiff flow stable by its error, but
@@ -266,7 +272,9 @@ def _integrate(
                 diffrax.SubSaveAt(t1=True, fn=lambda t, both, args: both[0]),  # pyright: ignore[reportCallIssue]
             ]
         ),
-        stepsize_controller=options.controller(t1, MassWeightedNorm(pack(shares(network, begin)))),
+        stepsize_controller=options.controller(
+            t0, t1, dynamics.schedules, MassWeightedNorm(pack(shares(network, begin)))
+        ),
         adjoint=adjoint,
         max_steps=options.max_steps,
         throw=False,

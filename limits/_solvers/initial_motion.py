@@ -8,25 +8,27 @@ arXiv:2001.11443, recommend non-zero means).
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembles import Network, NeuronalEnsemble, Rule
+from ensembles import Network, NeuronalEnsemble, Parameters, Rule
 from ensembles._checks import kind, randomness
 from ensembles._contractions import dot, tensordot
 
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
-from .nodes import padded, shared
+from .nodes import probing
 
 _REDRAWS = 4
 _REFINEMENTS = 4  # of random nodes: 16 times as many
 _VANISHING = 0.35  # independent nodes of a vanishing average would give 1/4
+_TINY = 1e-30
 
 
 class StationaryStart(UserWarning):
@@ -38,8 +40,10 @@ class InitialMotion(eqx.Module):
 
     - `speed`: the root mean square of the derivative per unit mass over all weights and biases (by
       mass, layers added in squares; with the first variation's share, where masses move), relative
-      to the root mean square of ∂R/∂ŷ; `stationary`: whether it vanishes, up to what the nodes
-      resolve.
+      to the root mean square of ∂R/∂ŷ.
+    - `stationary`: whether the derivatives of the outputs in all weights vanish, up to what the
+      nodes resolve and compared with a start whose signs do not cancel, while ∂R/∂ŷ does not. Then
+      the speed vanishes for any target. At a minimum it vanishes too, but those derivatives don't.
     - `vanishing`: the layers 1, …, L whose weights have mean zero.
     """
 
@@ -72,9 +76,10 @@ def initial_motion(
     Under a `dynamics` that moves masses the speed counts the standard deviation over neurons of the
     first variation too.
 
-    With deterministic nodes the speed is zero up to rounding or it is not. With random ones (four
-    independent sets, from `key`) it is taken to vanish when 16 times the nodes reduce it as they
-    reduce an average of zero, to a third or less. `limit` asks this of every ensemble, and warns.
+    With deterministic nodes (some 500 a layer) derivatives are zero up to rounding or they are not.
+    With random ones (four independent sets, from `key`) they are taken to vanish when 16 times the
+    nodes reduce them as they reduce an average of zero, to a third or less. `limit` asks this of
+    every ensemble, and warns.
     """
     kind("ensemble", ensemble, NeuronalEnsemble, "a network has no limit of its own")
     kind("energy", energy, Energy, "write Risk(data)")
@@ -83,49 +88,89 @@ def initial_motion(
     rules = ensemble.rules(rule)
     random = any(r.random for r in rules)
     sizes = [r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True)]
-    rounding = float(jnp.finfo(ensemble.spaces[0].dtype).eps) ** 0.5
+    sizes = probing(ensemble.spaces, rules, sizes)
+    eps = float(jnp.finfo(ensemble.spaces[0].dtype).eps)
+    rounding = eps**0.5
     if not random:
-        nodes = padded(ensemble.measures(sizes, rules), shared(ensemble.spaces))
-        speed, slope, *means = np.asarray(_look(ensemble.network(nodes), energy, dynamics))
-        still, tolerance = speed <= rounding, rounding
+        seen = [_look(ensemble.discretise(sizes, rules), energy, dynamics)]
+        vanishing, tolerance = 0.0, rounding
     else:
         key = randomness(key, "random nodes are drawn to see whether the start moves")
         keys = jax.random.split(key, _REDRAWS)
         fine = [n * 2**_REFINEMENTS if r.random else n for n, r in zip(sizes, rules, strict=True)]
-        coarse, (speed, slope, *means) = (
-            _mean_square(
-                [_look(ensemble.discretise(n, rules, key=k), energy, dynamics) for k in keys]
-            )
+        coarse, seen = (
+            [_look(ensemble.discretise(n, rules, key=k), energy, dynamics) for k in keys]
             for n in (sizes, fine)
         )
-        still, tolerance = speed <= max(_VANISHING * coarse[0], rounding), 3 / np.sqrt(max(fine))
-    vanishing = tuple(i + 1 for i, mean in enumerate(means) if mean <= tolerance)
-    return InitialMotion(float(speed), bool(still and slope > rounding), vanishing)
+        tolerance = 3 / np.sqrt(max(fine))
+        vanishing = _VANISHING * _mean_square([one.features for one in coarse])[0]
+    features, unsigned = _mean_square([one.features for one in seen])
+    still = features <= max(vanishing, rounding * unsigned, eps**0.75)
+    slope = _mean_square([one.slope for one in seen])
+    means = _mean_square([one.means for one in seen])
+    return InitialMotion(
+        speed=float(_mean_square([one.speed for one in seen])),
+        stationary=bool(still and slope > rounding),
+        vanishing=tuple(i + 1 for i, mean in enumerate(means) if mean <= tolerance),
+    )
 
 
 def _mean_square(redraws: list[Array]) -> np.ndarray:
     return np.sqrt(np.mean(np.square(redraws), axis=0))
 
 
+class _Look(NamedTuple):
+    """At one network: its speed, the energy's derivative in the outputs, the means of weights
+    relative to their root mean squares, and the speed for a random derivative in the outputs, of
+    this network and of one whose weights are replaced by their absolute values (nothing cancels).
+    """
+
+    speed: Float[Array, ""]
+    slope: Float[Array, ""]
+    means: Float[Array, " layers"]
+    features: Float[Array, "2"]
+
+
 @eqx.filter_jit
-def _look(network: Network, energy: Energy, dynamics: Dynamics) -> Array:
-    """Speed, derivative in the outputs, and mean of each layer's weights relative to their size."""
+def _look(network: Network, energy: Energy, dynamics: Dynamics) -> _Look:
+    grows = dynamics.prepare(network).increment.growth is not None
+    masses, by_entry = network.masses, network.parameter_masses()
+
+    def size(slopes: Parameters, variation: tuple[Array, ...]) -> Array:
+        """The root of Σ p |slope|² + Σ Var_p Ψ."""
+        squares = jax.tree.leaves(jax.tree.map(lambda p, g: (p * g**2).sum(), by_entry, slopes))
+        if grows:
+            pairs = zip(masses, variation, strict=True)
+            squares += [dot(p, (psi - dot(p, psi)) ** 2) for p, psi in pairs]
+        return jnp.sqrt(sum(squares, jnp.zeros((), network.dtype)))
+
+    def features(start: Parameters) -> Array:
+        def seen(start: Parameters, masses: tuple[Array, ...]) -> Array:
+            return energy.outputs(eqx.tree_at(lambda n: n.start, network.weighed(masses), start))
+
+        outputs, pull = jax.vjp(seen, start, masses)
+        slopes, variation = pull(
+            jax.random.normal(jax.random.key(0), outputs.shape, outputs.dtype)
+            / jnp.asarray(outputs.shape[0], outputs.dtype)
+        )
+        per_mass = jax.tree.map(lambda g, p: jnp.where(p > 0, g / p, 0), slopes, by_entry)
+        return size(per_mass, variation)
+
     _, gradient = energy.value_and_gradient(network)
-    squares = jax.tree.leaves(
-        jax.tree.map(lambda p, g: (p * g**2).sum(), network.parameter_masses(), gradient)
-    )
-    if dynamics.prepare(network).increment.growth is not None:
-        pairs = zip(network.masses, energy.first_variation(network), strict=True)
-        squares += [dot(p, (psi - dot(p, psi)) ** 2) for p, psi in pairs]
-    total = jnp.sqrt(sum(squares, jnp.zeros((), network.dtype)))
+    variation = energy.first_variation(network) if grows else ()
     slope = energy.stationarity(network)
-
-    def mean(p: Array, w: Array | None) -> Array:
-        if w is None:
-            return jnp.ones((), network.dtype)
-        first, second = (tensordot(p, power, axes=p.ndim) for power in (w, w**2))
-        return jnp.sqrt((first**2).sum() / jnp.maximum(second.sum(), 1e-30))
-
+    signed = jax.tree.map(lambda a: jnp.stack([a, jnp.abs(a)]), network.parameters.still())
     pairs = zip(network.edge_masses(), network.weights, strict=True)
-    means = [mean(*pair) for pair in pairs]
-    return jnp.stack([total / jnp.maximum(slope, 1e-30), slope, *means])
+    return _Look(
+        speed=size(gradient.still(), variation) / jnp.maximum(slope, _TINY),
+        slope=slope,
+        means=jnp.stack([_mean(*pair) for pair in pairs]),
+        features=jax.vmap(features)(signed),
+    )
+
+
+def _mean(p: Array, w: Array | None) -> Array:
+    if w is None:
+        return jnp.ones((), p.dtype)
+    first, second = (tensordot(p, power, axes=p.ndim) for power in (w, w**2))
+    return jnp.sqrt((first**2).sum() / jnp.maximum(second.sum(), _TINY))

@@ -6,7 +6,8 @@ import numpy as np
 
 from ensembles import Measure, Rule, Space
 
-_SHARED = 64
+_SHARED = 72
+_PROBE = 511  # nodes of sets that look for what coarser ones miss
 
 
 def refined(
@@ -23,6 +24,19 @@ def coarsened(
     """The next coarser numbers of nodes; random rules keep theirs, to be drawn anew."""
     each = zip(rules, spaces, sizes, strict=True)
     return tuple(n if rule.random else rule.coarsen(space, n) for rule, space, n in each)
+
+
+def probing(
+    spaces: Sequence[Space], rules: Sequence[Rule], sizes: Sequence[int]
+) -> tuple[int, ...]:
+    """Numbers of nodes that see more than `sizes`: some 500 or the next finer; random rules keep
+    theirs."""
+
+    def one(rule: Rule, space: Space, n: int) -> int:
+        return n if rule.random or not space.axes else max(_PROBE, rule.refine(space, n))
+
+    each = zip(rules, spaces, sizes, strict=True)
+    return tuple(one(rule, space, n) for rule, space, n in each)
 
 
 def shared(spaces: Sequence[Space]) -> tuple[int, ...]:

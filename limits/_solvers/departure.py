@@ -1,0 +1,56 @@
+"""Where a start leads at first: a look with many nodes at what few may miss."""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ensembles import Network, Parameters
+from ensembles._contractions import dot
+
+from .._dynamics.dynamics import Dynamics
+from .._energies.energy import Energy
+
+
+class Departure(NamedTuple):
+    """What an energy sees of a network, and its velocity under the energy's derivative per unit
+    mass (and its first variation, where masses move): rates and schedules are left out.
+    """
+
+    outputs: Float[Array, "n outputs"]
+    motion: Float[Array, "n outputs"]
+
+
+@eqx.filter_jit
+def departure(network: Network, energy: Energy, dynamics: Dynamics) -> Departure:
+    """The outputs of `network` and how they begin to move."""
+    network = dynamics.prepare(network)
+    _, gradient = energy.value_and_gradient(network)
+    down = jax.tree.map(jnp.negative, gradient.still())
+    if network.increment.growth is not None:
+        pairs = zip(network.masses, energy.first_variation(network), strict=True)
+        growth = tuple(dot(p, psi) - psi for p, psi in pairs)
+        down = Parameters(down.weights, down.biases, growth)
+    return Departure(
+        *jax.jvp(lambda i: energy.outputs(network.moved(i)), (network.increment,), (down,))
+    )
+
+
+@eqx.filter_jit
+def missed(
+    energy: Energy, few: Departure, many: Departure, outputs: Float[Array, "T n outputs"]
+) -> Float[Array, ""]:
+    """The difference of two departures in the size of outputs: the larger of theirs, and of their
+    velocities', relative, times how far `outputs` move from there.
+
+    A velocity of rounding errors alone is no velocity.
+    """
+    eps = jnp.finfo(outputs.dtype).eps
+    apart, wrong, speed = energy.size(
+        jnp.stack([few.outputs - many.outputs, few.motion - many.motion, many.motion])
+    )
+    moved = energy.size(outputs - few.outputs[None]).max()
+    known = speed > 1e3 * eps * energy.size(many.outputs)
+    return jnp.maximum(apart, jnp.where(known, wrong / speed * moved, 0))

@@ -1,0 +1,299 @@
+"""Random ensembles of many kinds, with nodes for each that are fine enough to be called exact.
+
+A case of a family is made from one number, so studies fix theirs before they run. Weight functions
+are modules of few arrays: all cases of a family share compiled programs.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+from scipy import stats
+
+from ensembles import (
+    Affine,
+    Gaussian,
+    Measure,
+    MonteCarlo,
+    NeuronalEnsemble,
+    Product,
+    Rule,
+    Sobol,
+    Space,
+    Sphere,
+    Torus,
+    Uniform,
+)
+from limits import Data, Risk
+
+TANH, RELU = Affine(jnp.tanh), Affine(jax.nn.relu)
+
+
+class Case(NamedTuple):
+    ensemble: NeuronalEnsemble
+    risk: Risk
+    t1: float
+    tol: float
+    rule: Any
+    key: Any
+    exact: tuple[Measure, ...]  # of the same spaces
+
+    @property
+    def times(self) -> np.ndarray:
+        return np.linspace(0, self.t1, 5)
+
+
+class Curve(eqx.Module):
+    """c ↦ a + Σ_j b_j f(s_j c[axis] + φ_j) for every entry of a (d,); b, s, φ (d, terms)."""
+
+    a: Array
+    b: Array
+    s: Array
+    shift: Array
+    f: Callable = eqx.field(static=True, default=jnp.sin)
+    axis: int = eqx.field(static=True, default=0)
+
+    def __call__(self, c):
+        return self.a + (self.b * self.f(self.s * c[self.axis] + self.shift)).sum(1)
+
+
+class Sum(eqx.Module):
+    parts: tuple
+
+    def __call__(self, c):
+        return sum(part(c) for part in self.parts)
+
+
+class Angle(eqx.Module):
+    """A function of the angle in [0, 1) of a point of the circle."""
+
+    f: Any
+
+    def __call__(self, c):
+        return self.f(jnp.arctan2(c[1], c[0])[None] / (2 * jnp.pi))
+
+
+class Pair(eqx.Module):
+    """c, c' ↦ 1 + a sin(s c + s' c' + φ) + b c c'."""
+
+    a: Array
+    s: Array
+    r: Array
+    shift: Array
+    b: Array
+
+    def __call__(self, c, e):
+        return 1 + self.a * jnp.sin(self.s * c[0] + self.r * e[0] + self.shift) + self.b * c[0] * e[0]
+
+
+def bump(z):
+    return jnp.exp(-(z**2))
+
+
+def _curve(rng, size, terms=2, top=3.0, f=jnp.sin, axis=0, scale=1.0) -> Curve:
+    return Curve(
+        jnp.asarray(rng.normal(size=size) * 0.5),
+        jnp.asarray(scale * rng.normal(size=(size, terms))),
+        jnp.asarray(rng.uniform(-top, top, (size, terms))),
+        jnp.asarray(rng.uniform(-3, 3, (size, terms))),
+        f,
+        axis,
+    )
+
+
+def _at(rng, size, f, slope, place, scale=1.0, axis=0) -> Curve:
+    """One feature f(slope (c − place)) in every entry."""
+    return Curve(
+        jnp.zeros(size),
+        jnp.asarray(scale * rng.normal(size=(size, 1))),
+        jnp.full((size, 1), slope),
+        jnp.full((size, 1), -slope * place),
+        f,
+        axis,
+    )
+
+
+def _waves(rng, size, top) -> Curve:
+    """Periodic on [0, 1): one wave of random frequency, and the slowest."""
+    k = np.stack([np.full(size, rng.integers(1, top + 1)), np.ones(size)], 1)
+    return Curve(
+        jnp.asarray(rng.normal(size=size) * 0.5),
+        jnp.asarray(rng.normal(size=(size, 2))),
+        jnp.asarray(2 * np.pi * k),
+        jnp.asarray(rng.uniform(-3, 3, (size, 2))),
+    )
+
+
+def pieces(low: float, high: float, breaks=(), order: int = 10, count: int = 16):
+    """Gauss–Legendre on `count` pieces that end at all `breaks`; points (n,) and weights."""
+    inner = [b for b in breaks if low < b < high]
+    ends = np.sort(np.array([low, high, *inner]))
+    while len(ends) < count + 1:
+        widest = np.argmax(np.diff(ends))
+        ends = np.insert(ends, widest + 1, ends[widest : widest + 2].mean())
+    z, w = np.polynomial.legendre.leggauss(order)
+    half, middle = np.diff(ends) / 2, (ends[1:] + ends[:-1]) / 2
+    return (middle[:, None] + half[:, None] * z).ravel(), (half[:, None] * w).ravel()
+
+
+def _measure(points: np.ndarray, weights: np.ndarray) -> Measure:
+    points = points[:, None] if points.ndim == 1 else points
+    return Measure(jnp.asarray(points), jnp.asarray(weights / weights.sum()))
+
+
+def on_interval(breaks=(), **options) -> Measure:
+    return _measure(*pieces(-1.0, 1.0, breaks, **options))
+
+
+def on_line(breaks=(), **options) -> Measure:
+    points, weights = pieces(-9.0, 9.0, breaks, **options)
+    return _measure(points, weights * stats.norm.pdf(points))
+
+
+def on_torus(**options) -> Measure:
+    return _measure(*pieces(0.0, 1.0, **options))
+
+
+def _task(rng, inputs: int = 2) -> Risk:
+    x = rng.normal(size=(6, inputs))
+    return Risk(Data(jnp.asarray(x), jnp.asarray(np.sin(x[:, :1] * x[:, 1:2] + rng.normal()))))
+
+
+def _shallow(space: Space, first, last, layer=TANH) -> NeuronalEnsemble:
+    return NeuronalEnsemble([space], [first, last], layers=layer)
+
+
+U = Uniform(-1.0, 1.0)
+FEW = (1e-5, 1e-2)  # tolerances where convergence is algebraic
+Parts = tuple[NeuronalEnsemble, tuple[Measure, ...], tuple[float, float], Any]
+
+
+def _smooth(rng) -> Parts:
+    e = _shallow(U, _curve(rng, 2), _curve(rng, 1))
+    return e, (on_interval(count=40),), (1e-7, 1e-2), None
+
+
+def _steep(rng) -> Parts:
+    place, slope = rng.uniform(-0.9, 0.9), 10 ** rng.uniform(0.5, 2)
+    step = _at(rng, 2, jnp.tanh, slope, place, 2.0)
+    e = _shallow(U, Sum((_curve(rng, 2), step)), _curve(rng, 1))
+    breaks = place + np.array([-6, -3, -1, 0, 1, 3, 6]) / slope
+    return e, (on_interval(breaks, count=48),), FEW, None
+
+
+def _relu(rng) -> Parts:
+    e = _shallow(U, _curve(rng, 2), _curve(rng, 1), RELU)
+    return e, (on_interval(count=48),), FEW, None
+
+
+def _jumps(rng) -> Parts:
+    places = rng.uniform(-0.95, 0.95, 2)
+    first = Sum((_curve(rng, 2), _at(rng, 2, jnp.sign, 1.0, places[0])))
+    last = Sum((_curve(rng, 1), _at(rng, 1, jnp.sign, 1.0, places[1])))
+    return _shallow(U, first, last), (on_interval(places, count=40),), (1e-3, 3e-2), None
+
+
+def _bumps(rng) -> Parts:
+    place, width = rng.uniform(-0.9, 0.9), 10 ** rng.uniform(-2.3, -0.3)
+    height = 10 ** rng.uniform(0, 1.5)
+    narrow = _at(rng, 1, bump, 1 / width, place, height)
+    e = _shallow(U, _curve(rng, 2), Sum((_curve(rng, 1), narrow)))
+    breaks = place + width * np.array([-5, -3, -1.5, 0, 1.5, 3, 5])
+    return e, (on_interval(breaks, count=48),), (1e-6, 1e-2), None
+
+
+def _circle(rng) -> Parts:
+    e = _shallow(Sphere(2), Angle(_waves(rng, 2, 64)), Angle(_waves(rng, 1, 64)))
+    turns, weights = pieces(0.0, 1.0, count=96)
+    points = np.stack([np.cos(2 * np.pi * turns), np.sin(2 * np.pi * turns)], 1)
+    return e, (_measure(points, weights),), (1e-6, 1e-2), None
+
+
+def _torus(rng) -> Parts:
+    e = _shallow(Torus(1), _waves(rng, 2, 64), _waves(rng, 1, 64))
+    return e, (on_torus(count=96),), (1e-6, 1e-2), None
+
+
+def _plane(rng) -> Parts:
+    second = rng.choice(3)
+    space = Product(U, (U, Torus(1), Gaussian(1))[second])
+    one, other = _curve(rng, 2, top=2.0), (
+        _waves(rng, 2, 2) if second == 1 else _curve(rng, 2, top=1.5)
+    )  # fmt: skip
+    e = _shallow(space, Sum((one, _on_axis(other, 1))), _curve(rng, 1))
+    a, v = pieces(-1.0, 1.0, order=12, count=3)
+    b, w = [
+        pieces(-1.0, 1.0, order=12, count=3),
+        pieces(0.0, 1.0, order=12, count=3),
+        (lambda m: (np.asarray(m.points)[:, 0], np.asarray(m.masses)))(on_line(order=10, count=8)),
+    ][second]
+    points = np.stack([np.repeat(a, len(b)), np.tile(b, len(a))], 1)
+    return e, (_measure(points, np.outer(v, w).ravel()),), (1e-5, 1e-2), None
+
+
+def _on_axis(curve: Curve, axis: int) -> Curve:
+    return Curve(curve.a, curve.b, curve.s, curve.shift, curve.f, axis)
+
+
+def _gaussian(rng) -> Parts:
+    e = _shallow(Gaussian(1), _curve(rng, 2, top=2.0), _curve(rng, 1, top=2.0))
+    return e, (on_line(count=48),), (1e-5, 1e-2), None
+
+
+def _three_layers(rng) -> Parts:
+    e = _deep(rng, [U, U])
+    return e, (on_interval(count=20), on_interval(count=20)), (1e-6, 1e-2), None
+
+
+def _deep(rng, spaces) -> NeuronalEnsemble:
+    pair = Pair(*map(jnp.asarray, (*rng.normal(size=3), rng.uniform(-3, 3), rng.normal())))
+    return NeuronalEnsemble(spaces, [_curve(rng, 2), pair, _curve(rng, 1)], layers=TANH)
+
+
+def _mixed(rng) -> Parts:
+    """Random points in one layer, Gauss nodes in the other."""
+    e = _deep(rng, [U, U])
+    rule = [Sobol(), None] if rng.integers(2) else [None, Sobol()]
+    return e, (on_interval(count=10), on_interval(count=10)), (1e-3, 3e-2), rule
+
+
+def _random(rng) -> Parts:
+    e = _shallow(U, _curve(rng, 2), _curve(rng, 1))
+    rule: Rule = Sobol() if rng.integers(2) else MonteCarlo()
+    tol = (3e-4, 1e-2) if isinstance(rule, Sobol) else (1e-2, 1e-1)
+    return e, (on_interval(),), tol, rule
+
+
+FAMILIES: dict[str, Callable[[np.random.Generator], Parts]] = {
+    "smooth": _smooth,
+    "steep": _steep,
+    "relu": _relu,
+    "discontinuous": _jumps,
+    "bumps": _bumps,
+    "circle": _circle,
+    "torus": _torus,
+    "two-dimensional": _plane,
+    "gaussian labels": _gaussian,
+    "three layers": _three_layers,
+    "mixed rules": _mixed,
+    "random rules": _random,
+}
+
+
+def case(family: str, number: int) -> Case:
+    """The case of that number of a family."""
+    rng = np.random.default_rng([sum(map(ord, family)), number])
+    ensemble, exact, (low, high), rule = FAMILIES[family](rng)
+    return Case(
+        ensemble=ensemble,
+        risk=_task(rng),
+        t1=float(rng.uniform(0.5, 5)),
+        tol=float(np.exp(rng.uniform(np.log(low), np.log(high)))),
+        rule=rule,
+        key=jax.random.key(int(rng.integers(2**31))),
+        exact=exact,
+    )
