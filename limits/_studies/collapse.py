@@ -4,7 +4,7 @@ Nguyen & Pham (arXiv:2001.11443): when all weights start independent, then in th
 
 - w_i(t, c, c') for 3 ≤ i ≤ L − 2 is a function of w_i(0, c, c') and the biases b_{i-1}(0), b_i(0);
 - with constant biases and layers affine in their weights it is w_i(0, c, c') + Δ_i*(t), one number
-  per layer, so the weights stay independent;
+  per layer, so the weights stay independent (under weight decay a(t) w_i(0, c, c') + Δ_i*(t));
 - and the preactivations H_i(t, x, c) are the same for all neurons c, 2 ≤ i ≤ L − 2.
 """
 
@@ -25,6 +25,7 @@ from ensembles._contractions import dot, matmul, tensordot
 from .._energies.risk import Risk
 from .coupling import coupling
 from .coupling_result import Coupling
+from .noise import without_noise
 from .rates import Rate, fit_rate
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Spreads(eqx.Module):
     """How much the neurons of one network differ; averages over neurons are by mass.
 
     - `increments` (L,): root mean square over all pairs of neurons of w_i(t) − w_i(0), its mean
-      over pairs subtracted. 0 where the layer has only been translated.
+      over pairs subtracted, and the share of the noise u that weight decay takes away (it would
+      be s (1 − a(t)), in every layer). 0 where the layer has only been translated.
     - `translations` (L − 2,): that mean for w_2, …, w_{L-1}: Δ_i*(t) in a collapsed layer.
     - `preactivations` (L − 1,): standard deviation of H_i over the neurons of layer i, root mean
       square over the data. 0 where all neurons compute the same.
@@ -52,13 +54,15 @@ class Spreads(eqx.Module):
 
 
 class _Look(eqx.Module):
-    """The spreads of a network on the data of a risk."""
+    """The spreads of a network of an ensemble, on the data of a risk."""
 
+    ensemble: NeuronalEnsemble
     risk: Risk
 
     def __call__(self, network: Network) -> Spreads:
         p = network.masses
-        pairs = zip(network.edge_masses(), network.increment.weights, strict=True)
+        increments = without_noise(self.ensemble, network).increment.weights
+        pairs = zip(network.edge_masses(), increments, strict=True)
         moves = [_around(*pair) for pair in pairs]
         q, h = self.risk.data.masses, network.preactivations(self.risk.data.x)[:-1]
         across = [_variance(*each) for each in zip(p, h, strict=True)]
@@ -215,4 +219,4 @@ def collapse(ensemble: NeuronalEnsemble, energy: Risk, **options: Any) -> Collap
             f"ensemble must have at least three layers, affine in their weights, got {ensemble!r}: "
             "there is no middle layer to collapse otherwise"
         )
-    return Collapse(coupling(ensemble, energy, observe=_Look(energy), **options))
+    return Collapse(coupling(ensemble, energy, observe=_Look(ensemble, energy), **options))

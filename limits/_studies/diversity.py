@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ensembles import Measure, Network, NeuronalEnsemble
+from ensembles import Network, NeuronalEnsemble
 from ensembles._checks import count, kind, randomness
 from ensembles._contractions import matmul
 
 from .._checks import positive
 from .._energies.data import Data
+from .noise import without_noise
 
 _OFFSET = 1.0  # of half-spaces and balls from the mean, in standard deviations
 _RADIUS = 0.75
@@ -103,7 +104,7 @@ def diversity(
     if not all(layer.affine for layer in network.layers):
         raise ValueError(f"network must have layers affine in their weights, got {network!r}")
     preactivations = network.preactivations(data.x)
-    weights = (network if ensemble is None else _conditional_mean(ensemble, network)).weights
+    weights = (network if ensemble is None else without_noise(ensemble, network)).weights
     p = (*network.masses, jnp.ones(1, network.dtype))  # outputs count with mass 1
     found = []
     for i in range(network.depth - 1):
@@ -123,13 +124,6 @@ def diversity(
             )
         )
     return jax.tree.map(lambda *layers: jnp.stack(layers), *found)
-
-
-def _conditional_mean(ensemble: NeuronalEnsemble, network: Network) -> Network:
-    """The same increments on the conditional means of the start."""
-    pairs = zip(network.labels, network.masses, strict=True)
-    start = ensemble.network(tuple(Measure(*pair) for pair in pairs))
-    return start.moved(network.increment)
 
 
 def _spectrum(p: Array, profiles: Array, tau: Array, modes: int) -> tuple[Array, Array, Array]:
