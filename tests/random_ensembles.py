@@ -87,7 +87,9 @@ class Pair(eqx.Module):
     b: Array
 
     def __call__(self, c, e):
-        return 1 + self.a * jnp.sin(self.s * c[0] + self.r * e[0] + self.shift) + self.b * c[0] * e[0]
+        return (
+            1 + self.a * jnp.sin(self.s * c[0] + self.r * e[0] + self.shift) + self.b * c[0] * e[0]
+        )
 
 
 def bump(z):

@@ -576,7 +576,7 @@ CALLS = {
     ),
     "limit with tol zero": (
         lambda: limit(ensemble(), risk(), t1=1.0, tol=0.0),
-        r"tol must be positive, got 0\.0",
+        r"tol must be at least .* in this precision, got 0\.0: write tol=1e-06",
     ),
     "limit of one node": (
         lambda: limit(ensemble(), risk(), t1=1.0, nodes=1),

@@ -148,7 +148,7 @@ def test_the_energy_falls_by_what_every_layer_dissipates(depth, scale):
 
 def test_without_transport_it_is_the_fisher_rao_flow():
     network = model(3).discretise(6).growing()
-    options = dict(t1=2.0, times=TIMES, observe=state)
+    options = dict(t1=2.0, times=TIMES, observe=state, step=0.01)  # the same steps in both
     pure = flow(network, RISK, FisherRao(growth_rates(3)), **options)
     frozen = flow(network, RISK, moving(3, 0.0), **options)
     assert largest(pure.observed, frozen.observed) < 1e-13

@@ -107,6 +107,6 @@ def test_every_result_has_a_labelled_plot(small_coupling):
 
 def test_a_coupling_prints_widths_seeds_and_the_error_of_its_limit(small_coupling):
     table = small_coupling.table()
-    assert "6x8" in table and "limit error" in table and "layer 3" in table
+    assert "6x8" in table and "[error of the limit]" in table and "layer 3" in table
     assert list(small_coupling.smallest) == [4, 6]
-    assert small_coupling.error.shape == (3,) and (small_coupling.error > 0).all()
+    assert small_coupling.error.shape == (2, 3) and (small_coupling.error > 0).all()

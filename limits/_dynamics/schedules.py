@@ -57,17 +57,24 @@ def varying(rates: tuple[Array | Schedule, ...]) -> tuple[Schedule, ...]:
 
 
 def turning_points(
-    schedule: Schedule, t0: Float[Array, ""], t1: Float[Array, ""]
+    schedules: tuple[Schedule, ...], t0: Float[Array, ""], t1: Float[Array, ""]
 ) -> Float[Array, " points"]:
-    """Times from t0 to t1 between which `schedule` varies about equally, seen at 4,097 times."""
+    """Times between which the schedules together vary equally, each relative to its own variation,
+    seen at 4,097 times from t0 to t1; all of them t1 where nothing varies."""
     grid = jnp.linspace(t0, t1, _SAMPLES + 1)
-    rates = jax.lax.map(lambda t: _value(schedule, t), grid)
-    steps = jnp.abs(jnp.diff(rates)).astype(grid.dtype)
-    total = steps.sum()
-    share = jnp.where(total > 0, steps / total, 0) + 1e-3 / _SAMPLES  # times must increase
+    share = jnp.full(_SAMPLES, 1e-3 / _SAMPLES, grid.dtype)  # times must increase
+    varies = jnp.zeros((), bool)
+    for schedule in schedules:
+        rates = jax.lax.map(lambda t, f=schedule: _value(f, t), grid)
+        steps = jnp.abs(jnp.diff(rates)).astype(grid.dtype)
+        total = steps.sum()
+        varies |= total > 0
+        share += jnp.where(total > 0, steps / jnp.where(total > 0, total, 1), 0)
     passed = jnp.cumsum(share)
-    wanted = jnp.arange(1, _TURNS, dtype=grid.dtype) / _TURNS * passed[-1]
-    return jax.lax.stop_gradient(jnp.interp(wanted, passed, grid[1:]))
+    points = _TURNS * len(schedules)
+    wanted = jnp.arange(1, points, dtype=grid.dtype) / points * passed[-1]
+    found = jnp.interp(wanted, passed, grid[1:])
+    return jax.lax.stop_gradient(jnp.where(varies, found, t1))
 
 
 def _value(schedule: Schedule, t: Float[Array, ""]) -> Array:

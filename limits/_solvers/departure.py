@@ -41,9 +41,9 @@ def departure(network: Network, energy: Energy, dynamics: Dynamics) -> Departure
 @eqx.filter_jit
 def missed(
     energy: Energy, few: Departure, many: Departure, outputs: Float[Array, "T n outputs"]
-) -> Float[Array, ""]:
+) -> Float[Array, "2"]:
     """The difference of two departures in the size of outputs: the larger of theirs, and of their
-    velocities', relative, times how far `outputs` move from there.
+    velocities', relative, times how far `outputs` move from there; and that relative difference.
 
     A velocity of rounding errors alone is no velocity.
     """
@@ -53,4 +53,5 @@ def missed(
     )
     moved = energy.size(outputs - few.outputs[None]).max()
     known = speed > 1e3 * eps * energy.size(many.outputs)
-    return jnp.maximum(apart, jnp.where(known, wrong / speed * moved, 0))
+    relative = jnp.where(known, wrong / speed, 0)
+    return jnp.stack([jnp.maximum(apart, relative * moved), relative])

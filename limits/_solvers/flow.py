@@ -120,12 +120,16 @@ class Adaptive(Solver):
             force_dtmin=False,
             norm=norm,
         )
-        ends = [turning_points(schedule, t0, t1) for schedule in schedules]
-        ends += [] if self.kinks is None else [self.kinks]
-        if not ends:
+        ends = None if self.kinks is None else jnp.asarray(self.kinks)
+        if schedules:
+            turns = turning_points(schedules, t0, t1)
+            if ends is not None and ends.size:  # no two ends of steps almost the same
+                near = ends[jnp.abs(turns[:, None] - ends[None]).argmin(1)]
+                turns = jnp.where(jnp.abs(turns - near) < 1e-6 * (t1 - t0), near, turns)
+            ends = turns if ends is None else jnp.sort(jnp.concatenate([turns, ends]))
+        if ends is None:
             return steps
-        every = jnp.sort(jnp.concatenate(ends))
-        return diffrax.ClipStepSizeController(steps, step_ts=every)  # pyright: ignore[reportArgumentType]
+        return diffrax.ClipStepSizeController(steps, step_ts=ends)  # pyright: ignore[reportArgumentType]
 
 
 def flow(
@@ -162,9 +166,10 @@ def flow(
     - `solver`: a diffrax solver, `Tsit5()` by default, with tolerances `rtol`, `atol` on the local
       error of weights (1e-7 in double, 1e-5 in single precision) and steps of at most `max_step`
       (no bound if None), `max_steps` of them; or steps of constant size `step`. `kinks`: increasing
-      times at which the dynamics is not smooth, where adaptive steps then end. They also end at 15
-      times between which every schedule of `dynamics` varies equally (sampled at 4,097 times), so
-      that pulses of some (t1 − t0)/2000 are not stepped over; for shorter ones give `kinks`.
+      times at which the dynamics is not smooth, where adaptive steps then end. They also end
+      where the schedules of `dynamics` have passed another sixteenth of their variation (seen at
+      4,097 times): pulses of some (t1 − t0)/2000 are not stepped over; for shorter ones give
+      `kinks`.
     - `tangent`: a direction in (network, energy, dynamics), a tree like them with None for what
       does not move. The derivative of the weights in it is integrated beside and its error
       controlled too. Explicit solvers keep a solution of a stiff flow stable by its error, but

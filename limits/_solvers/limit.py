@@ -139,7 +139,7 @@ def limit(
             return 0.0
         ours = look(sizes, more, key)
         theirs = look(more, more, None if key is None else jax.random.fold_in(key, 1))
-        return float(missed(energy, ours, theirs, found.observed["outputs"]))
+        return float(missed(energy, ours, theirs, found.observed["outputs"])[0])
 
     def attempt(
         sizes: Sizes, level: int, before: Trajectory | None

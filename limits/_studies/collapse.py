@@ -36,8 +36,8 @@ class Spreads(eqx.Module):
     """How much the neurons of one network differ; averages over neurons are by mass.
 
     - `increments` (L,): root mean square over all pairs of neurons of w_i(t) − w_i(0), its mean
-      over pairs subtracted, and the share of the noise u that weight decay takes away (it would
-      be s (1 − a(t)), in every layer). 0 where the layer has only been translated.
+      over pairs and its multiple of the start's noise subtracted (which weight decay takes away
+      in every layer alike). 0 where the layer has only been translated.
     - `translations` (L − 2,): that mean for w_2, …, w_{L-1}: Δ_i*(t) in a collapsed layer.
     - `preactivations` (L − 1,): standard deviation of H_i over the neurons of layer i, root mean
       square over the data. 0 where all neurons compute the same.
@@ -156,7 +156,7 @@ class Collapse(eqx.Module):
         """Means over seeds, a line a width; the exponents and what the limit has below."""
         lines = []
         names = self.coupling.names
-        floor = {"residuals": self.coupling.error}
+        floor = {"residuals": self.coupling.error.max(0)}
         for of in _LAYERS:
             layers = self.layers(of)
             columns = [self.largest(of, i) for i in layers]

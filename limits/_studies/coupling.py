@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
@@ -18,14 +18,15 @@ from ensembles._checks import counts, kind, randomness
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
+from .._solvers.departure import departure, missed
 from .._solvers.flow import Adaptive
-from .._solvers.nodes import padded, refined
+from .._solvers.nodes import padded, probing, refined
 from .._solvers.seeds import in_batches, run_all, samples, seed_keys, together
 from .._solvers.solver import Solver
 from .._solvers.time import Observe, checkpoints
 from .._solvers.trajectory import FailedRun, Trajectory
 from .coupling_result import Coupling
-from .distances import Distances, Sizes, collect, compare
+from .distances import Distances, Sizes, collect, compare, furthest, within
 
 # Compilation takes a second, a small run milliseconds: runs may cost more for sharing programs.
 _SMALL = 32  # neurons or nodes a layer up to which all networks take one shape
@@ -67,8 +68,13 @@ def coupling(
       kept at `times` for finite networks and the limit.
     - `progress`: a diffrax progress meter, advanced after every width.
     - `key`: seed s of the w-th width uses `fold_in(fold_in(key, w), s)`, split into one for labels
-      and one for SGD; random nodes use `fold_in(key, 2**32 - 1)`, and the finer ones that estimate
-      the limit's error `fold_in(key, 2**32 - 2)`.
+      and one for SGD; random nodes use `fold_in(key, 2**32 - 1)`, and those that estimate the
+      limit's error `fold_in(key, 2**32 - 2)` (finer) and `fold_in(key, 2**32 - 3)` (at the start).
+
+    The limit's error is its distance from one on the next finer nodes (with tolerances ten times
+    smaller) at the labels of the widest network, of which smaller ones are parts; or, where larger,
+    the part of the start's velocity that some 500 nodes see and these miss (as in `limit`), times
+    how far weights move.
 
     Networks are padded with neurons of mass 0, so that those of at most 32 neurons and nodes a
     layer share one compilation; wider ones take one or two for every width, observed ones one more.
@@ -97,16 +103,22 @@ def coupling(
     solver.check(ensemble.network(measures), energy, dynamics, when)
     study = _Study(
         ensemble, energy, dynamics, solver.resolved(dtype), when, observe, measures, finer,
-        max(numbers),
+        rules, max(numbers),
     )  # fmt: skip
     progress = diffrax.NoProgressMeter() if progress is None else progress
     work = np.cumsum([n * max(width) ** 2 for width, n in zip(sizes, numbers, strict=True)])
-    meter, found = progress.init(), []
+    widest = max(range(len(sizes)), key=lambda w: sum(sizes[w]))
+    meter, found, watched = progress.init(), [], None
     for w, (width, n) in enumerate(zip(sizes, numbers, strict=True)):
-        found.append(study.distances(width, seed_keys(jax.random.fold_in(key, w), n)))
+        apart, first = study.distances(width, seed_keys(jax.random.fold_in(key, w), n))
+        found.append(apart)
+        watched = first if w == widest else watched
         meter = progress.step(meter, jnp.asarray(work[w] / work[-1]))
     progress.close(meter)
-    limit, error = study.verify(min(sizes, key=min), key)
+    assert watched is not None
+    limit, error, growth_error, ended = study.verify(
+        watched, sizes, numbers, jax.random.fold_in(key, 2**32 - 3)
+    )
     columns = collect(found)
     result = Coupling(
         widths=sizes,
@@ -120,11 +132,11 @@ def coupling(
         curves=columns.curves,
         observed=columns.observed,
         limit=limit,
-        error=np.asarray(error.sup),
-        growth_error=None if error.growth is None else np.asarray(error.growth),
+        error=error,
+        growth_error=growth_error,
     )
     failed = {w: int((~one.ok).sum()) for w, one in zip(result.names, found, strict=True)}
-    failed["finer limit"] = int(not error.ok)
+    failed["finer limit"] = int(not ended)
     failed = {name: number for name, number in failed.items() if number}
     if failed:
         raise FailedRun(
@@ -133,6 +145,15 @@ def coupling(
             result,
         )
     return result
+
+
+class _Watched(NamedTuple):
+    """The limit beside the first networks of one width."""
+
+    width: Sizes
+    drawn: Network
+    network: Network
+    run: Trajectory
 
 
 class _Study(eqx.Module):
@@ -146,41 +167,70 @@ class _Study(eqx.Module):
     observe: Observe
     nodes: tuple[Measure, ...]
     finer: tuple[Measure, ...]
+    rules: tuple[Rule, ...]
     seeds: int  # at most, of a width
 
-    def distances(self, width: Sizes, keys: PRNGKeyArray) -> Distances:
-        """Every seed of one width against the limit."""
+    def distances(self, width: Sizes, keys: PRNGKeyArray) -> tuple[Distances, _Watched]:
+        """Every seed of one width against the limit, and the limit beside the first ones."""
         room, nodes = self._room(width), self._nodes(width)
-        skip = _sizes(nodes)
+        skip, kept = _sizes(nodes), []
 
         def batch(keys: PRNGKeyArray) -> Distances:
             drawn = samples(self.ensemble, keys, width, room)
             finite, limit = _pairs(self.ensemble, nodes, drawn, self._like_limit(width))
             theirs = self._run(self.solver.continuous, limit, None)
             ours = self._run(self.solver, finite, self.observe, keys)
-            pair = (finite, ours), (limit, theirs)
-            return compare(self.energy, *pair, (0,) * len(skip), skip, drawn)
+            if not kept:  # as many as are compiled together
+                kept.append(_first((drawn, limit, theirs), self._together(width, 1)))
+            return compare(
+                self.energy, (finite, ours), (limit, theirs), (0,) * len(skip), skip, drawn
+            )
 
-        return in_batches(batch, keys, self._together(width, len(keys)))
+        found = in_batches(batch, keys, self._together(width, len(keys)))
+        return found, _Watched(width, *kept[0])
 
-    def verify(self, width: Sizes, key: PRNGKeyArray) -> tuple[Trajectory, Distances]:
-        """The limit on finer nodes and steps, and the distance to it of the one on `nodes`."""
-        usual, best = self.solver.continuous, self.solver.reference(self.times[-1])
-        nodes = self._nodes(width)
-        skip, further = _sizes(nodes), _sizes(self.finer)
-        count = self._together(width, 1)  # as many as are compiled together
-        keys = jnp.stack([jnp.stack([key, key])] * count)
-        drawn = samples(self.ensemble, keys, width, self._room(width))
-        coarse, fine = (
-            _pairs(self.ensemble, some, drawn, self._like_limit(width))[1]
-            for some in (nodes, self.finer)
+    def verify(
+        self, watched: "_Watched", widths: Sequence[Sizes], seeds: Sequence[int], key: PRNGKeyArray
+    ) -> tuple[Trajectory, np.ndarray, np.ndarray | None, bool]:
+        """The limit on finer nodes and steps, and how far from it the one on `nodes` is: in weights
+        and in growth, at as many tracers as each width has."""
+        skip, further = _sizes(self._nodes(watched.width)), _sizes(self.finer)
+        like = self._like_limit(watched.width)
+        network = _pairs(self.ensemble, self.finer, watched.drawn, like)[1]
+        runs = self._run(self.solver.reference(self.times[-1]), network, self.observe)
+        coarse, fine = (watched.network, watched.run), (network, runs)
+        room = self._room(watched.width)
+        found = furthest(self.energy, coarse, fine, skip, further, room)
+        unseen, wrong = self._unseen(runs.observed["outputs"][0], key)
+        error, growth_error = [], []
+        for width, n in zip(widths, seeds, strict=True):
+            apart, grown = within(found.apart, watched.width, width, n)
+            moved, gained = within(found.moved, watched.width, width, n)
+            error.append(np.maximum(apart, wrong * moved))
+            if grown is not None and gained is not None:
+                growth_error.append(np.maximum(grown, wrong * gained))
+        run = _only(runs, further)
+        run = dataclasses.replace(
+            run,
+            observed=run.observed["observed"],
+            error=jnp.maximum(np.asarray(found.functions).max(), jnp.asarray(unseen)),
         )
-        rough, run = self._run(usual, coarse, None), self._run(best, fine, self.observe)
-        found = compare(self.energy, (coarse, rough), (fine, run), skip, further, drawn)
-        ends = [n + m for n, m in zip(further, width, strict=True)]
-        alone, apart = _first((run, found), tuple(ends))
-        moved = jnp.asarray(np.maximum(apart.outputs, apart.energies))
-        return dataclasses.replace(alone, observed=alone.observed["observed"], error=moved), apart
+        ok = bool(np.asarray(found.ok).all())
+        return run, np.array(error), np.array(growth_error) if growth_error else None, ok
+
+    def _unseen(self, outputs: Array, key: PRNGKeyArray) -> tuple[float, float]:
+        """What more nodes see at the start, in outputs and as a part of all motion."""
+        sizes = _sizes(self.nodes)
+        more = probing(self.ensemble.spaces, self.rules, sizes)
+        if more == sizes:
+            return 0.0, 0.0
+        many = self.ensemble.measures(more, self.rules, key=key)
+        few, many = (
+            departure(self.ensemble.network(measures), self.energy, self.dynamics)
+            for measures in (padded(self.nodes, _sizes(many)), many)
+        )
+        apart, wrong = np.asarray(missed(self.energy, few, many, outputs))
+        return float(apart), float(wrong)
 
     def _run(
         self, solver: Solver, networks: Network, observe: Observe, keys: Any = None
@@ -242,7 +292,13 @@ def _pairs(
 
 
 @eqx.filter_jit
-def _first(found: tuple[Trajectory, Distances], sizes: Sizes) -> tuple[Trajectory, Distances]:
-    """Of the first seed, and the first neurons of its network."""
-    run, apart = jax.tree.map(lambda a: a[0], found)
-    return dataclasses.replace(run, final=run.final.neurons(sizes)), apart
+def _first(stack: Any, seeds: int) -> Any:
+    """The first seeds of arrays that have one axis for them."""
+    return jax.tree.map(lambda a: a[:seeds], stack)
+
+
+@eqx.filter_jit
+def _only(runs: Trajectory, sizes: Sizes) -> Trajectory:
+    """The run of the first seed, and the first neurons of its network."""
+    run = jax.tree.map(lambda a: a[0], runs)
+    return dataclasses.replace(run, final=run.final.neurons(sizes))

@@ -30,9 +30,10 @@ class Coupling(eqx.Module):
       ŷ_N − ŷ; `energies` (seeds, widths): the largest of abs(R_N − R).
       `curves` (seeds, widths, T): R_N itself.
     - `observed`: what `observe` returned for finite networks, each array (seeds, widths, T, ...).
-    - `limit`: the limit's trajectory, with its `observed`; `error` (L,): the estimated error of its
-      weights at tracers, in the same sup norm; `growth_error` (L − 1,) that of its growth.
-      Distances below them are not measurements.
+    - `limit`: the limit's trajectory, with its `observed`; `error` (widths, L): the estimated error
+      of its weights at as many tracers as that width has neurons, in the same sup norm (the largest
+      of as many networks of that width as its tracers make up, at most as many as seeds);
+      `growth_error` (widths, L − 1): that of its growth. Distances below them are not measurements.
     - `widths`: one tuple of L − 1 widths each; `times` (T,); `solver`: how finite
       networks were trained.
     """
@@ -76,13 +77,15 @@ class Coupling(eqx.Module):
         return values.max(axis=-1) if values.ndim == 3 else values
 
     def table(self) -> str:
-        """All distances, mean ± standard deviation over seeds, a line a width."""
+        """All distances, mean ± standard deviation over seeds and [the limit's error], a line a
+        width."""
         layers = [f"layer {i + 1}" for i in range(self.sup.shape[-1])]
         error = np.nan if self.limit.error is None else float(self.limit.error)
+        functions = np.full((len(self.widths), 2), error)
         blocks = [
             ("sup over neurons and times", layers, np.moveaxis(self.sup, -1, 0), self.error),
-            ("rms over neurons", layers, np.moveaxis(self.rms, -1, 0), []),
-            ("functions", ["outputs", "loss"], [self.outputs, self.energies], [error, error]),
+            ("rms over neurons", layers, np.moveaxis(self.rms, -1, 0), None),
+            ("functions", ["outputs", "loss"], [self.outputs, self.energies], functions),
         ]
         if self.growth is not None:
             columns = np.moveaxis(self.growth, -1, 0)
@@ -90,12 +93,13 @@ class Coupling(eqx.Module):
         seeds = np.isfinite(self.outputs).sum(0)
         lines = []
         for title, heads, columns, floor in blocks:
-            lines += [title, f"{'width':>14}{'seeds':>6}" + "".join(f"{h:>18}" for h in heads)]
+            title += "" if floor is None else " [error of the limit]"
+            lines += [title, f"{'width':>14}{'seeds':>6}" + "".join(f"{h:>26}" for h in heads)]
             for j, name in enumerate(self.names):
-                cells = (f"{np.nanmean(c[:, j]):.2e} ± {np.nanstd(c[:, j]):.0e}" for c in columns)
-                lines.append(f"{name:>14}{seeds[j]:6d}" + "".join(f"{c:>18}" for c in cells))
-            if len(floor):
-                lines.append(f"{'limit error':>20}" + "".join(f"{e:>18.0e}" for e in floor))
+                cells = [f"{np.nanmean(c[:, j]):.2e} ± {np.nanstd(c[:, j]):.0e}" for c in columns]
+                if floor is not None:
+                    cells = [f"{cell} [{e:.0e}]" for cell, e in zip(cells, floor[j], strict=True)]
+                lines.append(f"{name:>14}{seeds[j]:6d}" + "".join(f"{c:>26}" for c in cells))
         return "\n".join(lines)
 
     def plot(self, ax: Axes | None = None) -> Axes:
@@ -107,9 +111,10 @@ class Coupling(eqx.Module):
         for of, marker in zip(kinds, "os^D", strict=False):
             self.plot_against_width(self.distance(of), of, ax, marker)
         bottom, top = ax.get_ylim()
-        ax.axhline(self.error.max(), color="k", ls=":", lw=1, label="limit's own error (sup)")
+        floor = self.error.max(1)
+        ax.plot(self.smallest, floor, "k:.", lw=1, ms=3, label="limit's own error (sup)")
         ax.set(ylabel="distance from the limit (bars: 80 % of seeds)")
-        bottom = max(bottom / 10, min(bottom, 0.8 * float(self.error.max())))
+        bottom = max(bottom / 10, min(bottom, 0.8 * float(floor.max())))
         ax.set_ylim(bottom / (top / bottom) ** 0.5, top)  # room for the legend
         ax.legend(fontsize="small", loc="lower left")
         return ax

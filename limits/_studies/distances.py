@@ -39,21 +39,13 @@ def compare(
 ) -> Distances:
     """Distances between runs, one a seed, at the neurons of the networks `drawn`: those of positive
     mass, behind the first `skip` of each layer."""
-    sizes = [p.shape[1] for p in drawn.initial_masses]
+    sizes = tuple(p.shape[1] for p in drawn.initial_masses)
     counted = tuple(p > 0 for p in drawn.initial_masses)
-
-    def at_neurons(runs: Runs, skip: Sizes) -> Parameters:
-        network, run = runs
-        ranges = [slice(s, s + n) for s, n in zip(skip, sizes, strict=True)]
-
-        def at(increment: Parameters) -> Parameters:
-            return network.moved(increment).neurons(ranges).parameters
-
-        return jax.vmap(at)(run.observed["moved"])
 
     def one(a: Runs, b: Runs, counted: tuple[Array, ...]) -> Distances:
         (_, run), (_, other) = a, b
-        sup, rms, growth = _apart(at_neurons(a, skip_a), at_neurons(b, skip_b), counted)
+        apart = _largest(_along(a, skip_a, sizes), _along(b, skip_b, sizes))
+        sup, rms, growth = _over_neurons(apart, counted)
         outputs = run.observed["outputs"] - other.observed["outputs"]
         return Distances(
             sup=sup,
@@ -69,27 +61,116 @@ def compare(
     return jax.vmap(one)(a, b, counted)
 
 
-def _apart(
-    a: Parameters, b: Parameters, counted: tuple[Array, ...]
-) -> tuple[Array, Array, Array | None]:
-    """Sup and root mean square over neurons of the largest distance over times, per layer, and the
-    sup distance of growth per hidden layer."""
+class Furthest(NamedTuple):
+    """The largest distances over times between two runs of the same neurons, a seed each.
 
-    def one(a: Array | None, b: Array | None, *ends: Array) -> tuple[Array, Array] | None:
-        """Of arrays (T, ..., trailing axes), one axis for each of `ends`, the counted neurons."""
+    - `apart`, `moved`: of each weight, bias and growth, between the runs and from the start.
+    - `functions` (seeds,): of outputs and energies; `ok` (seeds,): whether both runs ended well.
+    """
+
+    apart: Parameters
+    moved: Parameters
+    functions: Array
+    ok: Array
+
+
+@eqx.filter_jit
+def furthest(
+    energy: Energy, a: Runs, b: Runs, skip_a: Sizes, skip_b: Sizes, sizes: Sizes
+) -> Furthest:
+    """How far runs are apart at the `sizes` neurons behind the first `skip` of each layer."""
+
+    def one(a: Runs, b: Runs) -> Furthest:
+        (_, run), (_, other) = a, b
+        ours, theirs = _along(a, skip_a, sizes), _along(b, skip_b, sizes)
+        outputs = energy.size(run.observed["outputs"] - other.observed["outputs"])
+        return Furthest(
+            apart=_largest(ours, theirs),
+            moved=_largest(theirs, jax.tree.map(lambda v: v[:1], theirs)),
+            functions=jnp.maximum(outputs, jnp.abs(run.energies - other.energies)).max(),
+            ok=(run.result == RESULTS.successful) & (other.result == RESULTS.successful),
+        )
+
+    return jax.vmap(one)(a, b)
+
+
+def within(
+    apart: Parameters, sizes: Sizes, width: Sizes, groups: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The sup of each layer, and of the growth of each hidden layer, in networks of `width`.
+
+    The largest of up to `groups` disjoint ones that the `sizes` neurons of each seed make up:
+    labels are independent draws.
+    """
+    groups = max(1, min(groups, *(n // m for n, m in zip(sizes, width, strict=True))))
+    last = len(width)
+
+    def largest(a: Any, *layers: int) -> float:
+        """Of `a` (seeds, ...), whose axis 1 + j counts neurons of hidden layer layers[j]."""
+        ranges = ([slice(g * width[i], (g + 1) * width[i]) for i in layers] for g in range(groups))
+        return max(float(np.asarray(a)[(slice(None), *r)].max()) for r in ranges)
+
+    ends = [(0,), *pairwise(range(last)), (last - 1,)]
+    layers = [
+        max(
+            0.0 if w is None else largest(w, *ends[i]),
+            0.0 if b is None else largest(b, *(() if i == last else (i,))),
+        )
+        for i, (w, b) in enumerate(zip(apart.weights, apart.biases, strict=True))
+    ]
+    if apart.growth is None:
+        return np.array(layers), None
+    return np.array(layers), np.array([largest(g, i) for i, g in enumerate(apart.growth)])
+
+
+def _along(runs: Runs, skip: Sizes, sizes: Sizes) -> Parameters:
+    """The parameters (T, ...) of so many neurons behind the first `skip` of each layer."""
+    network, run = runs
+    ranges = [slice(s, s + n) for s, n in zip(skip, sizes, strict=True)]
+
+    def at(increment: Parameters) -> Parameters:
+        return network.moved(increment).neurons(ranges).parameters
+
+    return jax.vmap(at)(run.observed["moved"])
+
+
+def _largest(a: Parameters, b: Parameters) -> Parameters:
+    """The largest distance over times, one number for each neuron or pair."""
+
+    def one(a: Array | None, b: Array | None, ends: int) -> Array | None:
         if a is None or b is None:
             return None
-        square = ((a - b) ** 2).sum(tuple(range(1 + len(ends), a.ndim))).max(0)
-        both = ends[0] if len(ends) == 1 else ends[0][:, None] & ends[1][None]
-        square = jnp.where(both, square, 0)
-        return jnp.sqrt(square.max()), jnp.sqrt(square.sum() / both.sum().astype(square.dtype))
+        return jnp.sqrt(((a - b) ** 2).sum(tuple(range(1 + ends, a.ndim))).max(0))
 
-    outputs = jnp.ones(a.weights[-1].shape[2:3] if a.weights[-1] is not None else 1, bool)
-    layers = (*counted, outputs)
-    ends = [layers[:1], *pairwise(layers)]
-    weights = [one(v, w, *e) for v, w, e in zip(a.weights, b.weights, ends, strict=True)]
-    biases = [one(v, w, e) for v, w, e in zip(a.biases, b.biases, layers, strict=True)]
-    zero = jnp.zeros((), a.weights[0].dtype)
+    last = len(a.weights) - 1
+    ends = [1, *[2] * (last - 1), 1]
+    return Parameters(
+        tuple(map(one, a.weights, b.weights, ends)),
+        tuple(map(one, a.biases, b.biases, [1] * (last + 1))),
+        None
+        if a.growth is None or b.growth is None
+        else tuple(jnp.abs(g - h).max(0) for g, h in zip(a.growth, b.growth, strict=True)),
+    )
+
+
+def _over_neurons(
+    apart: Parameters, counted: tuple[Array, ...]
+) -> tuple[Array, Array, Array | None]:
+    """Sup and root mean square over the counted neurons per layer, and the sup of the growth."""
+
+    def one(a: Array | None, *ends: Array) -> tuple[Array, Array] | None:
+        if a is None:
+            return None
+        both = ends[0] if len(ends) == 1 else ends[0][:, None] & ends[1][None]
+        a = jnp.where(both, a, 0)
+        return a.max(), jnp.sqrt((a**2).sum() / both.sum().astype(a.dtype))
+
+    outputs = apart.biases[-1]
+    everywhere = jnp.ones(1 if outputs is None else outputs.shape, bool)
+    ends = [counted[:1], *pairwise(counted), counted[-1:]]
+    weights = [one(a, *e) for a, e in zip(apart.weights, ends, strict=True)]
+    biases = [one(a, e) for a, e in zip(apart.biases, (*counted, everywhere), strict=True)]
+    zero = jnp.zeros((), apart.weights[0].dtype)
     found = [
         [d for d in pair if d is not None] or [(zero, zero)]
         for pair in zip(weights, biases, strict=True)
@@ -97,10 +178,10 @@ def _apart(
     sup, rms = (
         jnp.stack([jnp.stack([d[j] for d in layer]).max() for layer in found]) for j in (0, 1)
     )
-    if a.growth is None or b.growth is None:
+    if apart.growth is None:
         return sup, rms, None
-    pairs = zip(a.growth, b.growth, counted, strict=True)
-    return sup, rms, jnp.stack([jnp.where(c, jnp.abs(g - h), 0).max() for g, h, c in pairs])
+    pairs = zip(apart.growth, counted, strict=True)
+    return sup, rms, jnp.stack([jnp.where(c, g, 0).max() for g, c in pairs])
 
 
 def collect(found: list[Distances]) -> Distances:

@@ -12,8 +12,8 @@ def without_noise(ensemble: NeuronalEnsemble, network: Network) -> Network:
 
     Weights are w(t) = E[w(0) | c, c'] + a(t) u + δ(t, c, c'), u the noise, a = 1 but for weight
     decay, under which a(t) = exp(−λ ∫ ξ). The start becomes the conditional mean, and the increment
-    loses (a − 1) u, a by least squares over pairs of neurons (by mass). What is left of u is of
-    order 1/N.
+    loses (a − 1) u, u centred and a by least squares over pairs of neurons (by mass). What is left
+    of u is of order 1/N.
     """
     if not any(isinstance(w, Noisy) for w in ensemble.weights):
         return network
@@ -24,9 +24,10 @@ def without_noise(ensemble: NeuronalEnsemble, network: Network) -> Network:
         if increment is None or not isinstance(ensemble.weights[i], Noisy):
             return increment
         noise = network.start.weights[i] - mean.start.weights[i]
-        along, square = (tensordot(p, a * noise, axes=p.ndim) for a in (increment, noise))
+        centred = noise - tensordot(p, noise, axes=p.ndim)
+        along, square = (tensordot(p, a * centred, axes=p.ndim) for a in (increment, centred))
         share = jnp.where(square > 0, along / jnp.where(square > 0, square, 1), 0)
-        return increment - share * noise
+        return increment - share * centred
 
     now = network.increment
     each = zip(now.weights, network.edge_masses(), strict=True)
