@@ -35,6 +35,7 @@ from ._studies.coupling import coupling as coupling
 from ._studies.coupling_result import Coupling as Coupling
 from ._studies.diversity import Diversity as Diversity
 from ._studies.diversity import diversity as diversity
+from ._studies.fluctuations import EdgeNoise as EdgeNoise
 from ._studies.fluctuations import Fluctuations as Fluctuations
 from ._studies.fluctuations import fluctuations as fluctuations
 from ._studies.rates import Rate as Rate

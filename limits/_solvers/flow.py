@@ -1,5 +1,6 @@
 """Continuous time: the mean-field ODE of a network, finite or infinite."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,13 @@ class Adaptive(Solver):
             self.kinks, self.max_steps,
         )  # fmt: skip
         return finer.resolved(t1.dtype)
+
+    def rougher(self) -> "Adaptive":
+        """Tolerances ten times as large, or steps twice the size."""
+        own = self.resolved(jnp.result_type(float))
+        assert own.rtol is not None and own.atol is not None
+        step = None if own.step is None else 2 * own.step
+        return dataclasses.replace(own, rtol=10 * own.rtol, atol=10 * own.atol, step=step)
 
     def resolved(self, dtype: jnp.dtype) -> "Adaptive":
         """These options as arrays of that dtype, defaults filled in."""

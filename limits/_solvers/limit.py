@@ -19,10 +19,10 @@ from ensembles._checks import counts, kind, randomness
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
-from .departure import Departure, departure, missed
+from .departure import departure, missed
 from .flow import flow
 from .initial_motion import StationaryStart, initial_motion
-from .nodes import coarsened, padded, probing, refined, shared
+from .nodes import coarsened, looks, padded, refined, shared
 from .time import Observe
 from .trajectory import RESULTS, FailedRun, Trajectory
 
@@ -127,19 +127,14 @@ def limit(
         )  # fmt: skip
         return dataclasses.replace(run, stats={**run.stats, "nodes": sizes}).raise_if_failed()
 
-    def look(sizes: Sizes, room: Sizes, key: PRNGKeyArray | None) -> Departure:
-        measures = padded(ensemble.measures(sizes, rules, key=key), room)
-        return departure(ensemble.network(measures), energy, dynamics)
-
     def unseen(found: Trajectory, key: PRNGKeyArray | None) -> float:
         """What more nodes see at the start and those of `found` do not."""
-        sizes = found.stats["nodes"]
-        more = probing(ensemble.spaces, rules, sizes)
-        if more == sizes:  # random nodes, whose redraws look elsewhere, and atoms
+        nodes = ensemble.measures(found.stats["nodes"], rules, key=key)
+        pair = looks(ensemble, rules, nodes, key)
+        if pair is None:
             return 0.0
-        ours = look(sizes, more, key)
-        theirs = look(more, more, None if key is None else jax.random.fold_in(key, 1))
-        return float(missed(energy, ours, theirs, found.observed["outputs"])[0])
+        few, many = (departure(network, energy, dynamics) for network in pair)
+        return float(missed(energy, few, many, found.observed["outputs"])[0])
 
     def attempt(
         sizes: Sizes, level: int, before: Trajectory | None

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import jax
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
-from ensembles import Measure, Rule, Space
+from ensembles import Measure, Network, NeuronalEnsemble, Rule, Space
 
 _SHARED = 72
 _PROBE = 511  # nodes of sets that look for what coarser ones miss
@@ -26,19 +28,6 @@ def coarsened(
     return tuple(n if rule.random else rule.coarsen(space, n) for rule, space, n in each)
 
 
-def probing(
-    spaces: Sequence[Space], rules: Sequence[Rule], sizes: Sequence[int]
-) -> tuple[int, ...]:
-    """Numbers of nodes that see more than `sizes`: some 500 or the next finer; random rules keep
-    theirs."""
-
-    def one(rule: Rule, space: Space, n: int) -> int:
-        return n if rule.random or not space.axes else max(_PROBE, rule.refine(space, n))
-
-    each = zip(rules, spaces, sizes, strict=True)
-    return tuple(one(rule, space, n) for rule, space, n in each)
-
-
 def shared(spaces: Sequence[Space]) -> tuple[int, ...]:
     """The numbers of nodes up to which sets are padded to share one compilation."""
     return tuple(_SHARED if space.axes else 1 for space in spaces)
@@ -57,3 +46,33 @@ def padded(measures: Sequence[Measure], sizes: Sequence[int]) -> tuple[Measure, 
         return Measure(points, np.pad(masses, (0, missing)))
 
     return tuple(map(one, measures, sizes))
+
+
+def probing(
+    spaces: Sequence[Space], rules: Sequence[Rule], sizes: Sequence[int]
+) -> tuple[int, ...]:
+    """Numbers of nodes that see more than `sizes`: some 500 or the next finer; random rules keep
+    theirs, whose redraws look elsewhere, and atoms are all there is."""
+
+    def one(rule: Rule, space: Space, n: int) -> int:
+        return n if rule.random or not space.axes else max(_PROBE, rule.refine(space, n))
+
+    each = zip(rules, spaces, sizes, strict=True)
+    return tuple(one(rule, space, n) for rule, space, n in each)
+
+
+def looks(
+    ensemble: NeuronalEnsemble,
+    rules: Sequence[Rule],
+    nodes: Sequence[Measure],
+    key: PRNGKeyArray | None,
+) -> tuple[Network, Network] | None:
+    """Networks of one shape on `nodes` and on many more; None where there are no more."""
+    sizes = [len(m.masses) for m in nodes]
+    more = probing(ensemble.spaces, rules, sizes)
+    if list(more) == sizes:
+        return None
+    key = None if key is None else jax.random.fold_in(key, 1)
+    many = ensemble.measures(more, list(rules), key=key)
+    few = padded(nodes, [len(m.masses) for m in many])
+    return ensemble.network(few), ensemble.network(many)

@@ -20,7 +20,7 @@ from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .._solvers.departure import departure, missed
 from .._solvers.flow import Adaptive
-from .._solvers.nodes import padded, probing, refined
+from .._solvers.nodes import looks, padded, refined
 from .._solvers.seeds import in_batches, run_all, samples, seed_keys, together
 from .._solvers.solver import Solver
 from .._solvers.time import Observe, checkpoints
@@ -220,15 +220,10 @@ class _Study(eqx.Module):
 
     def _unseen(self, outputs: Array, key: PRNGKeyArray) -> tuple[float, float]:
         """What more nodes see at the start, in outputs and as a part of all motion."""
-        sizes = _sizes(self.nodes)
-        more = probing(self.ensemble.spaces, self.rules, sizes)
-        if more == sizes:
+        pair = looks(self.ensemble, self.rules, self.nodes, key)
+        if pair is None:
             return 0.0, 0.0
-        many = self.ensemble.measures(more, self.rules, key=key)
-        few, many = (
-            departure(self.ensemble.network(measures), self.energy, self.dynamics)
-            for measures in (padded(self.nodes, _sizes(many)), many)
-        )
+        few, many = (departure(network, self.energy, self.dynamics) for network in pair)
         apart, wrong = np.asarray(missed(self.energy, few, many, outputs))
         return float(apart), float(wrong)
 

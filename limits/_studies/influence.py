@@ -13,10 +13,11 @@ from ensembles import Measure, Network, NeuronalEnsemble, Rule
 from ensembles._checks import counts, randomness
 from ensembles._contractions import tensordot
 
-from .._solvers.nodes import coarsened, padded
+from .._solvers.nodes import padded
 
 _ENTRIES = 2**22  # state entries that all derivatives computed at once hold together
 _REVERSE = 2.0  # what a derivative in reverse mode costs, in units of one in forward mode
+_REDRAWS = 3
 _QUICK = 2**13  # state entries of all derivatives up to which compilation takes longer than solves
 
 
@@ -25,20 +26,36 @@ def discretisations(
     nodes: int | Sequence[int],
     rule: Rule | Sequence[Rule | None] | None,
     key: PRNGKeyArray | None,
-) -> tuple[tuple[Measure, ...], tuple[Network, Network]]:
-    """The measures of `nodes`, and networks on them and on a coarser set, of the same shapes.
-
-    Random layers have an independent set of the same size in place of the coarser one.
+) -> tuple[tuple[Measure, ...], Network, tuple[Network, ...]]:
+    """The measures of `nodes`, the network on them, and those of the same shapes that tell its
+    error: one on the next coarser set; with random rules three on independent sets of half the
+    nodes, which know the bias of few nodes too.
     """
     rules = ensemble.rules(rule)
+    random = any(r.random for r in rules)
     keys: Any = (None, None)
-    if any(r.random for r in rules):
-        keys = jax.random.split(randomness(key, "random nodes are drawn, and redrawn"))
+    if random:
+        key = randomness(key, "random nodes are drawn, and redrawn")
+        keys = jax.random.split(key, 1 + _REDRAWS)
     sizes = counts("nodes", nodes, ensemble.depth - 1)
     fine = ensemble.measures(sizes, rules, key=keys[0])
-    coarse = ensemble.measures(coarsened(ensemble.spaces, rules, sizes), rules, key=keys[1])
-    sets = fine, padded(coarse, [len(m.masses) for m in fine])
-    return fine, (ensemble.network(sets[0]), ensemble.network(sets[1]))
+    each = zip(rules, ensemble.spaces, sizes, strict=True)
+    rougher = [r.coarsen(space, n) for r, space, n in each]
+    room = [len(m.masses) for m in fine]
+    others = (padded(ensemble.measures(rougher, rules, key=k), room) for k in keys[1:])
+    return fine, ensemble.network(fine), tuple(map(ensemble.network, others))
+
+
+def apart(found: Float[Array, "T ..."], others: Sequence[Array]) -> Float[Array, "T ..."]:
+    """The error of `found` that others tell: the largest distance of each entry from them, up to
+    its time, and at least the root mean square over entries.
+
+    A single entry may cross the others' by chance.
+    """
+    most = jnp.stack([jnp.abs(found - other) for other in others]).max(0)
+    most = jax.lax.cummax(most, axis=0)
+    mean = jnp.sqrt((most**2).mean(tuple(range(1, most.ndim)), keepdims=True))
+    return jnp.maximum(most, mean)
 
 
 def perturbation(masses: Float[Array, " n"], key: PRNGKeyArray) -> Float[Array, " n"]:

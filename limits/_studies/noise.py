@@ -1,10 +1,18 @@
-"""Networks without the noise of their edges: what the labels alone determine."""
+"""The noise of edges: networks without it, and what it adds to an observable at first."""
 
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ensembles import Measure, Network, NeuronalEnsemble, Noisy, Parameters
+from ensembles import Measure, Network, NeuronalEnsemble, Noisy, Parameters, quadrature
 from ensembles._contractions import tensordot
+
+from .observables import Observable
+
+_DRAWS = 64  # nodes of the law of an edge's noise
 
 
 def without_noise(ensemble: NeuronalEnsemble, network: Network) -> Network:
@@ -33,3 +41,37 @@ def without_noise(ensemble: NeuronalEnsemble, network: Network) -> Network:
     each = zip(now.weights, network.edge_masses(), strict=True)
     weights = tuple(quiet(i, *pair) for i, pair in enumerate(each))
     return mean.moved(Parameters(weights, now.biases, now.growth))
+
+
+def edge_variance(
+    ensemble: NeuronalEnsemble, network: Network, observe: Observable, ratios: Sequence[float]
+) -> Array:
+    """N² times the variance that independent edges add to `observe` at the start, in networks of
+    widths N_i = r_i N.
+
+    Edge (k, c') of layer i has the variance s_i² and moves an observable f by p_{i-1} p_i G_i, so
+
+        N² Var f = Σ_i (r_{i-1} r_i)⁻¹ Σ p_{i-1} p_i s_i² G_i².
+    """
+    masses, added = network.edge_masses(), []
+    for i, weight in enumerate(ensemble.weights):
+        if isinstance(weight, Noisy):
+            draws = quadrature(weight.noise, _DRAWS, key=jax.random.key(0))
+            found = _share(weight, draws, network, masses[i], observe, i)
+            added.append(found / (ratios[i - 1] * ratios[i]))
+    return sum(added[1:], added[0]) if added else jnp.zeros((), network.dtype)
+
+
+@eqx.filter_jit
+def _share(
+    weight: Noisy, draws: Measure, network: Network, p: Array, observe: Observable, i: int
+) -> Array:
+    def variance(c: Array, e: Array) -> Array:
+        return draws.expectation(lambda u: (weight.weight(c, e, u) - weight.mean(c, e)) ** 2)
+
+    def seen(w: Array) -> Array:
+        return observe(eqx.tree_at(lambda n: n.start.weights[i], network, w))
+
+    s = jax.vmap(jax.vmap(variance, (None, 0)), (0, None))(*network.labels[i - 1 : i + 1])
+    slopes = jax.jacrev(seen)(network.start.weights[i])
+    return tensordot(slopes**2, jnp.where(p > 0, s / p, 0), axes=2)

@@ -31,12 +31,13 @@ from ensembles._contractions import einsum, tensordot
 from .._checks import positive
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
+from .._dynamics.schedules import Schedule
 from .._energies.energy import Energy
 from .._energies.risk import Risk
 from .._solvers.flow import Adaptive
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
-from .influence import centred, direction, discretisations, jacobian, perturbation
+from .influence import apart, centred, direction, discretisations, jacobian, perturbation
 from .observables import Observable, check_observable
 
 
@@ -108,21 +109,22 @@ def sgd_noise(
     kind("solver", solver, Adaptive, "it is of continuous time; write Adaptive()")
     if count("intervals", intervals) % 2:
         raise ValueError(f"intervals must be even, got {intervals}: every second one is an error")
-    _, networks = discretisations(ensemble, nodes, rule, key)
-    check_observable(observe, networks[0])
-    dtype = networks[0].dtype
+    _, network, others = discretisations(ensemble, nodes, rule, key)
+    check_observable(observe, network)
+    dtype = network.dtype
     _, when = checkpoints(times, 0.0, t1, dtype)
-    solver.check(networks[0], energy, dynamics, when)
+    solver.check(network, energy, dynamics, when)
     grid = jnp.linspace(0, jnp.asarray(t1, dtype), intervals + 1)
     resolved = dataclasses.replace(solver, kinks=grid).resolved(dtype)
     q = energy.data.masses
 
-    def solve(network: Network) -> tuple[Array, Array]:
-        mean, slopes, run = _differentiate(network, energy, dynamics, resolved, observe, grid, when)
+    def solve(network: Network, solver: Adaptive) -> tuple[Array, Array]:
+        mean, slopes, run = _differentiate(network, energy, dynamics, solver, observe, grid, when)
         run.raise_if_failed()
         return mean, slopes
 
-    (mean, slopes), (_, rougher) = map(solve, networks)
+    mean, slopes = solve(network, resolved)
+    rougher = [solve(other, resolved.rougher())[1] for other in others]
     halved = slopes[..., ::2, :].at[..., 1:, :].add(slopes[..., 1::2, :] / 2)
     halved = halved.at[..., :-1, :].add(slopes[..., 1::2, :] / 2)
 
@@ -132,8 +134,8 @@ def sgd_noise(
         return influence, _integral(influence, q, spans)
 
     influence, variance = noise(slopes, grid)
-    others = noise(halved, grid[::2])[1], noise(rougher, grid)[1]
-    error = jnp.abs(variance - others[0]) + jnp.abs(variance - others[1])
+    in_time = apart(variance, [noise(halved, grid[::2])[1]])
+    error = in_time + apart(variance, [noise(one, grid)[1] for one in rougher])
     return SGDNoise(when, grid, mean, influence, q, error)
 
 
@@ -143,6 +145,10 @@ class _Reweighted(Dynamics):
     dynamics: Dynamics
     grid: Float[Array, " J"]
     masses: Float[Array, "J n"]
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        return self.dynamics.schedules
 
     def prepare(self, network: Network) -> Network:
         return self.dynamics.prepare(network)
