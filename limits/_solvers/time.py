@@ -47,6 +47,8 @@ def _traced(times: ArrayLike | None, t0: Array, t1: Array) -> tuple[Array, Array
         return t0, jnp.stack([t0, t1])
     held = jnp.asarray(times, t1.dtype)
     _check_shape(held)
+    outside = (held[0] < t0) | (held[-1] > t1 * (1 + 1e-6)) | (jnp.diff(held) <= 0).any()
+    held = eqx.error_if(held, outside, "times must increase from at least t0 to at most t1")
     return t0, jnp.minimum(held, t1)
 
 

@@ -1,0 +1,336 @@
+"""Reported errors against true ones, on random ensembles: what is claimed should be so."""
+
+import sys
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from models import regression
+from random_ensembles import FAMILIES, Case, case
+
+from ensembles import Affine, Gaussian, NeuronalEnsemble, Torus, Uniform, iid
+from limits import (
+    Adaptive,
+    Data,
+    EdgeNoise,
+    FailedRun,
+    GradientFlow,
+    Risk,
+    collapse,
+    coupling,
+    flow,
+    fluctuations,
+    initial_motion,
+    limit,
+)
+
+TANH = Affine(jnp.tanh)
+RESOLVED = 1e-9  # what the exact runs are good for
+
+
+class _Outputs(eqx.Module):
+    risk: Risk
+
+    def __call__(self, network):
+        return self.risk.outputs(network)
+
+
+def exact(c: Case):
+    """Energies and outputs on the exact nodes."""
+    tolerance = float(np.clip(c.tol * 1e-4, 1e-11, 1e-8))
+    run = flow(
+        c.ensemble.network(c.exact), c.risk, t1=c.t1, times=c.times, rtol=tolerance,
+        observe=_Outputs(c.risk), max_steps=100_000, throw=False,
+    )  # fmt: skip
+    return np.asarray(run.energies), np.asarray(run.observed)
+
+
+def error_over_estimate(c: Case) -> float | None:
+    """True error / reported error of the limit of a case; None where it says it is unresolved."""
+    try:
+        run = limit(
+            c.ensemble, c.risk, t1=c.t1, times=c.times, tol=c.tol, rule=c.rule, key=c.key,
+            observe=_Outputs(c.risk),
+        )  # fmt: skip
+    except FailedRun:
+        return None
+    energies, outputs = exact(c)
+    if not np.isfinite(energies).all():  # a flow that leaves every bound: no truth to compare with
+        return None
+    apart = np.sqrt(((np.asarray(run.observed) - outputs) ** 2).mean((1, 2))).max()
+    true = max(np.abs(np.asarray(run.energies) - energies).max(), apart)
+    return max(float(true) - RESOLVED, 0) / float(run.error)
+
+
+@pytest.mark.parametrize("family", ["discontinuous", "bumps", "torus"])
+def test_a_limit_that_says_it_converged_is_honest(family):
+    found = [error_over_estimate(case(family, number)) for number in range(3000, 3006)]
+    ratios = np.array([r for r in found if r is not None])
+    print(family, ratios)
+    assert len(ratios) >= 2 and (ratios <= 3).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_hundred_limits_of_every_family_are_honest(family):
+    """True error above 3 × the reported one in at most 2 % of those that converged, never 10 ×."""
+    found = [error_over_estimate(case(family, number)) for number in range(200)]
+    ratios = np.array([r for r in found if r is not None])
+    over = np.median(1 / np.maximum(ratios, 1e-12))
+    print(
+        f"\n{family}: {len(ratios)} of 200 converged, above 3: {(ratios > 3).sum()}, above 10: "
+        f"{(ratios > 10).sum()}, largest {ratios.max():.2f}, median overestimate {over:.3g}"
+    )
+    assert (ratios > 3).mean() <= 0.02 and ratios.max() <= 10
+
+
+# Couplings
+
+
+def coupling_ratios(c: Case, widths=(8, 32), nodes: int = 16) -> np.ndarray:
+    """True error / reported error of the weights at every width's own tracers (widths, layers)."""
+    key, seeds = jax.random.fold_in(c.key, 7), 2
+    options = dict(t1=c.t1, times=c.times)
+    found = coupling(
+        c.ensemble, c.risk, widths=list(widths), seeds=seeds, nodes=nodes, key=key, **options
+    )
+    true = []
+    for w, width in enumerate(widths):
+        per_seed = []
+        for s in range(seeds):
+            labels = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, w), s))[0]
+            drawn = c.ensemble.sample(width, key=labels)
+            ours = c.ensemble.discretise(nodes, tracers=drawn)
+            theirs = c.ensemble.network(c.exact, tracers=drawn)
+            a, b = (
+                flow(n, c.risk, rtol=r, observe=_Tracers(width), max_steps=100_000, **options)
+                for n, r in ((ours, 1e-7), (theirs, 1e-10))
+            )
+            per_seed.append([_furthest(v, u) for v, u in zip(a.observed, b.observed, strict=True)])
+        true.append(np.median(per_seed, axis=0))
+    return np.maximum(np.array(true) - RESOLVED, 0) / found.error
+
+
+class _Tracers(eqx.Module):
+    """The weights of the last `width` neurons of each layer."""
+
+    width: int = eqx.field(static=True)
+
+    def __call__(self, network):
+        cut = [slice(n - self.width, n) for n in network.width]
+        return network.neurons(cut).weights
+
+
+def _furthest(a, b) -> float:
+    apart = (np.asarray(a) - np.asarray(b)) ** 2
+    ends = 3 if apart.ndim == 3 and apart.shape[1] == apart.shape[2] else 2
+    return float(np.sqrt(apart.sum(tuple(range(ends, apart.ndim))).max()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["smooth", "steep", "discontinuous", "bumps", "gaussian labels"])
+def test_the_error_of_a_coupling_is_that_of_every_width(family):
+    ratios = np.array([coupling_ratios(case(family, number)) for number in range(20)])
+    print(
+        f"\n{family}: 20 couplings, entries above 3: {(ratios > 3).mean():.3f}, largest "
+        f"{ratios.max():.2f}, median overestimate {np.median(1 / np.maximum(ratios, 1e-12)):.3g}"
+    )
+    assert (ratios > 3).mean() <= 0.02 and ratios.max() <= 10
+
+
+def test_a_wide_network_has_a_larger_error_of_its_limit_than_a_narrow_one():
+    """Gaussian labels: wider networks reach further into the tails."""
+    ensemble = NeuronalEnsemble([Gaussian(1)], [_cosines, _affine], layers=TANH)
+    found = coupling(
+        ensemble, Risk(regression(8)), widths=[8, 1024], seeds=1, nodes=16, t1=1.0,
+        times=jnp.array([0.0, 1.0]), key=jax.random.key(0),
+    )  # fmt: skip
+    assert found.error.shape == (2, 2) and (found.error[1] > found.error[0]).all()
+
+
+def _cosines(c):
+    return jnp.stack([c[0], jnp.cos(c[0])])
+
+
+def _affine(c):
+    return 1 + c
+
+
+# Fluctuations
+
+
+class _Scatter(eqx.Module):
+    x: jax.Array
+
+    def __call__(self, network):
+        return network(self.x)[:, 0]
+
+
+def fluctuation_ratios(c: Case, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """True error / reported error of N Var and of the mean, at every time and entry."""
+    fluctuation = sys.modules["limits._studies.fluctuations"]
+    see = _Scatter(c.risk.data.x[:3])
+    found = fluctuations(
+        c.ensemble, c.risk, see, t1=c.t1, times=c.times, nodes=nodes, rule=c.rule, key=c.key
+    )
+    network = c.ensemble.network(c.exact)
+    watch = fluctuation._Watch(see, jnp.ones(network.depth - 1))
+    solver = Adaptive(rtol=1e-9).resolved(network.dtype)
+    mean, _, variance, _ = fluctuation._differentiate(
+        network, c.risk, GradientFlow(), solver, watch, jnp.asarray(c.times)
+    )
+
+    def ratio(a, b, error):
+        return np.maximum(np.abs(np.asarray(a - b)) - 1e-8, 0) / np.maximum(error, 1e-300)
+
+    return (
+        ratio(found.variance, variance, found.variance_error),
+        ratio(found.mean, mean, found.mean_error),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "family",
+    ["smooth", "steep", "discontinuous", "bumps", "torus", "gaussian labels", "random rules"],
+)
+def test_the_errors_of_fluctuations_are_honest(family):
+    each = [
+        fluctuation_ratios(c, 64 if c.rule is not None else (16, 35)[number % 2])
+        for number in range(20)
+        for c in [case(family, number)]
+    ]
+    variance, mean = (np.array(a) for a in zip(*each, strict=True))
+    print(
+        f"\n{family}: 20 cases, above 3: N Var {(variance > 3).mean():.4f}, mean "
+        f"{(mean > 3).mean():.4f}; largest {variance.max():.2f}, {mean.max():.2f}"
+    )
+    for ratios in (variance, mean):
+        assert (ratios > 3).mean() <= 0.02 and ratios.max() <= 10
+
+
+def test_noise_that_grows_with_the_width_is_noticed():
+    """Entries of variance ∝ N, a standard parametrisation, are outside of the theory."""
+    risk, see = Risk(regression(8)), _Scatter(regression(8).x[:2])
+
+    def start(size):
+        law = Uniform(1 - size, 1 + size)
+        ensemble = iid(
+            dim=2, depth=3, first=Gaussian(1), hidden=law, last=Uniform(0.0, 2.0), layers=TANH
+        )
+        return fluctuations(ensemble, risk, see, t1=0.01, nodes=[64, 16], key=jax.random.key(0))
+
+    with pytest.warns(EdgeNoise, match="standard parametrisation"):
+        start(128**0.5).band(128)
+    usual = start(1.0)
+    usual.band(128)  # warnings are errors here
+    assert (np.asarray(usual.edges) > 0).all()
+
+
+def test_the_noise_of_edges_is_that_of_sampled_networks():
+    """N² Var of what edges add, by drawing them anew on the same labels."""
+    risk = Risk(regression(8))
+    see = _Scatter(risk.data.x[:2])
+    ensemble = iid(
+        dim=2, depth=3, first=Uniform(0.5, 0.6), hidden=Uniform(-1.0, 3.0),
+        last=Uniform(1.0, 1.1), layers=TANH,
+    )  # fmt: skip
+    found = fluctuations(ensemble, risk, see, t1=0.01, nodes=[16, 8], key=jax.random.key(0))
+    n = 40
+    drawn = ensemble.sample(n, key=jax.random.key(1))
+    seen = []
+    for seed in range(400):
+        w = jax.random.uniform(jax.random.key(seed), (n, n), minval=-1.0, maxval=3.0)
+        seen.append(see(eqx.tree_at(lambda net: net.start.weights[1], drawn, w)))
+    simulated = n**2 * np.var(np.array(seen), axis=0)
+    np.testing.assert_allclose(found.edges, simulated, rtol=0.25)  # 3.5 standard deviations
+
+
+# The classes of holes, one each
+
+
+def test_waves_that_two_nested_sets_would_miss_are_seen():
+    """sin(32πc) on the torus is constant on 8 and on 16 equidistant points."""
+    ensemble = NeuronalEnsemble(
+        [Torus(1)],
+        [
+            lambda c: jnp.stack([jnp.sin(32 * jnp.pi * c[0]), 1 + jnp.cos(32 * jnp.pi * c[0])]),
+            lambda c: 1 + jnp.sin(32 * jnp.pi * c),
+        ],
+        layers=TANH,
+    )
+    risk = Risk(regression(6))
+    run = limit(ensemble, risk, t1=2.0)
+    true = flow(ensemble.discretise(1001), risk, t1=2.0, rtol=1e-9)
+    assert float(jnp.abs(run.energies - true.energies).max()) <= float(run.error) <= 1e-6
+    assert not initial_motion(ensemble, risk).stationary
+
+
+def test_a_pulse_of_the_learning_rate_is_not_stepped_over():
+    ensemble = NeuronalEnsemble([Uniform(-1.0, 1.0)], [_cosines, _affine], layers=TANH)
+    risk, network = Risk(regression(6)), ensemble.discretise(8)
+    pulse = GradientFlow(lambda t: 100 * jnp.exp(-(((t - 50.3) / 0.05) ** 2)))
+    run = flow(network, risk, pulse, t1=100.0)
+    close = flow(network, risk, pulse, t1=100.0, max_step=0.02)
+    assert abs(float(run.energies[-1] - close.energies[-1])) < 1e-6
+    assert abs(float(run.energies[-1] - run.energies[0])) > 0.01
+
+
+def test_small_weights_are_not_taken_for_a_stationary_start():
+    """Single precision, weights of size 1e-4: slow at first, but moving."""
+    x = regression(8).x.astype("float32")
+    risk = Risk(Data(x, jnp.sin(x[:, :1] * x[:, 1:])))
+    space = Uniform(jnp.float32(-1.0), jnp.float32(1.0))
+    small = NeuronalEnsemble(
+        [space], [lambda c: 1e-4 * _cosines(c), lambda c: 1e-4 * (1 + c)], layers=TANH
+    )
+    assert not initial_motion(small, risk).stationary
+
+
+def test_a_minimum_is_not_taken_for_a_stationary_start():
+    """Two targets for every input, the start between them: nothing can fall, features are there."""
+    ensemble = NeuronalEnsemble([Uniform(-1.0, 1.0)], [_cosines, _affine], layers=TANH)
+    x = regression(8).x
+    y = ensemble.discretise(64)(x)
+    noisy = Risk(Data(jnp.concatenate([x, x]), jnp.concatenate([y + 1, y - 1])))
+    found = initial_motion(ensemble, noisy)
+    assert found.speed < 1e-6 and not found.stationary
+    centred = iid(
+        dim=2, depth=4, first=Gaussian(1), hidden=Gaussian(1), last=Gaussian(1), layers=TANH
+    )
+    assert initial_motion(centred, noisy).stationary  # the control
+
+
+def test_weight_decay_is_no_spread_of_collapsed_layers():
+    """Increments of layer 3 of 5 would have a spread of s(1 − exp(−λt)) = .63."""
+    ensemble = iid(
+        dim=2, depth=5, first=Gaussian(1), hidden=Gaussian(1, mean=1.0),
+        last=Gaussian(1, mean=1.0), layers=TANH,
+    )  # fmt: skip
+    found = collapse(
+        ensemble, Risk(regression(8)), dynamics=GradientFlow(weight_decay=0.5), widths=[32],
+        seeds=4, t1=2.0, nodes=[16, 1, 1, 8], times=jnp.array([0.0, 2.0]), key=jax.random.key(3),
+    )  # fmt: skip
+    assert found.largest("increments", 3).max() < 0.05
+    assert np.asarray(found.limit.increments)[:, 2].max() < 1e-12
+
+
+def test_times_beyond_the_end_are_refused_under_jit_too():
+    ensemble = NeuronalEnsemble([Uniform(-1.0, 1.0)], [_cosines, _affine], layers=TANH)
+    risk, network = Risk(regression(6)), ensemble.discretise(8)
+    run = eqx.filter_jit(lambda times: flow(network, risk, t1=1.0, times=times).energies)
+    assert np.isfinite(run(jnp.array([0.0, 1.0]))).all()
+    with pytest.raises(Exception, match="times must increase from at least t0 to at most t1"):
+        run(jnp.array([0.0, 2.0])).block_until_ready()
+
+
+def test_single_precision_asks_for_no_more_than_it_has():
+    x = regression(8).x.astype("float32")
+    risk = Risk(Data(x, jnp.sin(x[:, :1] * x[:, 1:])))
+    space = Uniform(jnp.float32(-1.0), jnp.float32(1.0))
+    ensemble = NeuronalEnsemble([space], [_cosines, _affine], layers=TANH)
+    with pytest.raises(ValueError, match=r"tol must be at least 6\.0e-06 in this precision"):
+        limit(ensemble, risk, t1=1.0, tol=1e-7)
+    assert float(limit(ensemble, risk, t1=1.0, tol=1e-4).error) > 1e-6 * 0.1
