@@ -79,7 +79,8 @@ class Fluctuations(eqx.Module):
     Errors are distances from a coarser set of nodes solved with ten times the tolerance (the
     largest of three independent sets of half the nodes, for random rules), the largest up to each
     time and at least the root mean square over entries; or what some 500 nodes a layer see of the
-    start beyond these, as in `limit`.
+    start beyond these (as in `limit`): of f and N Var f, and as a part of N Var f at all times and
+    of the change of f.
     """
 
     times: Float[Array, " T"]
@@ -213,22 +214,32 @@ def fluctuations(
 
     mean, influence, variance, resampling = solve(network, solver)
     rougher = [solve(other, solver.rougher()) for other in others]
+    mean_error, variance_error = (
+        apart(found, [one[part] for one in rougher]) for found, part in ((mean, 0), (variance, 2))
+    )
     pair = looks(ensemble, ensemble.rules(rule), measures, key)
-    few, many = (0.0, 0.0), (0.0, 0.0)
     if pair is not None:
         few, many = (_at_start(watch, one) for one in pair)
-    unseen = [jnp.abs(jnp.asarray(a - b))[None] for a, b in zip(few, many, strict=True)]
+        unseen, missing = jax.tree.map(lambda a, b: jnp.abs(a - b), few, many)
+        share = missing.sum() / jnp.maximum(many[1].sum(), jnp.finfo(missing.dtype).tiny)
+        mean_error = _at_least(mean_error, unseen, share * jnp.abs(mean - mean[:1]))
+        variance_error = _at_least(variance_error, missing, share * variance)
     return Fluctuations(
         times=when,
         mean=mean,
-        mean_error=jnp.maximum(apart(mean, [one[0] for one in rougher]), unseen[0]),
+        mean_error=mean_error,
         influence=influence,
         nodes=measures,
         ratios=scale,
         resampling=resampling,
-        variance_error=jnp.maximum(apart(variance, [one[2] for one in rougher]), unseen[1]),
+        variance_error=variance_error,
         edges=edge_variance(ensemble, network, observe, scale),
     )
+
+
+def _at_least(error: Array, at_start: Array, later: Array) -> Array:
+    """What solutions tell of an error, or what a look at the start does."""
+    return jnp.maximum(jnp.maximum(error, at_start[None]), later)
 
 
 @eqx.filter_jit
