@@ -14,6 +14,7 @@ from ._energies.losses import HuberLoss as HuberLoss
 from ._energies.losses import LogisticLoss as LogisticLoss
 from ._energies.losses import SquaredLoss as SquaredLoss
 from ._energies.risk import Risk as Risk
+from ._solvers.departure import UnresolvedStart as UnresolvedStart
 from ._solvers.flow import Adaptive as Adaptive
 from ._solvers.flow import flow as flow
 from ._solvers.initial_motion import InitialMotion as InitialMotion

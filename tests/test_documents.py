@@ -30,7 +30,9 @@ PUBLIC = {
     name: value
     for package in (ensembles, limits)
     for name, value in vars(package).items()
-    if callable(value) and not name.startswith("_") and name not in ("StationaryStart", "FailedRun")
+    if callable(value)
+    and not name.startswith("_")
+    and not (isinstance(value, type) and issubclass(value, Exception))
 }
 
 

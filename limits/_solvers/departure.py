@@ -1,5 +1,6 @@
 """Where a start leads at first: a look with many nodes at what few may miss."""
 
+import warnings
 from typing import NamedTuple
 
 import equinox as eqx
@@ -12,6 +13,24 @@ from ensembles._contractions import dot
 
 from .._dynamics.dynamics import Dynamics
 from .._energies.energy import Energy
+
+_MUCH = 0.3
+
+
+class UnresolvedStart(UserWarning):
+    """Nodes miss so much of a start that an error estimate is only its first order."""
+
+
+def warn_of(share: float, stacklevel: int) -> None:
+    """Warn (`UnresolvedStart`) when nodes miss a large `share` of what more nodes see."""
+    if share > _MUCH:
+        warnings.warn(
+            f"Some 500 nodes a layer see a start that differs by {share:.0%} from what `nodes` see "
+            "of it: errors are estimated to first order only. Give more nodes, or let "
+            "limit(..., tol=) choose them.",
+            UnresolvedStart,
+            stacklevel=stacklevel + 1,
+        )
 
 
 class Departure(NamedTuple):
@@ -43,13 +62,14 @@ def missed(
     energy: Energy, few: Departure, many: Departure, outputs: Float[Array, "T n outputs"]
 ) -> Float[Array, "2"]:
     """The difference of two departures in the size of outputs: the larger of theirs, and of their
-    velocities', relative, times how far `outputs` move from there; and that relative difference.
+    velocities', relative to the first's, times how far `outputs`, a solution from the first, move;
+    and that relative difference.
 
     A velocity of rounding errors alone is no velocity.
     """
     eps = jnp.finfo(outputs.dtype).eps
     apart, wrong, speed = energy.size(
-        jnp.stack([few.outputs - many.outputs, few.motion - many.motion, many.motion])
+        jnp.stack([few.outputs - many.outputs, few.motion - many.motion, few.motion])
     )
     moved = energy.size(outputs - few.outputs[None]).max()
     known = speed > 1e3 * eps * energy.size(many.outputs)

@@ -18,7 +18,7 @@ from ensembles._checks import counts, kind, randomness
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
-from .._solvers.departure import departure, missed
+from .._solvers.departure import departure, missed, warn_of
 from .._solvers.flow import Adaptive
 from .._solvers.nodes import looks, padded, refined
 from .._solvers.seeds import in_batches, run_all, samples, seed_keys, together
@@ -72,15 +72,16 @@ def coupling(
       limit's error `fold_in(key, 2**32 - 2)` (finer) and `fold_in(key, 2**32 - 3)` (at the start).
 
     The limit's error is its distance from one on the next finer nodes (with tolerances ten times
-    smaller) at the labels of the widest network, of which smaller ones are parts; or, where larger,
-    the part of the start's velocity that some 500 nodes see and these miss (as in `limit`), times
-    how far weights move.
+    smaller) at the labels of the widest networks, of which smaller ones are parts; or, where
+    larger, the part of the start's velocity that some 500 nodes see and these miss (as in `limit`),
+    times how far weights move.
 
     Networks are padded with neurons of mass 0, so that those of at most 32 neurons and nodes a
     layer share one compilation; wider ones take one or two for every width, observed ones one more.
 
     Raises `ValueError` for arguments that do not fit, `FailedRun` if a run breaks down (its
-    `.partial` is the `Coupling`, NaN at the seeds that failed).
+    `.partial` is the `Coupling`, NaN at the seeds that failed). Warns (`UnresolvedStart`) when
+    `nodes` miss much of the start.
     """
     kind("ensemble", ensemble, NeuronalEnsemble, "a network has no limit of its own")
     kind("energy", energy, Energy, "write Risk(data)")
@@ -148,7 +149,7 @@ def coupling(
 
 
 class _Watched(NamedTuple):
-    """The limit beside the first networks of one width."""
+    """The limit beside the first networks of one width, those that were solved together."""
 
     width: Sizes
     drawn: Network
@@ -171,7 +172,7 @@ class _Study(eqx.Module):
     seeds: int  # at most, of a width
 
     def distances(self, width: Sizes, keys: PRNGKeyArray) -> tuple[Distances, _Watched]:
-        """Every seed of one width against the limit, and the limit beside the first ones."""
+        """Every seed of one width against the limit, and the limit beside the first batch."""
         room, nodes = self._room(width), self._nodes(width)
         skip, kept = _sizes(nodes), []
 
@@ -180,8 +181,8 @@ class _Study(eqx.Module):
             finite, limit = _pairs(self.ensemble, nodes, drawn, self._like_limit(width))
             theirs = self._run(self.solver.continuous, limit, None)
             ours = self._run(self.solver, finite, self.observe, keys)
-            if not kept:  # as many as are compiled together
-                kept.append(_first((drawn, limit, theirs), self._together(width, 1)))
+            if not kept:
+                kept.append((drawn, limit, theirs))
             return compare(
                 self.energy, (finite, ours), (limit, theirs), (0,) * len(skip), skip, drawn
             )
@@ -202,6 +203,7 @@ class _Study(eqx.Module):
         room = self._room(watched.width)
         found = furthest(self.energy, coarse, fine, skip, further, room)
         unseen, wrong = self._unseen(runs.observed["outputs"][0], key)
+        warn_of(wrong, stacklevel=3)
         error, growth_error = [], []
         for width, n in zip(widths, seeds, strict=True):
             apart, grown = within(found.apart, watched.width, width, n)
@@ -284,12 +286,6 @@ def _pairs(
         return finite.padded(size), ensemble.network(nodes, tracers=finite)
 
     return jax.vmap(pair)(finite)
-
-
-@eqx.filter_jit
-def _first(stack: Any, seeds: int) -> Any:
-    """The first seeds of arrays that have one axis for them."""
-    return jax.tree.map(lambda a: a[:seeds], stack)
 
 
 @eqx.filter_jit

@@ -42,6 +42,7 @@ from .._checks import confidence, layer_ratios
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
+from .._solvers.departure import warn_of
 from .._solvers.flow import Adaptive
 from .._solvers.nodes import looks
 from .._solvers.time import checkpoints
@@ -190,6 +191,8 @@ def fluctuations(
     nodes (checkpoints); derivatives are computed together in blocks that hold 2²² numbers a copy of
     the state.
 
+    Warns (`UnresolvedStart`) when `nodes` miss much of the start's variance.
+
     Raises `ValueError` for arguments that do not fit, and observables that give anything but one
     finite array or that single out neurons; `FailedRun` if the flow breaks down.
     """
@@ -221,7 +224,8 @@ def fluctuations(
     if pair is not None:
         few, many = (_at_start(watch, one) for one in pair)
         unseen, missing = jax.tree.map(lambda a, b: jnp.abs(a - b), few, many)
-        share = missing.sum() / jnp.maximum(many[1].sum(), jnp.finfo(missing.dtype).tiny)
+        share = missing.sum() / jnp.maximum(few[1].sum(), jnp.finfo(missing.dtype).tiny)
+        warn_of(float(share), stacklevel=2)
         mean_error = _at_least(mean_error, unseen, share * jnp.abs(mean - mean[:1]))
         variance_error = _at_least(variance_error, missing, share * variance)
     return Fluctuations(
