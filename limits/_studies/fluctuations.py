@@ -217,9 +217,8 @@ def fluctuations(
 
     mean, influence, variance, resampling = solve(network, solver)
     rougher = [solve(other, solver.rougher()) for other in others]
-    mean_error, variance_error = (
-        apart(found, [one[part] for one in rougher]) for found, part in ((mean, 0), (variance, 2))
-    )
+    mean_error = apart(mean, [other for other, *_ in rougher])
+    variance_error = apart(variance, [other for _, _, other, _ in rougher])
     pair = looks(ensemble, ensemble.rules(rule), measures, key)
     if pair is not None:
         few, many = (_at_start(watch, one) for one in pair)
