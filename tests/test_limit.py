@@ -162,7 +162,9 @@ def test_a_mixed_rule_counts_the_error_of_its_deterministic_layers():
 
 def test_an_unresolved_limit_says_so_and_loses_nothing():
     ensemble, risk = smooth(3), Risk(regression())
-    with pytest.raises(FailedRun, match=r"not resolved to `tol`.*Raise `max_nodes`") as caught:
+    with pytest.raises(
+        FailedRun, match=r"not resolved to `tol`.*Raise `max_nodes`.*known to .* with 35x35 nodes"
+    ) as caught:
         limit(ensemble, risk, t1=3.0, tol=1e-12, max_nodes=35)
     run = caught.value.partial
     assert run.result == RESULTS.unresolved and 0 < float(run.error) < 1e-2

@@ -174,7 +174,15 @@ def limit(
             exact = finer == sizes  # atoms: what is left is the error in time
             if (max(finer) > max_nodes and not exact) or (exact and len(levels) == _LEVELS):
                 run = _finish(found, error, levels, RESULTS.unresolved)
-                return run.raise_if_failed() if throw else run
+                if not throw:
+                    return run
+                raise FailedRun(
+                    f"{RESULTS[RESULTS.unresolved]} Asked for tol={target:.1e}, it is known to "
+                    f"{error:.1e} with {'x'.join(map(str, sizes))} nodes (max_nodes={max_nodes}). "
+                    "Everything computed before is in this exception's `.partial`; throw=False "
+                    "returns it instead.",
+                    run,
+                )
             sizes = finer
     except FailedRun as failed:
         if throw or failed.partial.result == RESULTS.unresolved:
