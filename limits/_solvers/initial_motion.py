@@ -42,8 +42,8 @@ class InitialMotion(eqx.Module):
       mass, layers added in squares; with the first variation's share, where masses move), relative
       to the root mean square of ∂R/∂ŷ.
     - `stationary`: whether the derivatives of the outputs in all weights vanish, up to what the
-      nodes resolve and compared with a start whose signs do not cancel, while ∂R/∂ŷ does not. Then
-      the speed vanishes for any target. At a minimum it vanishes too, but those derivatives don't.
+      nodes resolve and relative to the sizes of the other layers' weights, while ∂R/∂ŷ does not.
+      Then the speed vanishes for any target. At a minimum it vanishes too, but they don't.
     - `vanishing`: the layers 1, …, L whose weights have mean zero.
     """
 
@@ -89,10 +89,9 @@ def initial_motion(
     random = any(r.random for r in rules)
     sizes = [r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True)]
     sizes = probing(ensemble.spaces, rules, sizes)
-    eps = float(jnp.finfo(ensemble.spaces[0].dtype).eps)
-    rounding = eps**0.5
+    rounding = float(jnp.finfo(ensemble.spaces[0].dtype).eps) ** 0.5
     if not random:
-        seen = [_look(ensemble.discretise(sizes, rules), energy, dynamics)]
+        seen = [_look(ensemble.network(ensemble.measures(sizes, rules)), energy, dynamics)]
         vanishing, tolerance = 0.0, rounding
     else:
         key = randomness(key, "random nodes are drawn to see whether the start moves")
@@ -102,33 +101,30 @@ def initial_motion(
             [_look(ensemble.discretise(n, rules, key=k), energy, dynamics) for k in keys]
             for n in (sizes, fine)
         )
-        tolerance = 3 / np.sqrt(max(fine))
-        vanishing = _VANISHING * _mean_square([one.features for one in coarse])[0]
-    features, unsigned = _mean_square([one.features for one in seen])
-    still = features <= max(vanishing, rounding * unsigned, eps**0.75)
-    slope = _mean_square([one.slope for one in seen])
-    means = _mean_square([one.means for one in seen])
+        vanishing, tolerance = _VANISHING * _mean_square(coarse).features, 3 / np.sqrt(max(fine))
+    found = _mean_square(seen)
+    still = found.features <= max(vanishing, rounding * found.scale)
     return InitialMotion(
-        speed=float(_mean_square([one.speed for one in seen])),
-        stationary=bool(still and slope > rounding),
-        vanishing=tuple(i + 1 for i, mean in enumerate(means) if mean <= tolerance),
+        speed=float(found.speed),
+        stationary=bool(still and found.slope > rounding),
+        vanishing=tuple(i + 1 for i, mean in enumerate(found.means) if mean <= tolerance),
     )
 
 
-def _mean_square(redraws: list[Array]) -> np.ndarray:
-    return np.sqrt(np.mean(np.square(redraws), axis=0))
-
-
 class _Look(NamedTuple):
-    """At one network: its speed, the energy's derivative in the outputs, the means of weights
-    relative to their root mean squares, and the speed for a random derivative in the outputs, of
-    this network and of one whose weights are replaced by their absolute values (nothing cancels).
-    """
+    """At one network: its speed, the energy's derivative in the outputs, the speed for a random
+    derivative in the outputs (`features`), of which size that is where nothing cancels (`scale`),
+    and the means of weights relative to their root mean squares."""
 
     speed: Float[Array, ""]
     slope: Float[Array, ""]
+    features: Float[Array, ""]
+    scale: Float[Array, ""]
     means: Float[Array, " layers"]
-    features: Float[Array, "2"]
+
+
+def _mean_square(redraws: list[_Look]) -> _Look:
+    return jax.tree.map(lambda *a: np.sqrt(np.mean(np.square(a), axis=0)), *redraws)
 
 
 @eqx.filter_jit
@@ -144,33 +140,31 @@ def _look(network: Network, energy: Energy, dynamics: Dynamics) -> _Look:
             squares += [dot(p, (psi - dot(p, psi)) ** 2) for p, psi in pairs]
         return jnp.sqrt(sum(squares, jnp.zeros((), network.dtype)))
 
-    def features(start: Parameters) -> Array:
-        def seen(start: Parameters, masses: tuple[Array, ...]) -> Array:
-            return energy.outputs(eqx.tree_at(lambda n: n.start, network.weighed(masses), start))
+    def seen(start: Parameters, masses: tuple[Array, ...]) -> Array:
+        return energy.outputs(eqx.tree_at(lambda n: n.start, network.weighed(masses), start))
 
-        outputs, pull = jax.vjp(seen, start, masses)
-        slopes, variation = pull(
-            jax.random.normal(jax.random.key(0), outputs.shape, outputs.dtype)
-            / jnp.asarray(outputs.shape[0], outputs.dtype)
-        )
-        per_mass = jax.tree.map(lambda g, p: jnp.where(p > 0, g / p, 0), slopes, by_entry)
-        return size(per_mass, variation)
-
+    outputs, pull = jax.vjp(seen, network.parameters.still(), masses)
+    any_slope = jax.random.normal(jax.random.key(0), outputs.shape, outputs.dtype)
+    slopes, changes = pull(any_slope / jnp.asarray(outputs.shape[0], outputs.dtype))
+    per_mass = jax.tree.map(lambda g, p: jnp.where(p > 0, g / p, 0), slopes, by_entry)
     _, gradient = energy.value_and_gradient(network)
     variation = energy.first_variation(network) if grows else ()
     slope = energy.stationarity(network)
-    signed = jax.tree.map(lambda a: jnp.stack([a, jnp.abs(a)]), network.parameters.still())
     pairs = zip(network.edge_masses(), network.weights, strict=True)
+    means, sizes = zip(*(_moments(*pair) for pair in pairs), strict=True)
+    others = [jnp.stack([*sizes[:i], *sizes[i + 1 :]]).prod() for i in range(len(sizes))]
     return _Look(
         speed=size(gradient.still(), variation) / jnp.maximum(slope, _TINY),
         slope=slope,
-        means=jnp.stack([_mean(*pair) for pair in pairs]),
-        features=jax.vmap(features)(signed),
+        features=size(per_mass, changes),
+        scale=jnp.stack(others).max(),
+        means=jnp.stack([m / jnp.maximum(s, _TINY) for m, s in zip(means, sizes, strict=True)]),
     )
 
 
-def _mean(p: Array, w: Array | None) -> Array:
+def _moments(p: Array, w: Array | None) -> tuple[Array, Array]:
+    """The size of the mean of weights, and their root mean square."""
     if w is None:
-        return jnp.ones((), p.dtype)
+        return jnp.ones((), p.dtype), jnp.ones((), p.dtype)
     first, second = (tensordot(p, power, axes=p.ndim) for power in (w, w**2))
-    return jnp.sqrt((first**2).sum() / jnp.maximum(second.sum(), _TINY))
+    return jnp.sqrt((first**2).sum()), jnp.sqrt(second.sum())

@@ -144,14 +144,14 @@ def limit(
             found, used = solve(sizes, level, None), None
             if before is None:
                 return found, None
-            apart = float(_distance(energy, found, before))
+            apart = _apart(energy, found, before)
         else:
             used, *others = jax.random.split(key, _RANDOMISATIONS)
             level = min(level, _FINEST)
             found = solve(sizes, level + 1, used)
             rougher = coarsened(ensemble.spaces, rules, sizes)
             runs = (solve(rougher, level, k) for k in others)
-            apart = max(float(_distance(energy, found, run)) for run in runs)
+            apart = max(_apart(energy, found, run) for run in runs)
         if nodes is None and apart > target:
             return found, apart
         return found, max(apart, unseen(found, used))
@@ -191,14 +191,18 @@ def limit(
         return _finish(best, error, levels, failed.partial.result)
 
 
-@eqx.filter_jit
-def _distance(energy: Energy, a: Trajectory, b: Trajectory) -> Array:
+def _apart(energy: Energy, a: Trajectory, b: Trajectory) -> float:
     """The largest difference in energies and outputs, or ten units of their last place."""
-    outputs = jnp.stack([a.observed["outputs"], a.observed["outputs"] - b.observed["outputs"]])
-    size, apart = energy.size(outputs).max(1)
-    energies = jnp.abs(jnp.stack([a.energies, a.energies - b.energies])).max(1)
-    rounding = 10 * jnp.finfo(size.dtype).eps * jnp.maximum(size, energies[0])
-    return jnp.maximum(jnp.maximum(apart, energies[1]), rounding)
+    outputs = a.observed["outputs"], b.observed["outputs"]
+    return float(_distance(energy, a.energies, b.energies, *outputs))
+
+
+@eqx.filter_jit
+def _distance(energy: Energy, e: Array, f: Array, outputs: Array, others: Array) -> Array:
+    size, apart = energy.size(jnp.stack([outputs, outputs - others])).max(1)
+    scale = jnp.maximum(size, jnp.abs(e).max())
+    rounding = 10 * jnp.finfo(scale.dtype).eps * scale
+    return jnp.maximum(jnp.maximum(apart, jnp.abs(e - f).max()), rounding)
 
 
 @eqx.filter_jit
