@@ -31,6 +31,7 @@ from .distances import Distances, Sizes, collect, compare, furthest, within
 # Compilation takes a second, a small run milliseconds: runs may cost more for sharing programs.
 _SMALL = 32  # neurons or nodes a layer up to which all networks take one shape
 _FEW = 4  # seeds of such networks that are solved together
+_ALIKE = 1.3  # how many times its weights a limit may be padded to
 _QUICK = 2**15, 1.6  # weights, and how many times its own, that a finite network may be padded to
 
 
@@ -246,7 +247,12 @@ class _Study(eqx.Module):
 
     def _nodes(self, width: Sizes) -> tuple[Measure, ...]:
         """The nodes of the limit, as many as there are finer ones where that saves a program."""
-        return padded(self.nodes, _sizes(self.finer)) if self._small(width) else self.nodes
+        few, many = (
+            _entries(tuple(n + m for n, m in zip(_sizes(nodes), width, strict=True)))
+            for nodes in (self.nodes, self.finer)
+        )
+        alike = self.observe is None and many <= _ALIKE * few
+        return padded(self.nodes, _sizes(self.finer)) if self._small(width) or alike else self.nodes
 
     def _like_limit(self, width: Sizes) -> Sizes:
         """The size of the limit's network for finite ones, where they can afford it."""
