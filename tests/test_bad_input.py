@@ -574,6 +574,10 @@ CALLS = {
         lambda: limit(ensemble(), risk(), t1=1.0, tol=1e-3, nodes=8),
         r"tol must be None when nodes are fixed, got tol=0\.001, nodes=8",
     ),
+    "flow with kinks that do not increase": (
+        lambda: flow(network(), risk(), t1=1.0, kinks=[0.5, 0.3]),
+        r"kinks must be increasing times, got \[0\.5 0\.3\]: write jnp\.array",
+    ),
     "limit with tol zero": (
         lambda: limit(ensemble(), risk(), t1=1.0, tol=0.0),
         r"tol must be at least .* in this precision, got 0\.0: write tol=1e-06",

@@ -78,7 +78,7 @@ class Adaptive(Solver):
             solver=self.solver,
             step=None if self.step is None else positive("step", self.step, dtype),
             max_step=_longest(self.max_step, dtype),
-            kinks=None if self.kinks is None else jnp.asarray(self.kinks, dtype),
+            kinks=_increasing(self.kinks, dtype),
             max_steps=self.max_steps,
         )
 
@@ -227,6 +227,18 @@ def _longest(max_step: ArrayLike | None, dtype: jnp.dtype) -> Array:
     if known is not None and not (known.ndim == 0 and known > 0):
         raise ValueError(f"max_step must be positive, got {known}: leave it out for no bound")
     return jnp.asarray(max_step, dtype)
+
+
+def _increasing(kinks: ArrayLike | None, dtype: jnp.dtype) -> Array | None:
+    """`kinks` as an array of increasing times, or None."""
+    if kinks is None:
+        return None
+    known = concrete(kinks)
+    if known is not None and not (known.ndim == 1 and (np.diff(known) > 0).all()):
+        raise ValueError(
+            f"kinks must be increasing times, got {known}: write jnp.array([0.5, 1.0])"
+        )
+    return jnp.asarray(kinks, dtype)
 
 
 _Given = tuple[Network, Energy, Dynamics]
