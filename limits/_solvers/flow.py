@@ -128,16 +128,18 @@ class Adaptive(Solver):
             force_dtmin=False,
             norm=norm,
         )
-        ends = None if self.kinks is None else jnp.asarray(self.kinks)
-        if schedules:
-            turns = turning_points(schedules, t0, t1)
-            if ends is not None and ends.size:  # no two ends of steps almost the same
-                near = ends[jnp.abs(turns[:, None] - ends[None]).argmin(1)]
-                turns = jnp.where(jnp.abs(turns - near) < 1e-6 * (t1 - t0), near, turns)
-            ends = turns if ends is None else jnp.sort(jnp.concatenate([turns, ends]))
-        if ends is None:
+        if not schedules and self.kinks is None:
             return steps
-        return diffrax.ClipStepSizeController(steps, step_ts=ends)  # pyright: ignore[reportArgumentType]
+        turns = turning_points(schedules, t0, t1) if schedules else None
+        jumps = None if self.kinks is None else jnp.asarray(self.kinks)
+        if turns is not None and jumps is not None and jumps.size:  # no step between near ones
+            near = jumps[jnp.abs(turns[:, None] - jumps[None]).argmin(1)]
+            turns = jnp.where(jnp.abs(turns - near) < 1e-5 * (t1 - t0), t1, turns)
+        return diffrax.ClipStepSizeController(
+            steps,
+            step_ts=None if turns is None else jnp.sort(turns),  # pyright: ignore[reportArgumentType]
+            jump_ts=jumps,  # pyright: ignore[reportArgumentType]
+        )
 
 
 def flow(
@@ -174,7 +176,7 @@ def flow(
     - `solver`: a diffrax solver, `Tsit5()` by default, with tolerances `rtol`, `atol` on the local
       error of weights (1e-7 in double, 1e-5 in single precision) and steps of at most `max_step`
       (no bound if None), `max_steps` of them; or steps of constant size `step`. `kinks`: increasing
-      times at which the dynamics is not smooth, where adaptive steps then end. They also end
+      times at which the dynamics jumps or is not smooth, which adaptive steps do not cross. They also end
       where the schedules of `dynamics` have passed another sixteenth of their variation (seen at
       4,097 times): pulses of some (t1 − t0)/2000 are not stepped over; for shorter ones give
       `kinks`.

@@ -23,7 +23,7 @@ from .departure import departure, missed
 from .flow import flow
 from .initial_motion import StationaryStart, initial_motion
 from .nodes import coarsened, looks, padded, refined, shared
-from .time import Observe
+from .time import Observe, checkpoints
 from .trajectory import RESULTS, FailedRun, Trajectory
 
 Sizes = tuple[int, ...]
@@ -107,6 +107,7 @@ def limit(
             f"tol must be at least {_ROUNDING * eps:.1e} in this precision, got {tol}: write "
             f"tol={1e-6 if eps < 1e-10 else 1e-4}"
         )
+    checkpoints(times, 0.0, t1, jnp.dtype(float))  # before t1 goes into steps
     motion = initial_motion(ensemble, energy, dynamics, rule=rules, key=key)
     if motion.stationary:
         warnings.warn(str(motion), StationaryStart, stacklevel=2)
@@ -178,7 +179,8 @@ def limit(
                     return run
                 raise FailedRun(
                     f"{RESULTS[RESULTS.unresolved]} Asked for tol={target:.1e}, it is known to "
-                    f"{error:.1e} with {'x'.join(map(str, sizes))} nodes (max_nodes={max_nodes}). "
+                    f"{math.inf if error is None else error:.1e} with "
+                    f"{'x'.join(map(str, sizes))} nodes (max_nodes={max_nodes}). "
                     "Everything computed before is in this exception's `.partial`; throw=False "
                     "returns it instead.",
                     run,

@@ -22,6 +22,7 @@ from ensembles import Network, NeuronalEnsemble
 from ensembles._checks import kind
 from ensembles._contractions import dot, matmul, tensordot
 
+from .._dynamics.dynamics import Dynamics
 from .._energies.risk import Risk
 from .coupling import coupling
 from .coupling_result import Coupling
@@ -199,11 +200,13 @@ class Collapse(eqx.Module):
         return ax
 
 
-def collapse(ensemble: NeuronalEnsemble, energy: Risk, **options: Any) -> Collapse:
+def collapse(
+    ensemble: NeuronalEnsemble, energy: Risk, dynamics: Dynamics | None = None, **options: Any
+) -> Collapse:
     """Measure the collapse of an i.i.d. start at finite widths and in the limit.
 
-    Runs `coupling(ensemble, energy, **options)`, all of whose options but `observe` are taken, and
-    measures `Spreads` along the way. What the theorem says then reads: for constant biases,
+    Runs `coupling(ensemble, energy, dynamics, **options)`, all of whose options but `observe` are
+    taken, and measures `Spreads` along the way. What the theorem says then reads: for constant biases,
     `increments` of layers 3, …, L − 2 and `preactivations` of layers 2, …, L − 2 fall as N^-1/2 and
     are 0 in the limit; `residuals` fall for any biases; `dependence` of layers 3, …, L − 2 stays
     that of independent entries.
@@ -219,4 +222,6 @@ def collapse(ensemble: NeuronalEnsemble, energy: Risk, **options: Any) -> Collap
             f"ensemble must have at least three layers, affine in their weights, got {ensemble!r}: "
             "there is no middle layer to collapse otherwise"
         )
-    return Collapse(coupling(ensemble, energy, observe=_Look(ensemble, energy), **options))
+    return Collapse(
+        coupling(ensemble, energy, dynamics, observe=_Look(ensemble, energy), **options)
+    )

@@ -74,8 +74,8 @@ def coupling(
 
     The limit's error is its distance from one on the next finer nodes (with tolerances ten times
     smaller) at the labels of the widest networks, of which smaller ones are parts; or, where
-    larger, the part of the start's velocity that some 500 nodes see and these miss (as in `limit`),
-    times how far weights move.
+    larger, the part of the start's velocity that some 500 nodes see and the finer ones miss (as in
+    `limit`), times how far weights move.
 
     Networks are padded with neurons of mass 0, so that those of at most 32 neurons and nodes a
     layer share one compilation; wider ones take one or two for every width, observed ones one more.
@@ -222,8 +222,9 @@ class _Study(eqx.Module):
         return run, np.array(error), np.array(growth_error) if growth_error else None, ok
 
     def _unseen(self, outputs: Array, key: PRNGKeyArray) -> tuple[float, float]:
-        """What more nodes see at the start, in outputs and as a part of all motion."""
-        pair = looks(self.ensemble, self.rules, self.nodes, key)
+        """What more nodes see at the start and the finer ones do not, in outputs and as a part of
+        all motion."""
+        pair = looks(self.ensemble, self.rules, self.finer, key)
         if pair is None:
             return 0.0, 0.0
         few, many = (departure(network, self.energy, self.dynamics) for network in pair)

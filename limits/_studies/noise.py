@@ -74,4 +74,5 @@ def _share(
 
     s = jax.vmap(jax.vmap(variance, (None, 0)), (0, None))(*network.labels[i - 1 : i + 1])
     slopes = jax.jacrev(seen)(network.start.weights[i])
-    return tensordot(slopes**2, jnp.where(p > 0, s / p, 0), axes=2)
+    root = jnp.sqrt(jnp.maximum(p, jnp.finfo(p.dtype).tiny))  # slopes are p G: nothing overflows
+    return tensordot((slopes / root[(None,) * (slopes.ndim - 2)]) ** 2, s, axes=2)
