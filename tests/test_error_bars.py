@@ -1,6 +1,7 @@
 """Reported errors against true ones, on random ensembles: what is claimed should be so."""
 
 import sys
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -286,6 +287,21 @@ def test_a_pulse_of_the_learning_rate_is_not_stepped_over():
     close = flow(network, risk, pulse, t1=100.0, max_step=0.02)
     assert abs(float(run.energies[-1] - close.energies[-1])) < 1e-6
     assert abs(float(run.energies[-1] - run.energies[0])) > 0.01
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_jump_at_a_kink_is_crossed_exactly(dtype):
+    """A learning rate of 300 for 0.01 is a time of 3 at rate 1."""
+    cast = partial(jnp.asarray, dtype=dtype)
+    ensemble = NeuronalEnsemble([Uniform(cast(-1.0), cast(1.0))], [_cosines, _affine], layers=TANH)
+    data = regression(6)
+    risk, network = Risk(Data(cast(data.x), cast(data.y))), ensemble.discretise(8)
+    box = GradientFlow(lambda t: jnp.where((t >= 1.2345) & (t < 1.2445), 300.0, 0.0))
+    run = flow(network, risk, box, t1=3.0, kinks=[1.2345, 1.2445])
+    plain = flow(network, risk, t1=3.0)
+    assert abs(float(run.energies[-1] - plain.energies[-1])) < (
+        1e-4 if dtype == "float32" else 1e-7
+    )
 
 
 def test_small_weights_are_not_taken_for_a_stationary_start():
