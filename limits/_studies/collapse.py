@@ -208,8 +208,8 @@ def collapse(
     Runs `coupling(ensemble, energy, dynamics, **options)`, all of whose options but `observe` are
     taken, and measures `Spreads` along the way. What the theorem says then reads: for constant
     biases, `increments` of layers 3, …, L − 2 and `preactivations` of layers 2, …, L − 2 fall as
-    N^-1/2 and are 0 in the limit; `residuals` fall for any biases; `dependence` of layers 3, …, L − 2 stays
-    that of independent entries.
+    N^-1/2 and are 0 in the limit; `residuals` fall for any biases; `dependence` of layers 3, …,
+    L − 2 stays that of independent entries.
 
     Raises `ValueError` for fewer than three layers and weights that are no numbers, and as
     `coupling` does.
