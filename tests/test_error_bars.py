@@ -308,6 +308,38 @@ def test_a_pulse_of_the_learning_rate_is_not_stepped_over():
     assert abs(float(run.energies[-1] - run.energies[0])) > 0.01
 
 
+def test_trains_of_pulses_and_small_ones_beside_large_ones_are_followed():
+    ensemble = NeuronalEnsemble([Uniform(-1.0, 1.0)], [_cosines, _affine], layers=TANH)
+    risk, network = Risk(regression(6)), ensemble.discretise(8)
+
+    def train(t):
+        return 3 * jnp.exp(-((((0.64 * t) % 1 - 0.5) / 0.64 / 0.06) ** 2))
+
+    def two(t):
+        large = 100 * jnp.exp(-(((t - 10.1) / 0.025) ** 2))
+        return large + 6 * jnp.exp(-(((t - 50.37) / 0.1) ** 2))
+
+    for schedule in (train, two):
+        run, close = (
+            flow(network, risk, GradientFlow(schedule), t1=100.0, max_step=h) for h in (None, 0.02)
+        )
+        assert abs(float(run.energies[-1] - close.energies[-1])) < 1e-6
+
+
+def test_a_start_that_only_a_narrow_feature_moves_is_not_taken_for_still():
+    """Nothing moves on the coarse nodes: the limit is unresolved, or knows what it missed."""
+    ensemble = NeuronalEnsemble([Uniform(-1.0, 1.0)], [_narrow, lambda c: 0 * c], layers=TANH)
+    run = limit(ensemble, Risk(regression(6)), t1=20.0, tol=1e-2)
+    fine = flow(ensemble.discretise(4001), Risk(regression(6)), t1=20.0)
+    true = float(jnp.abs(run.energies - fine.energies).max())
+    assert true <= 3 * float(run.error) <= 3e-2
+    assert abs(float(fine.energies[-1] - fine.energies[0])) > 0.02
+
+
+def _narrow(c):
+    return 2 * jnp.where(jnp.abs(c[0] - 0.26) < 0.03, 1.0, 0.0) * jnp.array([1.0, -0.7])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_jump_at_a_kink_is_crossed_exactly(dtype):
     """A learning rate of 300 for 0.01 is a time of 3 at rate 1."""

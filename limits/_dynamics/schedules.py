@@ -8,7 +8,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from ensembles._checks import concrete
 
-_SAMPLES, _TURNS = 2**12, 16
+_SAMPLES, _TURNS, _SHARES = 2**12, 256, 16
 
 Schedule = Callable[[Array], Array]
 Rates = ArrayLike | Schedule | Sequence[ArrayLike | Schedule]
@@ -59,22 +59,29 @@ def varying(rates: tuple[Array | Schedule, ...]) -> tuple[Schedule, ...]:
 def turning_points(
     schedules: tuple[Schedule, ...], t0: Float[Array, ""], t1: Float[Array, ""]
 ) -> Float[Array, " points"]:
-    """Times between which the schedules together vary equally, each relative to its own variation,
-    seen at 4,097 times from t0 to t1; all of them t1 where nothing varies."""
+    """Where schedules turn, and where each has passed another sixteenth of its variation, as seen
+    at 4,097 times from t0 to t1; filled up with t1.
+
+    A pulse has its peak among them, however small it is beside others.
+    """
     grid = jnp.linspace(t0, t1, _SAMPLES + 1)
-    share = jnp.full(_SAMPLES, 1e-3 / _SAMPLES, grid.dtype)  # times must increase
-    varies = jnp.zeros((), bool)
+    found = []
     for schedule in schedules:
-        rates = jax.lax.map(lambda t, f=schedule: _value(f, t), grid)
-        steps = jnp.abs(jnp.diff(rates)).astype(grid.dtype)
-        total = steps.sum()
-        varies |= total > 0
-        share += jnp.where(total > 0, steps / jnp.where(total > 0, total, 1), 0)
-    passed = jnp.cumsum(share)
-    points = _TURNS * len(schedules)
-    wanted = jnp.arange(1, points, dtype=grid.dtype) / points * passed[-1]
-    found = jnp.interp(wanted, passed, grid[1:])
-    return jax.lax.stop_gradient(jnp.where(varies, found, t1))
+        rates = jax.lax.map(lambda t, f=schedule: _value(f, t), grid).astype(grid.dtype)
+        steps = jnp.diff(rates)
+        size = jnp.abs(steps)
+        moves = jnp.where(size > 1e-6 * size.max(), jnp.sign(steps), 0)
+        order = jnp.arange(_SAMPLES, dtype=jnp.int32)
+        last = jax.lax.cummax(jnp.where(moves != 0, order, jnp.int32(-1)))  # where it moved last
+        before = jnp.concatenate([jnp.full(1, -1, jnp.int32), last[:-1]])
+        turns = (moves != 0) & (before >= 0) & (moves[before] != moves)
+        passed = jnp.cumsum(size)
+        shares = jnp.arange(1, _SHARES, dtype=grid.dtype) / _SHARES * passed[-1]
+        quantiles = jnp.searchsorted(passed, shares).astype(jnp.int32) + 1
+        quantiles = jnp.where(passed[-1] > 0, quantiles, _SAMPLES)
+        places = jnp.nonzero(turns, size=_TURNS, fill_value=_SAMPLES)[0]
+        found += [places.astype(jnp.int32), quantiles]
+    return jax.lax.stop_gradient(grid[jnp.sort(jnp.concatenate(found))])
 
 
 def _value(schedule: Schedule, t: Float[Array, ""]) -> Array:

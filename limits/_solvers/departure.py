@@ -35,11 +35,13 @@ def warn_of(share: float, stacklevel: int) -> None:
 
 class Departure(NamedTuple):
     """What an energy sees of a network, and its velocity under the energy's derivative per unit
-    mass (and its first variation, where masses move): rates and schedules are left out.
+    mass (and its first variation, where masses move): rates and schedules are left out. `slope` is
+    the energy's derivative in the outputs, root mean square.
     """
 
     outputs: Float[Array, "n outputs"]
     motion: Float[Array, "n outputs"]
+    slope: Float[Array, ""]
 
 
 @eqx.filter_jit
@@ -52,9 +54,10 @@ def departure(network: Network, energy: Energy, dynamics: Dynamics) -> Departure
         pairs = zip(network.masses, energy.first_variation(network), strict=True)
         growth = tuple(dot(p, psi) - psi for p, psi in pairs)
         down = Parameters(down.weights, down.biases, growth)
-    return Departure(
-        *jax.jvp(lambda i: energy.outputs(network.moved(i)), (network.increment,), (down,))
+    outputs, motion = jax.jvp(
+        lambda i: energy.outputs(network.moved(i)), (network.increment,), (down,)
     )
+    return Departure(outputs, motion, energy.stationarity(network))
 
 
 @eqx.filter_jit
@@ -65,13 +68,17 @@ def missed(
     velocities', relative to the first's, times how far `outputs`, a solution from the first, move;
     and that relative difference.
 
-    A velocity of rounding errors alone is no velocity.
+    Where the first does not move beside the second, the outputs may go as far as the slope (for the
+    squared loss, to the targets). A velocity of rounding errors alone is no velocity.
     """
     eps = jnp.finfo(outputs.dtype).eps
-    apart, wrong, speed = energy.size(
-        jnp.stack([few.outputs - many.outputs, few.motion - many.motion, few.motion])
+    apart, wrong, speed, other = energy.size(
+        jnp.stack([few.outputs - many.outputs, few.motion - many.motion, few.motion, many.motion])
     )
     moved = energy.size(outputs - few.outputs[None]).max()
-    known = speed > 1e3 * eps * energy.size(many.outputs)
-    relative = jnp.where(known, wrong / speed, 0)
-    return jnp.stack([jnp.maximum(apart, relative * moved), relative])
+    rounding = 1e3 * eps * jnp.maximum(energy.size(many.outputs), eps)
+    still = speed <= jnp.maximum(1e-3 * other, rounding)
+    relative = jnp.where(still, 0, wrong / jnp.where(still, 1, speed))
+    lost = still & (other > rounding)
+    leads = jnp.where(lost, many.slope, relative * moved)
+    return jnp.stack([jnp.maximum(apart, leads), jnp.where(lost, 1, relative)])

@@ -177,9 +177,9 @@ def flow(
       error of weights (1e-7 in double, 1e-5 in single precision) and steps of at most `max_step`
       (no bound if None), `max_steps` of them; or steps of constant size `step`. `kinks`: increasing
       times at which the dynamics jumps or is not smooth, which adaptive steps do not cross. They
-      also end where the schedules of `dynamics` have passed another sixteenth of their variation
-      (seen at 4,097 times): pulses of some (t1 − t0)/2000 are not stepped over; for shorter ones
-      give `kinks`.
+      also end where the schedules of `dynamics` turn (up to 256 times) and have passed another
+      sixteenth of their variation, seen at 4,097 times: pulses of some (t1 − t0)/2000 are not
+      stepped over; for shorter ones give `kinks`.
     - `tangent`: a direction in (network, energy, dynamics), a tree like them with None for what
       does not move. The derivative of the weights in it is integrated beside and its error
       controlled too. Explicit solvers keep a solution of a stiff flow stable by its error, but
@@ -205,7 +205,9 @@ def flow(
     ).resolved(network.dtype)  # fmt: skip
     dynamics.check(network, energy)
     start, when = checkpoints(times, t0, t1, network.dtype)
-    adjoint = _adjoint((network, energy, dynamics, t1, times)) if adjoint is None else adjoint
+    adjoint = (
+        _adjoint((network, energy, dynamics, t0, t1, times, kinks)) if adjoint is None else adjoint
+    )
     progress = diffrax.NoProgressMeter() if progress is None else progress
     run = _integrate(
         network, energy, dynamics, options, start, jnp.asarray(t1, network.dtype), when, observe,

@@ -70,11 +70,12 @@ def limit(
       set) see at the start and the nodes do not: in the outputs, and in their velocity under the
       energy's derivative, relative, times how far the outputs move.
 
-    What is resolved: features of the start of more than about 1/500 of a layer's labels (1/23 of
-    an axis in two dimensions); narrower ones only by chance. In time, variations of schedules (see
-    `flow`), and what `max_step` and `kinks` say. The estimate speaks for `times` (start and end if
-    None): give the times you look at. It is never below ten units of the last place of what it is
-    the error of.
+    What is resolved, in layers of deterministic rules: features of the start of more than about
+    1/500 of a layer's labels (1/23 of an axis in two dimensions) by what they do at first; narrower
+    ones, and what long times make of small ones, only by chance. In time, variations of schedules
+    (see `flow`), and what `max_step` and `kinks` say. The estimate speaks for `times` (start and
+    end if None): give the times you look at. It is never below ten units of the last place of what
+    it is the error of.
 
     Arguments: `tol` is 1e-6 (1e-4 in single precision) by default; `nodes` fixes the number of
     nodes (all per layer, or one per layer; then `tol` must be None), to be compared with the next

@@ -42,7 +42,7 @@ from .._checks import confidence, layer_ratios
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
-from .._solvers.departure import warn_of
+from .._solvers.departure import departure, missed, warn_of
 from .._solvers.flow import Adaptive
 from .._solvers.nodes import looks
 from .._solvers.time import checkpoints
@@ -128,8 +128,9 @@ class Fluctuations(eqx.Module):
         return found
 
     def _check_edges(self, width: int) -> None:
-        share = float(self.edges.sum()) / (width * float(self.resampling[0].sum()) or 1.0)
-        if share > _EDGES:
+        own, added = width * float(self.resampling[0].sum()), float(self.edges.sum())
+        if added > _EDGES * own:
+            share = added / own if own > 0 else math.inf
             warnings.warn(
                 f"At width {width} the independent noise of edges adds {share:.2g} times the "
                 "variance of the start, which is of higher order in 1/N and left out here. Its law "
@@ -191,7 +192,7 @@ def fluctuations(
     nodes (checkpoints); derivatives are computed together in blocks that hold 2²² numbers a copy of
     the state.
 
-    Warns (`UnresolvedStart`) when `nodes` miss much of the start's variance.
+    Warns (`UnresolvedStart`) when `nodes` miss much of the start's variance or motion.
 
     Raises `ValueError` for arguments that do not fit, and observables that give anything but one
     finite array or that single out neurons; `FailedRun` if the flow breaks down.
@@ -222,6 +223,8 @@ def fluctuations(
     pair = looks(ensemble, ensemble.rules(rule), measures, key)
     if pair is not None:
         few, many = (_at_start(watch, one) for one in pair)
+        ours, theirs = (departure(one, energy, dynamics) for one in pair)
+        warn_of(float(missed(energy, ours, theirs, ours.outputs[None])[1]), stacklevel=2)
         unseen, missing = jax.tree.map(lambda a, b: jnp.abs(a - b), few, many)
         share = missing.sum() / jnp.maximum(few[1].sum(), jnp.finfo(missing.dtype).tiny)
         warn_of(float(share), stacklevel=2)

@@ -22,6 +22,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Parameters, Rule
@@ -34,7 +35,9 @@ from .._dynamics.gradient_flow import GradientFlow
 from .._dynamics.schedules import Schedule
 from .._energies.energy import Energy
 from .._energies.risk import Risk
+from .._solvers.departure import departure, missed, warn_of
 from .._solvers.flow import Adaptive
+from .._solvers.nodes import looks
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
 from .influence import apart, centred, direction, discretisations, jacobian, perturbation
@@ -109,13 +112,19 @@ def sgd_noise(
     kind("solver", solver, Adaptive, "it is of continuous time; write Adaptive()")
     if count("intervals", intervals) % 2:
         raise ValueError(f"intervals must be even, got {intervals}: every second one is an error")
-    _, network, others = discretisations(ensemble, nodes, rule, key)
+    measures, network, others = discretisations(ensemble, nodes, rule, key)
     check_observable(observe, network)
     dtype = network.dtype
     _, when = checkpoints(times, 0.0, t1, dtype)
     solver.check(network, energy, dynamics, when)
     grid = jnp.linspace(0, jnp.asarray(t1, dtype), intervals + 1)
-    resolved = dataclasses.replace(solver, kinks=grid).resolved(dtype)
+    jumps = [] if solver.kinks is None else np.asarray(solver.kinks)
+    jumps = np.unique(np.concatenate([np.asarray(grid), jumps]))
+    resolved = dataclasses.replace(solver, kinks=jumps).resolved(dtype)
+    pair = looks(ensemble, ensemble.rules(rule), measures, key)
+    if pair is not None:
+        few, many = (departure(one, energy, dynamics) for one in pair)
+        warn_of(float(missed(energy, few, many, few.outputs[None])[1]), stacklevel=2)
     q = energy.data.masses
 
     def solve(network: Network, solver: Adaptive) -> tuple[Array, Array]:
