@@ -4,6 +4,7 @@ A case of a family is made from one number, so studies fix theirs before they ru
 are modules of few arrays: all cases of a family share compiled programs.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -101,18 +102,16 @@ def bump(z):
     return jnp.exp(-(z**2))
 
 
-def _curve(rng, size, terms=2, top=3.0, f=jnp.sin, axis=0, scale=1.0) -> Curve:
+def _curve(rng, size, top=3.0, scale=1.0) -> Curve:
     return Curve(
         jnp.asarray(rng.normal(size=size) * 0.5),
-        jnp.asarray(scale * rng.normal(size=(size, terms))),
-        jnp.asarray(rng.uniform(-top, top, (size, terms))),
-        jnp.asarray(rng.uniform(-3, 3, (size, terms))),
-        f,
-        axis,
+        jnp.asarray(scale * rng.normal(size=(size, 2))),
+        jnp.asarray(rng.uniform(-top, top, (size, 2))),
+        jnp.asarray(rng.uniform(-3, 3, (size, 2))),
     )
 
 
-def _at(rng, size, f, slope, place, scale=1.0, axis=0) -> Curve:
+def _at(rng, size, f, slope, place, scale=1.0) -> Curve:
     """One feature f(slope (c − place)) in every entry."""
     return Curve(
         jnp.zeros(size),
@@ -120,7 +119,6 @@ def _at(rng, size, f, slope, place, scale=1.0, axis=0) -> Curve:
         jnp.full((size, 1), slope),
         jnp.full((size, 1), -slope * place),
         f,
-        axis,
     )
 
 
@@ -182,8 +180,8 @@ def _measure(points: np.ndarray, weights: np.ndarray) -> Measure:
     return Measure(jnp.asarray(points), jnp.asarray(weights / weights.sum()))
 
 
-def _task(rng, inputs: int = 2) -> Risk:
-    x = rng.normal(size=(6, inputs))
+def _task(rng) -> Risk:
+    x = rng.normal(size=(6, 2))
     return Risk(Data(jnp.asarray(x), jnp.asarray(np.sin(x[:, :1] * x[:, 1:2] + rng.normal()))))
 
 
@@ -246,13 +244,9 @@ def _plane(rng) -> Parts:
     one, other = _curve(rng, 2, top=2.0), (
         _waves(rng, 2, 2) if second == 1 else _curve(rng, 2, top=1.5)
     )  # fmt: skip
-    e = _shallow(space, Sum((one, _on_axis(other, 1))), _curve(rng, 1))
+    e = _shallow(space, Sum((one, dataclasses.replace(other, axis=1))), _curve(rng, 1))
     other = Exact(("interval", "torus", "line")[second], count=(3, 3, 8)[second])
     return e, (Pairs(Exact(count=3), other),), (1e-5, 1e-2), None
-
-
-def _on_axis(curve: Curve, axis: int) -> Curve:
-    return Curve(curve.a, curve.b, curve.s, curve.shift, curve.f, axis)
 
 
 def _gaussian(rng) -> Parts:
@@ -261,18 +255,18 @@ def _gaussian(rng) -> Parts:
 
 
 def _three_layers(rng) -> Parts:
-    e = _deep(rng, [U, U])
+    e = _deep(rng)
     return e, (Exact(count=20), Exact(count=20)), (1e-6, 1e-2), None
 
 
-def _deep(rng, spaces) -> NeuronalEnsemble:
+def _deep(rng) -> NeuronalEnsemble:
     pair = Pair(*map(jnp.asarray, (*rng.normal(size=3), rng.uniform(-3, 3), rng.normal())))
-    return NeuronalEnsemble(spaces, [_curve(rng, 2), pair, _curve(rng, 1)], layers=TANH)
+    return NeuronalEnsemble([U, U], [_curve(rng, 2), pair, _curve(rng, 1)], layers=TANH)
 
 
 def _mixed(rng) -> Parts:
     """Random points in one layer, Gauss nodes in the other."""
-    e = _deep(rng, [U, U])
+    e = _deep(rng)
     rule = [Sobol(), None] if rng.integers(2) else [None, Sobol()]
     return e, (Exact(count=10), Exact(count=10)), (1e-3, 3e-2), rule
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import regression
+from models import Outputs, distance, regression
 from random_ensembles import FAMILIES, Case, case
 
 from ensembles import Affine, Gaussian, NeuronalEnsemble, Torus, Uniform, iid
@@ -32,27 +32,13 @@ TANH = Affine(jnp.tanh)
 RESOLVED = 1e-9  # what the exact runs are good for
 
 
-class _Outputs(eqx.Module):
-    risk: Risk
-
-    def __call__(self, network):
-        return self.risk.outputs(network)
-
-
 def exact(c: Case, order: int, rtol: float):
     """Energies and outputs on nodes that resolve everything."""
     run = flow(
         c.ensemble.network(c.exact(order)), c.risk, t1=c.t1, times=c.times, rtol=rtol,
-        max_step=c.t1 / 64, observe=_Outputs(c.risk), max_steps=20_000, throw=False,
+        max_step=c.t1 / 64, observe=Outputs(c.risk), max_steps=20_000, throw=False,
     )  # fmt: skip
     return run.energies, run.observed
-
-
-def distance(a, b) -> float:
-    """As `limit` takes it."""
-    (energies, outputs), (others, ones) = jax.tree.map(np.asarray, (a, b))
-    apart = np.sqrt(((outputs - ones) ** 2).mean((1, 2))).max()
-    return max(float(np.abs(energies - others).max()), float(apart))
 
 
 def error_over_estimate(c: Case) -> tuple[float, float] | None:
@@ -64,7 +50,7 @@ def error_over_estimate(c: Case) -> tuple[float, float] | None:
     try:
         run = limit(
             c.ensemble, c.risk, t1=c.t1, times=c.times, tol=c.tol, rule=c.rule, key=c.key,
-            observe=_Outputs(c.risk),
+            observe=Outputs(c.risk),
         )  # fmt: skip
     except FailedRun:
         return None

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models import regression, smooth
+from models import Outputs, distance, regression, smooth
 
 from ensembles import (
     Affine,
@@ -61,14 +61,9 @@ def outputs_and_energies(ensemble, risk, nodes, tolerance=1e-11, **options):
     network = ensemble.discretise(nodes, **options)
     run = flow(
         network, risk, t1=3.0, times=TIMES, rtol=tolerance, atol=tolerance,
-        observe=_Outputs(risk),
+        observe=Outputs(risk),
     )  # fmt: skip
     return np.asarray(run.energies), np.asarray(run.observed)
-
-
-def distance(a, b) -> float:
-    rms = np.sqrt(((a[1] - b[1]) ** 2).mean((1, 2))).max()
-    return max(np.abs(a[0] - b[0]).max(), rms)
 
 
 def refinement_errors(depth: int = 4, sizes=(8, 16, 32, 64)) -> np.ndarray:
@@ -100,7 +95,7 @@ def test_estimate_covers_the_error_and_refinement_stops_in_time(name):
     make, tolerances = CASES[name]
     ensemble, risk = make(), Risk(regression())
     for tol in tolerances:
-        run = limit(ensemble, risk, t1=3.0, times=TIMES, tol=tol, observe=_Outputs(risk))
+        run = limit(ensemble, risk, t1=3.0, times=TIMES, tol=tol, observe=Outputs(risk))
         last = run.stats["levels"][-1][0]
         exact = outputs_and_energies(ensemble, risk, tuple(4 * n for n in last), tol * 1e-4)
         true = distance((np.asarray(run.energies), np.asarray(run.observed)), exact)
@@ -111,15 +106,6 @@ def test_estimate_covers_the_error_and_refinement_stops_in_time(name):
             late = levels[-3][0]
             solved = outputs_and_energies(ensemble, risk, late, tol / 10 ** (len(levels) - 3))
             assert distance(solved, exact) > tol
-
-
-class _Outputs(eqx.Module):
-    """What a fresh lambda would do, without compiling anew each time."""
-
-    risk: Risk
-
-    def __call__(self, network):
-        return self.risk.outputs(network)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +119,7 @@ class _Outputs(eqx.Module):
 )
 def test_randomised_estimates_cover_the_error_in_ninety_of_a_hundred_cases(rule, depth):
     ensemble, risk = smooth(depth), Risk(regression())
-    observe = _Outputs(risk)
+    observe = Outputs(risk)
     exact = outputs_and_energies(ensemble, risk, 64)
     ratios = []
     for k in range(100):
@@ -154,7 +140,7 @@ def test_a_mixed_rule_counts_the_error_of_its_deterministic_layers():
     exact = outputs_and_energies(ensemble, risk, 64)
     run = limit(
         ensemble, risk, t1=3.0, times=TIMES, nodes=(256, 2), rule=[Sobol(), None],
-        observe=_Outputs(risk), key=jax.random.key(5),
+        observe=Outputs(risk), key=jax.random.key(5),
     )  # fmt: skip
     true = distance((np.asarray(run.energies), np.asarray(run.observed)), exact)
     assert float(run.error) > true > 1e-3

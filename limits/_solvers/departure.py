@@ -6,6 +6,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ensembles import Network, Parameters
@@ -60,8 +61,24 @@ def departure(network: Network, energy: Energy, dynamics: Dynamics) -> Departure
     return Departure(outputs, motion, energy.stationarity(network))
 
 
+def unseen(
+    pair: tuple[Network, Network] | None,
+    energy: Energy,
+    dynamics: Dynamics,
+    outputs: Float[Array, "T n outputs"] | None = None,
+) -> tuple[float, float]:
+    """What the second of two networks (`looks`) sees at the start and the first does not: as an
+    error of `outputs`, a solution from the first, and as a part of all motion."""
+    if pair is None:
+        return 0.0, 0.0
+    few, many = (departure(network, energy, dynamics) for network in pair)
+    outputs = few.outputs[None] if outputs is None else outputs
+    apart, wrong = np.asarray(_missed(energy, few, many, outputs))
+    return float(apart), float(wrong)
+
+
 @eqx.filter_jit
-def missed(
+def _missed(
     energy: Energy, few: Departure, many: Departure, outputs: Float[Array, "T n outputs"]
 ) -> Float[Array, "2"]:
     """The difference of two departures in the size of outputs: the larger of theirs, and of their

@@ -53,21 +53,20 @@ class Adaptive(Solver):
 
     def reference(self, t1: Array) -> "Adaptive":
         """Tolerances ten times as tight and at least 32 steps, or steps of a quarter the size."""
-        own = self.resolved(t1.dtype)
-        rtol, atol, longest = map(np.asarray, (own.rtol, own.atol, own.max_step))
-        step = None if own.step is None else np.asarray(own.step) / 4
-        finer = Adaptive(
-            rtol / 10, atol / 10, self.solver, step, np.minimum(longest, np.asarray(t1) / 32),
-            self.kinks, self.max_steps,
-        )  # fmt: skip
-        return finer.resolved(t1.dtype)
+        finer = self._scaled(t1.dtype, 1 / 10, 1 / 4)
+        longest = np.minimum(np.asarray(finer.max_step), np.asarray(t1) / 32)
+        return dataclasses.replace(finer, max_step=longest).resolved(t1.dtype)
 
     def rougher(self) -> "Adaptive":
         """Tolerances ten times as large, or steps twice the size."""
-        own = self.resolved(jnp.result_type(float))
-        assert own.rtol is not None and own.atol is not None
-        step = None if own.step is None else 2 * own.step
-        return dataclasses.replace(own, rtol=10 * own.rtol, atol=10 * own.atol, step=step)
+        return self._scaled(jnp.result_type(float), 10, 2)
+
+    def _scaled(self, dtype: jnp.dtype, tolerances: float, steps: float) -> "Adaptive":
+        """With that many times the tolerances, or steps. On the host, which compiles nothing."""
+        own = self.resolved(dtype)
+        rtol, atol = (np.asarray(a) * tolerances for a in (own.rtol, own.atol))
+        step = None if own.step is None else np.asarray(own.step) * steps
+        return dataclasses.replace(own, rtol=rtol, atol=atol, step=step).resolved(dtype)
 
     def resolved(self, dtype: jnp.dtype) -> "Adaptive":
         """These options as arrays of that dtype, defaults filled in."""

@@ -19,12 +19,12 @@ from ensembles._checks import counts, kind, randomness
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
-from .departure import departure, missed
+from .departure import unseen
 from .flow import flow
 from .initial_motion import StationaryStart, initial_motion
 from .nodes import coarsened, looks, padded, refined, shared
 from .time import Observe, checkpoints
-from .trajectory import RESULTS, FailedRun, Trajectory
+from .trajectory import RESULTS, FailedRun, Trajectory, failure
 
 Sizes = tuple[int, ...]
 
@@ -129,15 +129,6 @@ def limit(
         )  # fmt: skip
         return dataclasses.replace(run, stats={**run.stats, "nodes": sizes}).raise_if_failed()
 
-    def unseen(found: Trajectory, key: PRNGKeyArray | None) -> float:
-        """What more nodes see at the start and those of `found` do not."""
-        nodes = ensemble.measures(found.stats["nodes"], rules, key=key)
-        pair = looks(ensemble, rules, nodes, key)
-        if pair is None:
-            return 0.0
-        few, many = (departure(network, energy, dynamics) for network in pair)
-        return float(missed(energy, few, many, found.observed["outputs"])[0])
-
     def attempt(
         sizes: Sizes, level: int, before: Trajectory | None
     ) -> tuple[Trajectory, float | None]:
@@ -156,7 +147,8 @@ def limit(
             apart = max(_apart(energy, found, run) for run in runs)
         if nodes is None and apart > target:
             return found, apart
-        return found, max(apart, unseen(found, used))
+        pair = looks(ensemble, rules, ensemble.measures(sizes, rules, key=used), used)
+        return found, max(apart, unseen(pair, energy, dynamics, found.observed["outputs"])[0])
 
     found, error, levels = None, None, []
     try:
@@ -178,13 +170,11 @@ def limit(
                 run = _finish(found, error, levels, RESULTS.unresolved)
                 if not throw:
                     return run
-                raise FailedRun(
-                    f"{RESULTS[RESULTS.unresolved]} Asked for tol={target:.1e}, it is known to "
-                    f"{math.inf if error is None else error:.1e} with "
-                    f"{'x'.join(map(str, sizes))} nodes (max_nodes={max_nodes}). "
-                    "Everything computed before is in this exception's `.partial`; throw=False "
-                    "returns it instead.",
+                raise failure(
                     run,
+                    f"Asked for tol={target:.1e}, it is known to "
+                    f"{math.inf if error is None else error:.1e} with "
+                    f"{'x'.join(map(str, sizes))} nodes (max_nodes={max_nodes}). ",
                 )
             sizes = finer
     except FailedRun as failed:

@@ -79,11 +79,7 @@ class Trajectory(eqx.Module):
             return self
         reached, end = float(self.stats["time_reached"]), float(self.times[-1])
         where = f"It broke down at time {reached:.6g} of {end:.6g}. " if reached < end else ""
-        raise FailedRun(
-            f"{RESULTS[self.result]} {where}Everything computed before is in this exception's "
-            "`.partial`; throw=False returns it instead.",
-            self,
-        )
+        raise failure(self, where)
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """The energy against time, with its error band where one was estimated."""
@@ -99,3 +95,12 @@ class Trajectory(eqx.Module):
             )
         ax.set(xlabel="time $t$", ylabel="energy")
         return ax
+
+
+def failure(run: Trajectory, details: str) -> FailedRun:
+    """The exception of a run that failed: how, `details`, and where to find the rest."""
+    return FailedRun(
+        f"{RESULTS[run.result]} {details}Everything computed before is in this exception's "
+        "`.partial`; throw=False returns it instead.",
+        run,
+    )

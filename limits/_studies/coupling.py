@@ -18,7 +18,7 @@ from ensembles._checks import counts, kind, randomness
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
-from .._solvers.departure import departure, missed, warn_of
+from .._solvers.departure import unseen, warn_of
 from .._solvers.flow import Adaptive
 from .._solvers.nodes import looks, padded, refined
 from .._solvers.seeds import in_batches, run_all, samples, seed_keys, together
@@ -31,7 +31,6 @@ from .distances import Distances, Furthest, Sizes, collect, compare, furthest, w
 # Compilation takes a second, a small run milliseconds: runs may cost more for sharing programs.
 _SMALL = 32  # neurons or nodes a layer up to which all networks take one shape
 _FEW = 4  # seeds of such networks that are solved together
-_REDRAWS = 2  # more of random nodes, to tell the limit's error
 _ALIKE = 1.3  # how many times its weights a limit may be padded to
 _QUICK = 2**15, 1.6  # weights, and how many times its own, that a finite network may be padded to
 
@@ -98,21 +97,18 @@ def coupling(
     sizes = tuple(counts("widths", width, hidden) for width in widths)
     numbers = counts("seeds", seeds, len(sizes), "width")
     rules, some = ensemble.rules(rule), counts("nodes", nodes, hidden)
-    measures, finer = (
-        ensemble.measures(n, rules, key=jax.random.fold_in(key, 2**32 - 1 - i))
-        for i, n in enumerate((some, refined(ensemble.spaces, rules, some)))
+    measures = ensemble.measures(some, rules, key=jax.random.fold_in(key, 2**32 - 1))
+    more = refined(ensemble.spaces, rules, some)
+    draws = (2, 4, 5) if any(r.random for r in rules) else (2,)  # two may agree by chance
+    finer = tuple(
+        ensemble.measures(more, rules, key=jax.random.fold_in(key, 2**32 - i)) for i in draws
     )
     dtype = measures[0].points.dtype
     _, when = checkpoints(np.linspace(0, t1, 11) if times is None else times, 0.0, t1, dtype)
-    redraws = []
-    if any(r.random for r in rules):  # the difference of two random sets is small by chance
-        size = refined(ensemble.spaces, rules, some)
-        keys = (jax.random.fold_in(key, 2**32 - 4 - i) for i in range(_REDRAWS))
-        redraws = [ensemble.measures(size, rules, key=k) for k in keys]
     solver.check(ensemble.network(measures), energy, dynamics, when)
     study = _Study(
         ensemble, energy, dynamics, solver.resolved(dtype), when, observe, measures, finer,
-        tuple(redraws), rules, max(numbers),
+        rules, max(numbers),
     )  # fmt: skip
     progress = diffrax.NoProgressMeter() if progress is None else progress
     work = np.cumsum([n * max(width) ** 2 for width, n in zip(sizes, numbers, strict=True)])
@@ -175,8 +171,7 @@ class _Study(eqx.Module):
     times: Array
     observe: Observe
     nodes: tuple[Measure, ...]
-    finer: tuple[Measure, ...]
-    redraws: tuple[tuple[Measure, ...], ...]  # of the finer ones
+    finer: tuple[tuple[Measure, ...], ...]  # several independent ones where nodes are random
     rules: tuple[Rule, ...]
     seeds: int  # at most, of a width
 
@@ -204,7 +199,7 @@ class _Study(eqx.Module):
     ) -> tuple[Trajectory, np.ndarray, np.ndarray | None, bool]:
         """The limit on finer nodes and steps, and how far from it the one on `nodes` is: in weights
         and in growth, at as many tracers as each width has."""
-        skip, further = _sizes(self._nodes(watched.width)), _sizes(self.finer)
+        skip, further = _sizes(self._nodes(watched.width)), _sizes(self.finer[0])
         like = self._like_limit(watched.width)
         coarse, room = (watched.network, watched.run), self._room(watched.width)
 
@@ -214,12 +209,14 @@ class _Study(eqx.Module):
             fine = network, runs
             return runs, furthest(self.energy, coarse, fine, skip, further, room)
 
-        runs, found = against(self.finer)
-        for other in self.redraws:
+        runs, found = against(self.finer[0])
+        for other in self.finer[1:]:
             again = against(other)[1]
             ok = found.ok & again.ok
             found = jax.tree.map(np.maximum, found, again)._replace(ok=ok)
-        unseen, wrong = self._unseen(runs.observed["outputs"][0], key)
+        pair = looks(self.ensemble, self.rules, self.finer[0], key)
+        outputs = runs.observed["outputs"][0]
+        missed, wrong = unseen(pair, self.energy, self.dynamics, outputs)
         warn_of(wrong, stacklevel=3)
         error, growth_error = [], []
         for width, n in zip(widths, seeds, strict=True):
@@ -232,20 +229,10 @@ class _Study(eqx.Module):
         run = dataclasses.replace(
             run,
             observed=run.observed["observed"],
-            error=jnp.maximum(np.asarray(found.functions).max(), jnp.asarray(unseen)),
+            error=jnp.maximum(np.asarray(found.functions).max(), jnp.asarray(missed)),
         )
         ok = bool(np.asarray(found.ok).all())
         return run, np.array(error), np.array(growth_error) if growth_error else None, ok
-
-    def _unseen(self, outputs: Array, key: PRNGKeyArray) -> tuple[float, float]:
-        """What more nodes see at the start and the finer ones do not, in outputs and as a part of
-        all motion."""
-        pair = looks(self.ensemble, self.rules, self.finer, key)
-        if pair is None:
-            return 0.0, 0.0
-        few, many = (departure(network, self.energy, self.dynamics) for network in pair)
-        apart, wrong = np.asarray(missed(self.energy, few, many, outputs))
-        return float(apart), float(wrong)
 
     def _run(
         self, solver: Solver, networks: Network, observe: Observe, keys: Any = None
@@ -256,7 +243,7 @@ class _Study(eqx.Module):
 
     def _small(self, width: Sizes) -> bool:
         """Whether networks of this width share one shape, and programs, with all that are small."""
-        return max(*width, *_sizes(self.finer)) <= _SMALL and self.observe is None
+        return max(*width, *_sizes(self.finer[0])) <= _SMALL and self.observe is None
 
     def _room(self, width: Sizes) -> Sizes:
         """The numbers of neurons that finite networks are padded to, with copies of mass 0."""
@@ -266,10 +253,12 @@ class _Study(eqx.Module):
         """The nodes of the limit, as many as there are finer ones where that saves a program."""
         few, many = (
             _entries(tuple(n + m for n, m in zip(_sizes(nodes), width, strict=True)))
-            for nodes in (self.nodes, self.finer)
+            for nodes in (self.nodes, self.finer[0])
         )
         alike = self.observe is None and many <= _ALIKE * few
-        return padded(self.nodes, _sizes(self.finer)) if self._small(width) or alike else self.nodes
+        return (
+            padded(self.nodes, _sizes(self.finer[0])) if self._small(width) or alike else self.nodes
+        )
 
     def _like_limit(self, width: Sizes) -> Sizes:
         """The size of the limit's network for finite ones, where they can afford it."""

@@ -42,7 +42,7 @@ from .._checks import confidence, layer_ratios
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
-from .._solvers.departure import departure, missed, warn_of
+from .._solvers.departure import unseen, warn_of
 from .._solvers.flow import Adaptive
 from .._solvers.nodes import looks
 from .._solvers.time import checkpoints
@@ -223,12 +223,10 @@ def fluctuations(
     pair = looks(ensemble, ensemble.rules(rule), measures, key)
     if pair is not None:
         few, many = (_at_start(watch, one) for one in pair)
-        ours, theirs = (departure(one, energy, dynamics) for one in pair)
-        warn_of(float(missed(energy, ours, theirs, ours.outputs[None])[1]), stacklevel=2)
-        unseen, missing = jax.tree.map(lambda a, b: jnp.abs(a - b), few, many)
+        changed, missing = jax.tree.map(lambda a, b: jnp.abs(a - b), few, many)
         share = missing.sum() / jnp.maximum(few[1].sum(), jnp.finfo(missing.dtype).tiny)
-        warn_of(float(share), stacklevel=2)
-        mean_error = _at_least(mean_error, unseen, share * jnp.abs(mean - mean[:1]))
+        warn_of(max(float(share), unseen(pair, energy, dynamics)[1]), stacklevel=2)
+        mean_error = _at_least(mean_error, changed, share * jnp.abs(mean - mean[:1]))
         variance_error = _at_least(variance_error, missing, share * variance)
     return Fluctuations(
         times=when,

@@ -35,7 +35,7 @@ from .._dynamics.gradient_flow import GradientFlow
 from .._dynamics.schedules import Schedule
 from .._energies.energy import Energy
 from .._energies.risk import Risk
-from .._solvers.departure import departure, missed, warn_of
+from .._solvers.departure import unseen, warn_of
 from .._solvers.flow import Adaptive
 from .._solvers.nodes import looks
 from .._solvers.time import checkpoints
@@ -122,9 +122,7 @@ def sgd_noise(
     jumps = np.unique(np.concatenate([np.asarray(grid), jumps]))
     resolved = dataclasses.replace(solver, kinks=jumps).resolved(dtype)
     pair = looks(ensemble, ensemble.rules(rule), measures, key)
-    if pair is not None:
-        few, many = (departure(one, energy, dynamics) for one in pair)
-        warn_of(float(missed(energy, few, many, few.outputs[None])[1]), stacklevel=2)
+    warn_of(unseen(pair, energy, dynamics)[1], stacklevel=2)
     q = energy.data.masses
 
     def solve(network: Network, solver: Adaptive) -> tuple[Array, Array]:
