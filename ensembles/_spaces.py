@@ -2,7 +2,7 @@
 
 import abc
 import math
-from functools import reduce
+from functools import lru_cache, reduce
 
 import equinox as eqx
 import jax
@@ -16,6 +16,10 @@ from ._measures import Measure, choose, uniform
 
 Grid = tuple[np.ndarray, np.ndarray]
 _GOLDEN = (math.sqrt(5) - 1) / 2
+
+# 511 nodes take milliseconds, and every look at a start asks for them.
+_legendre = lru_cache(maxsize=64)(special.roots_legendre)
+_hermite = lru_cache(maxsize=64)(special.roots_hermitenorm)
 
 
 class Space(eqx.Module):
@@ -117,7 +121,7 @@ class Gaussian(Space):
         return eqx.tree_at(lambda s: s._basis, self, basis, is_leaf=lambda a: a is None)
 
     def grid(self, m: int) -> Grid:
-        z, masses = special.roots_hermitenorm(m)
+        z, masses = _hermite(m)
         points, masses = _tensor([(z[:, None], masses)] * self.dim)
         return np.asarray(self.mean) + np.asarray(self.scale) * points, masses
 
@@ -155,7 +159,7 @@ class Uniform(Space):
         return low + (high - low) * u
 
     def grid(self, m: int) -> Grid:
-        z, masses = special.roots_legendre(m)
+        z, masses = _legendre(m)
         points, masses = _tensor([((z[:, None] + 1) / 2, masses)] * self.dim)
         return self.from_cube(points), masses
 
