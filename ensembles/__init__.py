@@ -22,5 +22,6 @@ from ._spaces import Torus as Torus
 from ._spaces import Uniform as Uniform
 from ._starts import diverse as diverse
 from ._starts import iid as iid
+from ._starts import particles as particles
 from ._starts import shallow as shallow
 from ._weights import Noisy as Noisy

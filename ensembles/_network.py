@@ -169,12 +169,12 @@ class Network(eqx.Module):
         """The outputs H_L at inputs `x` (batch, ...)."""
         return self.preactivations(x)[-1]
 
-    def measure(self, i: int) -> Measure:
-        """The law of what belongs to single neurons of hidden layer i, counted from 0.
+    def points(self, i: int) -> Float[Array, "n dim"]:
+        """What belongs to single neurons of hidden layer i, counted from 0: a row for each.
 
-        Points are the current weights with one neuron at their end, and biases: (w_1, b_1) in the
-        first layer, b_i in the middle, (b_{L-1}, w_L) in the last, all of it for two layers, in
-        this order and flat. Raises `ValueError` where neurons have nothing of their own.
+        The current weights with one neuron at their end, and biases: (w_1, b_1) in the first layer,
+        b_i in the middle, (b_{L-1}, w_L) in the last, all of it for two layers, in this order and
+        flat. Raises `ValueError` where neurons have nothing of their own.
         """
         if not 0 <= i < self.depth - 1:
             raise ValueError(
@@ -189,7 +189,11 @@ class Network(eqx.Module):
                 f"i={i} is a middle layer without biases: its neurons have no weight of their own, "
                 "only pairs have; look at network.labels and network.masses"
             )
-        return Measure(jnp.concatenate(parts, axis=1), self.masses[i])
+        return jnp.concatenate(parts, axis=1)
+
+    def measure(self, i: int) -> Measure:
+        """The law of what belongs to single neurons of hidden layer i: `points(i)` with masses."""
+        return Measure(self.points(i), self.masses[i])
 
     def moved(self, increment: Parameters) -> "Network":
         """This network with another increment."""

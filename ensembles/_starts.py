@@ -38,6 +38,20 @@ def shallow(
     return NeuronalEnsemble((neurons,), (jnp.asarray, None), layers=Unit(sigma))
 
 
+def particles(positions: Space | Measure) -> NeuronalEnsemble | Network:
+    """Particles θ for energies without data: `shallow` with the unit σ(θ, x) = θ.
+
+    On a `Space` an ensemble, whose `sample(n, key=)` are n particles of mass 1/n, on a `Measure`
+    the network with these particles and masses.
+    """
+    kind("positions", positions, (Space, Measure), "write Gaussian(3), or Measure(points, masses)")
+    return shallow(_position, positions)
+
+
+def _position(theta: Array, x: Array) -> Array:
+    return theta
+
+
 def iid(
     *,
     dim: int,

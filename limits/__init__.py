@@ -9,6 +9,7 @@ from ._dynamics.sgd import SGD as SGD
 from ._energies.data import Data as Data
 from ._energies.energy import Energy as Energy
 from ._energies.energy import mean_field_gradient as mean_field_gradient
+from ._energies.interaction import Interaction as Interaction
 from ._energies.losses import CrossEntropyLoss as CrossEntropyLoss
 from ._energies.losses import HuberLoss as HuberLoss
 from ._energies.losses import LogisticLoss as LogisticLoss

@@ -1,0 +1,210 @@
+"""The energy of interacting particles: a force potential and a pair potential."""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from ensembles import Network, Parameters
+from ensembles._checks import concrete, count, kind
+from ensembles._contractions import dot, einsum
+
+from .data import Data
+from .energy import Energy
+
+_PAIRS = 2**22  # evaluated at once; more are summed in blocks of particles
+
+
+class Interaction(Energy):
+    """E(μ) = C − ∫ F dμ + ½ ∬ K dμ dμ, with first variation Ψ = −F + ∫ K(·, θ') dμ(θ').
+
+    `F(θ)` and the symmetric `K(θ, θ')` give scalars for particles θ (dim,), C is `constant`. The
+    particles of a network of one hidden layer are the points of `network.measure(0)`. With
+    F = E[y σ(θ, x)], K = E[σ(θ, x) · σ(θ', x)] and C = E‖y‖²/2 it is the squared-loss `Risk` of
+    the shallow model ∫ σ(θ, ·) dμ. Conventions of the sources: `docs/conventions.md`. Sources:
+    Rotskoff & Vanden-Eijnden (arXiv:1805.00915), Mei, Montanari & Nguyen (arXiv:1804.06561; their
+    V is −F, their U is K).
+
+    Pairs are summed in blocks, in memory linear in the number of particles. Raises `ValueError`
+    for potentials that are no functions, that don't give scalars, or K that is not symmetric.
+    """
+
+    F: Callable[[Array], Array]
+    K: Callable[[Array, Array], Array]
+    constant: Array
+    resample: Callable[[int, PRNGKeyArray], "Interaction"] | None
+
+    def __init__(
+        self,
+        F: Callable[[Array], Array],
+        K: Callable[[Array, Array], Array],
+        constant: ArrayLike = 0.0,
+        *,
+        resample: Callable[[int, PRNGKeyArray], "Interaction"] | None = None,
+    ):
+        for name, f in (("F", F), ("K", K)):
+            if not callable(f):
+                raise ValueError(
+                    f"{name} must be a function, got {f!r}: write Interaction(lambda t: ..., "
+                    "lambda t, u: ...)"
+                )
+        self.F, self.K, self.resample = F, K, resample
+        self.constant = jnp.asarray(constant, jnp.result_type(float))
+
+    @staticmethod
+    def from_data(sigma: Callable[[Array, Array], Array], data: Data) -> "Interaction":
+        """The squared-loss risk of the shallow model of units `sigma(θ, x)`, as potentials.
+
+        Expectations are over `data`, finite or a population's quadrature; batches draw from it. A
+        `Risk` of the same data costs less where there are more particles than samples.
+        """
+        kind("data", data, Data, "write Data(x, y)")
+        constant = dot(data.masses, (data.y**2).sum(1)) / 2
+        return Interaction(
+            _Correlation(sigma, data), _Overlap(sigma, data), constant,
+            resample=_Resample(sigma, data),
+        )  # fmt: skip
+
+    def __call__(self, network: Network) -> Float[Array, ""]:
+        first, second = self._moments(network)
+        return self._constant(network) - first + second
+
+    def _constant(self, network: Network) -> Array:
+        return self.constant.astype(network.dtype)
+
+    def _moments(self, network: Network) -> tuple[Array, Array]:
+        """∫ F dμ and ½ ∬ K dμ dμ."""
+        points, p = network.points(0), network.masses[0]
+        forces, pairs = over_particles(
+            lambda theta: (self.F(theta), self._pull(theta, points, p)), points
+        )
+        return dot(p, forces), dot(p, pairs) / 2
+
+    def _pull(self, theta: Array, points: Array, masses: Array) -> Array:
+        """∫ K(θ, θ') dμ(θ')."""
+        return dot(masses, jax.vmap(lambda other: self.K(theta, other))(points))
+
+    def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
+        points, pull = jax.vjp(lambda p: network.moved(p).points(0), network.increment)
+        masses = network.masses[0]
+
+        def variation(theta: Array) -> tuple[Array, Array]:
+            force, pairs = self.F(theta), self._pull(theta, points, masses)
+            return pairs - force, pairs / 2 - force
+
+        (_, energies), slopes = over_particles(
+            lambda theta: _value_aux_grad(variation, theta), points
+        )
+        gradient = pull(slopes)[0].still()
+        return self._constant(network) + dot(masses, energies), gradient
+
+    def value_and_first_variation(
+        self, network: Network
+    ) -> tuple[Float[Array, ""], tuple[Float[Array, " n"], ...]]:
+        points, p = network.points(0), network.masses[0]
+        forces, pairs = over_particles(
+            lambda theta: (self.F(theta), self._pull(theta, points, p)), points
+        )
+        value = self._constant(network) + dot(p, pairs / 2 - forces)
+        return value, (pairs - forces,)
+
+    def outputs(self, network: Network) -> Float[Array, "1 2"]:
+        """∫ F dμ and ½ ∬ K dμ dμ: all that the energy sees."""
+        return jnp.stack(self._moments(network))[None]
+
+    def size(self, outputs: Float[Array, "... n outputs"]) -> Float[Array, "..."]:
+        return jnp.sqrt((outputs**2).mean((-2, -1)))
+
+    def stationarity(self, network: Network) -> Float[Array, ""]:
+        """The standard deviation of Ψ over the particles: 0 when no change of their masses lowers
+        the energy to first order."""
+        (psi,), p = self.first_variation(network), network.masses[0]
+        return jnp.sqrt(dot(p, (psi - dot(p, psi)) ** 2))
+
+    def draw(self, batch: int, key: PRNGKeyArray) -> "Interaction":
+        assert self.resample is not None
+        return self.resample(batch, key)
+
+    def check(self, network: Network, batch: int | None = None) -> None:
+        if network.depth != 2:
+            raise ValueError(
+                f"network must have one hidden layer for an Interaction, got depth {network.depth}:"
+                " write particles(measure) or shallow(sigma, measure), or use a Risk"
+            )
+        if batch is not None:
+            count("batch", batch)
+            if self.resample is None:
+                raise ValueError(
+                    f"batch must be None for potentials that are known exactly, got {batch}: "
+                    "write Interaction.from_data(sigma, data) for potentials from samples"
+                )
+        points = jax.eval_shape(lambda: network.points(0))
+        one = jax.ShapeDtypeStruct(points.shape[1:], points.dtype)
+        for name, value in (
+            ("F", jax.eval_shape(self.F, one)),
+            ("K", jax.eval_shape(self.K, one, one)),
+        ):
+            shape = value.shape
+            if shape != ():
+                raise ValueError(
+                    f"{name} must return a scalar for particles of shape {one.shape}, got shape "
+                    f"{shape}: write .sum(), or index the entry"
+                )
+        known = concrete(network.points(0))
+        if known is not None and known.ndim == 2 and len(known) > 1:
+            a, b = jnp.asarray(known[0]), jnp.asarray(known[-1])
+            there, back = concrete(self.K(a, b)), concrete(self.K(b, a))
+            if there is not None and back is not None and not np.allclose(there, back, 1e-3, 1e-6):
+                raise ValueError(
+                    f"K must be symmetric, got K(θ, θ') = {there:.6g} and K(θ', θ) = {back:.6g}: "
+                    "write lambda t, u: (k(t, u) + k(u, t)) / 2"
+                )
+
+
+def over_particles(f: Callable, points: Float[Array, "n dim"]):
+    """`f` of every particle; in blocks, each evaluated again in derivatives, where `f` is itself a
+    sum over all and the pairs are many."""
+    n = points.shape[0]
+    if n * n <= _PAIRS:
+        return jax.vmap(f)(points)
+    return jax.lax.map(jax.checkpoint(f), points, batch_size=max(1, _PAIRS // n))
+
+
+def _value_aux_grad(f: Callable, theta: Array):
+    """(value, aux) and gradient of `f`, which gives (value, aux)."""
+    return jax.value_and_grad(f, has_aux=True)(theta)
+
+
+class _Correlation(eqx.Module):
+    """F(θ) = E[y · σ(θ, x)]."""
+
+    sigma: Callable = eqx.field(static=True)
+    data: Data
+
+    def __call__(self, theta: Array) -> Array:
+        values = jax.vmap(lambda x: self.sigma(theta, x))(self.data.x)
+        return einsum("k,ko,ko->", self.data.masses, self.data.y, values)
+
+
+class _Overlap(eqx.Module):
+    """K(θ, θ') = E[σ(θ, x) · σ(θ', x)]."""
+
+    sigma: Callable = eqx.field(static=True)
+    data: Data
+
+    def __call__(self, theta: Array, other: Array) -> Array:
+        a, b = (jax.vmap(lambda x, t=t: self.sigma(t, x))(self.data.x) for t in (theta, other))
+        return einsum("k,ko,ko->", self.data.masses, a, b)
+
+
+class _Resample(eqx.Module):
+    """The potentials of fresh samples."""
+
+    sigma: Callable = eqx.field(static=True)
+    data: Data
+
+    def __call__(self, size: int, key: PRNGKeyArray) -> Interaction:
+        return Interaction.from_data(self.sigma, self.data.draw(size, key))
