@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ensembles import Network, Parameters
-from ensembles._contractions import dot
+from ensembles import Network
 
 from .._dynamics.dynamics import Dynamics
 from .._energies.energy import Energy
 
 _MUCH = 0.3
+_TIMES = 256  # at which rates are averaged
 
 
 class UnresolvedStart(UserWarning):
@@ -35,9 +35,10 @@ def warn_of(share: float, stacklevel: int) -> None:
 
 
 class Departure(NamedTuple):
-    """What an energy sees of a network, and its velocity under the energy's derivative per unit
-    mass (and its first variation, where masses move): rates and schedules are left out. `slope` is
-    the energy's derivative in the outputs, root mean square.
+    """What an energy sees of a network, and how fast that would move if the derivative per unit
+    mass (and the first variation, where masses move) stayed as it is: the velocity of the dynamics,
+    averaged over its rates at 256 times of the run. `slope` is the energy's derivative in the
+    outputs, root mean square.
     """
 
     outputs: Float[Array, "n outputs"]
@@ -46,17 +47,15 @@ class Departure(NamedTuple):
 
 
 @eqx.filter_jit
-def departure(network: Network, energy: Energy, dynamics: Dynamics) -> Departure:
-    """The outputs of `network` and how they begin to move."""
+def departure(network: Network, energy: Energy, dynamics: Dynamics, t1: Array) -> Departure:
+    """The outputs of `network` and how they begin to move, in a run up to `t1`."""
     network = dynamics.prepare(network)
-    _, gradient = energy.value_and_gradient(network)
-    down = jax.tree.map(jnp.negative, gradient.still())
-    if network.increment.growth is not None:
-        pairs = zip(network.masses, energy.first_variation(network), strict=True)
-        growth = tuple(dot(p, psi) - psi for p, psi in pairs)
-        down = Parameters(down.weights, down.biases, growth)
+    times = (jnp.arange(_TIMES, dtype=t1.dtype) + 0.5) / _TIMES * t1
+    # what does not depend on time is computed once
+    along = jax.vmap(lambda t: dynamics.velocity(t, network, energy))(times)
+    velocity = jax.tree.map(lambda v: v.mean(0), along)
     outputs, motion = jax.jvp(
-        lambda i: energy.outputs(network.moved(i)), (network.increment,), (down,)
+        lambda i: energy.outputs(network.moved(i)), (network.increment,), (velocity,)
     )
     return Departure(outputs, motion, energy.stationarity(network))
 
@@ -65,13 +64,14 @@ def unseen(
     pair: tuple[Network, Network] | None,
     energy: Energy,
     dynamics: Dynamics,
+    t1: Array,
     outputs: Float[Array, "T n outputs"] | None = None,
 ) -> tuple[float, float]:
     """What the second of two networks (`looks`) sees at the start and the first does not: as an
     error of `outputs`, a solution from the first, and as a part of all motion."""
     if pair is None:
         return 0.0, 0.0
-    few, many = (departure(network, energy, dynamics) for network in pair)
+    few, many = (departure(network, energy, dynamics, t1) for network in pair)
     outputs = few.outputs[None] if outputs is None else outputs
     apart, wrong = np.asarray(_missed(energy, few, many, outputs))
     return float(apart), float(wrong)

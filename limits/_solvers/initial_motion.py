@@ -88,7 +88,8 @@ def initial_motion(
     rules = ensemble.rules(rule)
     random = any(r.random for r in rules)
     sizes = [r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True)]
-    sizes = probing(ensemble.spaces, rules, sizes)
+    more = probing(ensemble.spaces, rules, sizes)
+    sizes = [n if r.random else m for n, m, r in zip(sizes, more, rules, strict=True)]
     rounding = float(jnp.finfo(ensemble.spaces[0].dtype).eps) ** 0.5
     if not random:
         seen = [_look(ensemble.network(ensemble.measures(sizes, rules)), energy, dynamics)]

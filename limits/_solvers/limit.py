@@ -66,13 +66,13 @@ def limit(
       error of that one, in nodes and in time, and so a bound for the finer one that is returned,
       often a loose one. For random rules the largest distance from four independent randomisations
       with half the nodes in layers of a deterministic rule and coarser steps.
-    - For deterministic rules, what some 500 nodes a layer (23 an axis on two, or the next finer
-      set) see at the start and the nodes do not: in the outputs, and in their velocity under the
-      energy's derivative, relative, times how far the outputs move.
+    - What some 500 nodes a layer (23 an axis on two, 2,048 random ones, or the next finer set) see
+      at the start and the nodes do not: in the outputs, and in their velocity under the energy's
+      derivative and the mean rates of the run, relative, times how far the outputs move.
 
-    What is resolved, in layers of deterministic rules: features of the start of more than about
-    1/500 of a layer's labels (1/23 of an axis in two dimensions) by what they do at first; narrower
-    ones, and what long times make of small ones, only by chance. In time, variations of schedules
+    What is resolved: features of the start of more than about 1/500 of a layer's labels (1/23 of an
+    axis in two dimensions, 1/1000 under random rules) by what they do at first; narrower ones, and
+    what long times make of small ones, only by chance. In time, variations of schedules
     (see `flow`), and what `max_step` and `kinks` say. The estimate speaks for `times` (start and
     end if None): give the times you look at. It is never below ten units of the last place of what
     it is the error of.
@@ -101,6 +101,12 @@ def limit(
         key = randomness(key, "random nodes are drawn, and their error estimated from redraws")
     if nodes is not None and tol is not None:
         raise ValueError(f"tol must be None when nodes are fixed, got tol={tol}, nodes={nodes}")
+    coarsest = tuple(r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True))
+    if nodes is None and max_nodes < max(coarsest):
+        raise ValueError(
+            f"max_nodes must be at least the {max(coarsest)} nodes of the coarsest set, got "
+            f"{max_nodes}: write max_nodes={4 * max(coarsest)}, or fix nodes="
+        )
     eps = float(jnp.finfo(jnp.result_type(*(s.dtype for s in ensemble.spaces))).eps)
     target = (1e-6 if eps < 1e-10 else 1e-4) if tol is None else tol
     if not target >= _ROUNDING * eps:
@@ -148,7 +154,7 @@ def limit(
         if nodes is None and apart > target:
             return found, apart
         pair = looks(ensemble, rules, ensemble.measures(sizes, rules, key=used), used)
-        return found, max(apart, unseen(pair, energy, dynamics, found.observed["outputs"])[0])
+        return found, max(apart, unseen(pair, energy, dynamics, found.times[-1], found.observed["outputs"])[0])
 
     found, error, levels = None, None, []
     try:
@@ -158,7 +164,7 @@ def limit(
             found, error = attempt(sizes, 1, coarse)
             return _finish(found, error, [(sizes, error)], RESULTS.successful)
 
-        sizes = tuple(r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True))
+        sizes = coarsest
         while True:
             found, error = attempt(sizes, len(levels), found)
             levels.append((sizes, error))

@@ -10,6 +10,7 @@ from ensembles import Measure, Network, NeuronalEnsemble, Rule, Space
 
 _SHARED = 72
 _PROBE = 511  # nodes of sets that look for what coarser ones miss
+_DRAWN = 2048  # random ones
 
 
 def refined(
@@ -51,11 +52,12 @@ def padded(measures: Sequence[Measure], sizes: Sequence[int]) -> tuple[Measure, 
 def probing(
     spaces: Sequence[Space], rules: Sequence[Rule], sizes: Sequence[int]
 ) -> tuple[int, ...]:
-    """Numbers of nodes that see more than `sizes`: some 500 or the next finer; random rules keep
-    theirs, whose redraws look elsewhere, and atoms are all there is."""
+    """Numbers of nodes that see more than `sizes`: some 500 or the next finer, 2,048 of random
+    rules; atoms are all there is."""
 
     def one(rule: Rule, space: Space, n: int) -> int:
-        return n if rule.random or not space.axes else max(_PROBE, rule.refine(space, n))
+        least = _DRAWN if rule.random else _PROBE
+        return n if not space.axes else max(least, rule.refine(space, n))
 
     each = zip(rules, spaces, sizes, strict=True)
     return tuple(one(rule, space, n) for rule, space, n in each)

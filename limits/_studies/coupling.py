@@ -216,7 +216,7 @@ class _Study(eqx.Module):
             found = jax.tree.map(np.maximum, found, again)._replace(ok=ok)
         pair = looks(self.ensemble, self.rules, self.finer[0], key)
         outputs = runs.observed["outputs"][0]
-        missed, wrong = unseen(pair, self.energy, self.dynamics, outputs)
+        missed, wrong = unseen(pair, self.energy, self.dynamics, self.times[-1], outputs)
         warn_of(wrong, stacklevel=3)
         error, growth_error = [], []
         for width, n in zip(widths, seeds, strict=True):

@@ -225,7 +225,7 @@ def fluctuations(
         few, many = (_at_start(watch, one) for one in pair)
         changed, missing = jax.tree.map(lambda a, b: jnp.abs(a - b), few, many)
         share = missing.sum() / jnp.maximum(few[1].sum(), jnp.finfo(missing.dtype).tiny)
-        warn_of(max(float(share), unseen(pair, energy, dynamics)[1]), stacklevel=2)
+        warn_of(max(float(share), unseen(pair, energy, dynamics, when[-1])[1]), stacklevel=2)
         mean_error = _at_least(mean_error, changed, share * jnp.abs(mean - mean[:1]))
         variance_error = _at_least(variance_error, missing, share * variance)
     return Fluctuations(

@@ -122,7 +122,7 @@ def sgd_noise(
     jumps = np.unique(np.concatenate([np.asarray(grid), jumps]))
     resolved = dataclasses.replace(solver, kinks=jumps).resolved(dtype)
     pair = looks(ensemble, ensemble.rules(rule), measures, key)
-    warn_of(unseen(pair, energy, dynamics)[1], stacklevel=2)
+    warn_of(unseen(pair, energy, dynamics, when[-1])[1], stacklevel=2)
     q = energy.data.masses
 
     def solve(network: Network, solver: Adaptive) -> tuple[Array, Array]:
