@@ -154,7 +154,8 @@ def limit(
         if nodes is None and apart > target:
             return found, apart
         pair = looks(ensemble, rules, ensemble.measures(sizes, rules, key=used), used)
-        return found, max(apart, unseen(pair, energy, dynamics, found.times[-1], found.observed["outputs"])[0])
+        end, outputs = found.times[-1], found.observed["outputs"]
+        return found, max(apart, unseen(pair, energy, dynamics, end, outputs)[0])
 
     found, error, levels = None, None, []
     try:
