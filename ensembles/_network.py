@@ -191,6 +191,23 @@ class Network(eqx.Module):
             )
         return jnp.concatenate(parts, axis=1)
 
+    def with_points(self, points: Float[Array, "n dim"]) -> "Network":
+        """This network of one hidden layer with the neurons `points` (N, dim), as `points(0)` has
+        them, and its labels, masses, growth and output biases. Raises `ValueError` for other
+        depths and shapes."""
+        if self.depth != 2:
+            raise ValueError(
+                f"network must have one hidden layer to be given by its neurons, got {self.depth} "
+                "layers: weights between hidden layers belong to pairs"
+            )
+        now, back = jax.vjp(lambda p: self.moved(p).points(0), self.increment)
+        if points.shape != now.shape:
+            raise ValueError(f"points must have shape {now.shape}, got {points.shape}")
+        (placed,) = back(points)  # points are entries of parameters: this puts them there
+        (start,) = back(now)
+        held = jax.tree.map(lambda i, new, old: i + (new - old), self.increment, placed, start)
+        return self.moved(Parameters(held.weights, held.biases, self.increment.growth))
+
     def measure(self, i: int) -> Measure:
         """The law of what belongs to single neurons of hidden layer i: `points(i)` with masses."""
         return Measure(self.points(i), self.masses[i])

@@ -75,6 +75,10 @@ class Space(eqx.Module):
             "rule=(Sobol(align=x), None, ...)"
         )
 
+    def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+        """The nearest points of the space, where steps have left it."""
+        return points
+
     def sample(self, n: int, *, key: PRNGKeyArray) -> Measure:
         """`n` independent labels of mass `1/n`. Raises `ValueError` unless n ≥ 1."""
         return uniform(self.draw(count("n", n), key))
@@ -154,6 +158,9 @@ class Uniform(Space):
         u = jax.random.uniform(key, (n, self.dim), self.dtype)
         return self.low[None] + (self.high - self.low)[None] * u
 
+    def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+        return jnp.clip(points, self.low[None], self.high[None])
+
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         low, high = np.asarray(self.low), np.asarray(self.high)
         return low + (high - low) * u
@@ -186,6 +193,9 @@ class Torus(Space):
 
     def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
         return jax.random.uniform(key, (n, self.dim))
+
+    def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+        return points % 1
 
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         return u
@@ -227,7 +237,10 @@ class Sphere(Space):
 
     def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
         z = jax.random.normal(key, (n, self.dim), self.dtype)
-        return self.radius * z / jnp.linalg.norm(z, axis=1, keepdims=True)
+        return self.project(z)
+
+    def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+        return self.radius * points / jnp.linalg.norm(points, axis=1, keepdims=True)
 
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         z = special.ndtri(u)
@@ -279,6 +292,11 @@ class Atoms(Space):
     def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
         return self.measure.points[choose(self.measure.masses, n, key)]
 
+    def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+        atoms = self.measure.points
+        apart = ((points[:, None] - atoms[None]) ** 2).sum(-1)
+        return atoms[apart.argmin(1)]
+
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         cumulated = np.cumsum(np.asarray(self.measure.masses))
         chosen = np.searchsorted(cumulated, u[:, 0] * cumulated[-1], side="right")
@@ -325,6 +343,12 @@ class Product(Space):
         keys = jax.random.split(key, len(self.spaces))
         drawn = [space.draw(n, k) for space, k in zip(self.spaces, keys, strict=True)]
         return jnp.concatenate([points.astype(self.dtype) for points in drawn], axis=1)
+
+    def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+        ends = np.cumsum([space.dim for space in self.spaces])[:-1]
+        parts = jnp.split(points, ends, axis=1)
+        near = [space.project(p) for space, p in zip(self.spaces, parts, strict=True)]
+        return jnp.concatenate([p.astype(points.dtype) for p in near], axis=1)
 
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         order = np.argsort([space.cube_dim for space in self.spaces], kind="stable")

@@ -1,10 +1,12 @@
 """What becomes of a network: dynamics, limits and measurements."""
 
+from ._dynamics.birth_death import BirthDeath as BirthDeath
 from ._dynamics.dynamics import Dynamics as Dynamics
 from ._dynamics.dynamics import Update as Update
 from ._dynamics.fisher_rao import FisherRao as FisherRao
 from ._dynamics.fisher_rao import WassersteinFisherRao as WassersteinFisherRao
 from ._dynamics.gradient_flow import GradientFlow as GradientFlow
+from ._dynamics.langevin import Langevin as Langevin
 from ._dynamics.sgd import SGD as SGD
 from ._energies.data import Data as Data
 from ._energies.energy import Energy as Energy
@@ -14,6 +16,7 @@ from ._energies.losses import CrossEntropyLoss as CrossEntropyLoss
 from ._energies.losses import HuberLoss as HuberLoss
 from ._energies.losses import LogisticLoss as LogisticLoss
 from ._energies.losses import SquaredLoss as SquaredLoss
+from ._energies.penalties import PowerPenalty as PowerPenalty
 from ._energies.risk import Risk as Risk
 from ._solvers.departure import UnresolvedStart as UnresolvedStart
 from ._solvers.flow import Adaptive as Adaptive

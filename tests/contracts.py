@@ -297,7 +297,7 @@ class HeavyBall(Update):
         change = jax.tree.map(lambda m, v: self.momentum * m + step * v, memory, velocity)
         return value, change, change
 
-    def check(self, network, energy):
+    def check(self, network, energy, step):
         self.dynamics.check(network, energy)
 
 

@@ -16,8 +16,18 @@ class Dynamics(eqx.Module):
     """Motion in continuous time: d(increment)/dt = velocity(t, network, energy).
 
     A subclass gives `value_and_velocity` and `check`; `prepare` where it moves more than weights
-    and biases; `schedules` where it depends on time.
+    and biases; `schedules` where it depends on time; `random` and `diffusion` where there is noise.
     """
+
+    @property
+    def random(self) -> bool:
+        """Whether there is noise: `diffusion` beside the velocity."""
+        return False
+
+    def diffusion(self, t: Float[Array, ""], network: Network) -> Parameters:
+        """What multiplies independent white noise of every entry, with the shape of a prepared
+        increment, where the dynamics is random."""
+        raise NotImplementedError
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
@@ -75,5 +85,5 @@ class Update(eqx.Module):
         """The energy that the step saw, what it adds to the increment, and the next memory."""
 
     @abc.abstractmethod
-    def check(self, network: Network, energy: Energy) -> None:
-        """Raise `ValueError` when network, energy and update do not fit together."""
+    def check(self, network: Network, energy: Energy, step: Float[Array, ""]) -> None:
+        """Raise `ValueError` when network, energy, update and step size do not fit together."""

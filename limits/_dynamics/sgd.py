@@ -4,6 +4,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
@@ -20,7 +21,7 @@ class SGD(Update):
     With the `GradientFlow` of the default, w_i ← w_i − ε ξ_i(kε) (Δ_i(batch) + λ w_i). `batch` is
     the number of fresh samples per step, drawn by the masses of the data; None is the full batch,
     gradient descent. Source: Nguyen & Pham (arXiv:2001.11443), where N_{i-1} N_i times the gradient
-    is Δ_i.
+    is Δ_i. A random dynamics adds its noise, √ε times standard Gaussians (Euler–Maruyama).
     """
 
     dynamics: Dynamics
@@ -33,7 +34,7 @@ class SGD(Update):
 
     @property
     def random(self) -> bool:
-        return self.batch is not None
+        return self.batch is not None or self.dynamics.random
 
     def prepare(self, network: Network) -> Network:
         return self.dynamics.prepare(network)
@@ -51,9 +52,26 @@ class SGD(Update):
             assert key is not None
             energy = energy.draw(self.batch, key)
         value, velocity = self.dynamics.value_and_velocity(t, network, energy)
-        return value, jax.tree.map(lambda v: step.astype(v.dtype) * v, velocity), memory
+        change = jax.tree.map(lambda v: step.astype(v.dtype) * v, velocity)
+        if self.dynamics.random:
+            assert key is not None
+            size = self.dynamics.diffusion(t, network)
+            noise = _gaussians(size, jax.random.fold_in(key, 1))
+            root = jnp.sqrt(step)
+            change = jax.tree.map(
+                lambda c, s, z: c + root.astype(c.dtype) * s * z, change, size, noise
+            )
+        return value, change, memory
 
-    def check(self, network: Network, energy: Energy) -> None:
+    def check(self, network: Network, energy: Energy, step: Float[Array, ""]) -> None:
         self.dynamics.check(network, energy)
         if self.batch is not None:
             energy.check(network, self.batch)
+
+
+def _gaussians(like: Parameters, key: PRNGKeyArray) -> Parameters:
+    """Independent standard Gaussians of the shape of `like`."""
+    leaves, tree = jax.tree.flatten(like)
+    keys = jax.random.split(key, len(leaves))
+    drawn = [jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(tree, drawn)

@@ -1,4 +1,4 @@
-"""The risk: an average loss over data."""
+"""The risk: an average loss over data, with a penalty of neurons."""
 
 from collections.abc import Callable
 
@@ -20,10 +20,15 @@ class Risk(Energy):
     """R = Σ_k q_k ℓ(ŷ(x_k), y_k) over `data` (n samples of masses q_k), `loss` = ℓ.
 
     The squared loss is ‖ŷ − y‖²/2, and a flow follows −∂R per unit mass, without further factors.
+
+    `penalty`, a function of single neurons θ (dim,) -> () such as `PowerPenalty(1e-3)`, adds
+    ∫ penalty dμ, for networks of one hidden layer whose neurons are the points of
+    `network.measure(0)` (deeper networks: `GradientFlow(weight_decay=)`).
     """
 
     data: Data
     loss: Callable[[Array, Array], Array] = SquaredLoss()
+    penalty: Callable[[Array], Array] | None = None
 
     def __check_init__(self) -> None:
         kind("data", self.data, Data, "write Risk(Data(x, y))")
@@ -32,12 +37,23 @@ class Risk(Energy):
                 f"loss must be a function (outputs,), (outputs,) -> (), got {self.loss!r}: write "
                 "loss=SquaredLoss()"
             )
+        if self.penalty is not None and not callable(self.penalty):
+            raise ValueError(
+                f"penalty must be a function of a neuron, got {self.penalty!r}: write "
+                "penalty=PowerPenalty(1e-3)"
+            )
         check = getattr(self.loss, "check", None)
         if check is not None:
             check(self.data.y)
 
     def __call__(self, network: Network) -> Float[Array, ""]:
-        return dot(self.data.masses, jax.vmap(self.loss)(self.outputs(network), self.data.y))
+        losses = jax.vmap(self.loss)(self.outputs(network), self.data.y)
+        return self._penalised(dot(self.data.masses, losses), network)
+
+    def _penalised(self, value: Array, network: Network) -> Array:
+        if self.penalty is None:
+            return value
+        return value + dot(network.masses[0], jax.vmap(self.penalty)(network.points(0)))
 
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
         return network(self.data.x)
@@ -48,14 +64,19 @@ class Risk(Energy):
     def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
         outputs, pull = backpropagate(network, self.data.x)
         losses, d = jax.vmap(jax.value_and_grad(self.loss))(outputs, self.data.y)
-        return dot(self.data.masses, losses), pull(self.data.masses[:, None] * d)
+        gradient = pull(self.data.masses[:, None] * d)
+        if self.penalty is not None:
+            points, back = jax.vjp(lambda p: network.moved(p).points(0), network.increment)
+            (steeper,) = back(jax.vmap(jax.grad(self.penalty))(points))
+            gradient = jax.tree.map(jnp.add, gradient, steeper.still())
+        return self._penalised(dot(self.data.masses, losses), network), gradient
 
     def stationarity(self, network: Network) -> Float[Array, ""]:
         slopes = jax.vmap(jax.grad(self.loss))(self.outputs(network), self.data.y)
         return jnp.sqrt(dot(self.data.masses, (slopes**2).sum(1)))
 
     def draw(self, batch: int, key: PRNGKeyArray) -> "Risk":
-        return Risk(self.data.draw(batch, key), self.loss)
+        return Risk(self.data.draw(batch, key), self.loss, self.penalty)
 
     def check(self, network: Network, batch: int | None = None) -> None:
         y = self.data.y
@@ -75,9 +96,26 @@ class Risk(Energy):
             raise ValueError(
                 f"loss must return a scalar for one sample, got shape {loss.shape}: write .sum()"
             )
+        if self.penalty is not None:
+            self._check_penalty(network)
         size = 1 if batch is None else count("batch", batch)
         if self.data.sampler is None and size > len(y):
             raise ValueError(
                 f"batch must be at most the {len(y)} samples of the data, got {batch}: "
                 "write batch=None for the full batch"
+            )
+
+    def _check_penalty(self, network: Network) -> None:
+        if network.depth != 2:
+            raise ValueError(
+                f"penalty is of neurons of one hidden layer, got depth {network.depth}: write "
+                "GradientFlow(weight_decay=...) for deeper networks"
+            )
+        points = jax.eval_shape(lambda: network.points(0))
+        one = jax.ShapeDtypeStruct(points.shape[1:], points.dtype)
+        shape = jax.eval_shape(self.penalty, one).shape  # pyright: ignore[reportArgumentType]
+        if shape != ():
+            raise ValueError(
+                f"penalty must return a scalar for a neuron of shape {one.shape}, got shape "
+                f"{shape}: write .sum()"
             )

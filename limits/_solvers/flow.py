@@ -8,12 +8,13 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Network
-from ensembles._checks import concrete, count, kind
+from ensembles._checks import concrete, count, kind, randomness
 
 from .._checks import positive, tolerance
 from .._dynamics.dynamics import Dynamics
@@ -24,6 +25,8 @@ from .solver import Solver
 from .state import MassWeightedNorm, filled, packing, shares
 from .time import Observe, checkpoints, look, nan_after
 from .trajectory import RESULTS, Trajectory
+
+_FINEST = 2.0**-16  # of a run, to which Brownian motion is resolved
 
 
 class Adaptive(Solver):
@@ -92,6 +95,7 @@ class Adaptive(Solver):
     def check(self, network: Network, energy: Energy, dynamics: Dynamics, times: Array) -> None:
         remedy = "write dynamics=GradientFlow(); steps and batches are solver=Steps(step, batch)"
         kind("dynamics", dynamics, Dynamics, remedy)
+        without_noise(dynamics)
         self.resolved(network.dtype)
         dynamics.check(network, energy)
 
@@ -157,6 +161,7 @@ def flow(
     max_step: ArrayLike | None = None,
     kinks: ArrayLike | None = None,
     max_steps: int = 16_384,
+    key: PRNGKeyArray | None = None,
     tangent: Any = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
     throw: bool = True,
@@ -179,6 +184,9 @@ def flow(
       also end where the schedules of `dynamics` turn (up to 256 times) and have passed another
       sixteenth of their variation, seen at 4,097 times: pulses of some (t1 − t0)/2000 are not
       stepped over; for shorter ones give `kinks`.
+    - `key`: required exactly when the dynamics is random. Its Brownian motion is the same whatever
+      the steps; solved by diffrax's `ShARK` unless `solver` says otherwise, of strong order 1.5 for
+      this noise, with tolerances of 1e-3.
     - `tangent`: a direction in (network, energy, dynamics), a tree like them with None for what
       does not move. The derivative of the weights in it is integrated beside and its error
       controlled too. Explicit solvers keep a solution of a stiff flow stable by its error, but
@@ -198,6 +206,13 @@ def flow(
     kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
     kind("dynamics", dynamics, Dynamics, "write GradientFlow(); updates such as SGD go to train")
+    if dynamics.random:
+        key = randomness(key, "the dynamics has noise")
+        solver, rtol = solver or diffrax.ShARK(), 1e-3 if rtol is None else rtol
+        if tangent is not None:
+            raise ValueError("tangent must be None for a dynamics with noise: leave it out")
+    elif key is not None:
+        raise ValueError("key must be None for a dynamics without noise: leave it out")
     options = Adaptive(
         rtol, rtol if atol is None else atol, diffrax.Tsit5() if solver is None else solver, step,
         max_step, kinks, max_steps,
@@ -210,9 +225,19 @@ def flow(
     progress = diffrax.NoProgressMeter() if progress is None else progress
     run = _integrate(
         network, energy, dynamics, options, start, jnp.asarray(t1, network.dtype), when, observe,
-        tangent, adjoint, progress,
+        tangent, adjoint, progress, key,
     )  # fmt: skip
     return run.raise_if_failed() if throw else run
+
+
+def without_noise(dynamics: Dynamics) -> None:
+    """Raise `ValueError` for a random dynamics, which has no limit by nodes."""
+    if dynamics.random:
+        raise ValueError(
+            f"dynamics must be without noise here, got {type(dynamics).__name__}: particles with "
+            "noise of their own do not follow nodes. Write flow or train with key=, and grid_flow "
+            "for the law of infinitely many"
+        )
 
 
 def _adjoint(given: Any) -> diffrax.AbstractAdjoint:
@@ -260,6 +285,7 @@ def _integrate(
     tangent: Any,
     adjoint: diffrax.AbstractAdjoint,
     progress: diffrax.AbstractProgressMeter,
+    key: PRNGKeyArray | None = None,
 ) -> Trajectory:
     begin = dynamics.prepare(network).increment
     pack, unpack = packing(begin)
@@ -286,8 +312,21 @@ def _integrate(
         return energy(now), look(observe, now)
 
     sensitivity = None if tangent is None else pack(filled(tangent[0].increment, begin))
+
+    def noise(t: Array, both: tuple[Any, Any], args: tuple[_Given, Any]) -> Any:
+        network, _, dynamics = args[0]
+        now = network.moved(unpack(both[0]))
+        return lineax.DiagonalLinearOperator((pack(dynamics.diffusion(t, now)), None))
+
+    terms = diffrax.ODETerm(velocity)  # pyright: ignore[reportArgumentType]
+    if key is not None:
+        like = jax.eval_shape(lambda: (pack(begin), None))
+        path = diffrax.VirtualBrownianTree(
+            t0, t1, (t1 - t0) * _FINEST, like, key, levy_area=diffrax.SpaceTimeLevyArea
+        )
+        terms = diffrax.MultiTerm(terms, diffrax.ControlTerm(noise, path))  # pyright: ignore[reportArgumentType]
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(velocity),  # pyright: ignore[reportArgumentType]
+        terms,
         options.solver,
         t0,
         t1,

@@ -20,7 +20,7 @@ from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .departure import unseen
-from .flow import flow
+from .flow import flow, without_noise
 from .initial_motion import StationaryStart, initial_motion
 from .nodes import coarsened, looks, padded, refined, shared
 from .time import Observe, checkpoints
@@ -95,6 +95,7 @@ def limit(
     kind("ensemble", ensemble, NeuronalEnsemble, "a network has no nodes to refine: write flow")
     kind("energy", energy, Energy, "write Risk(data)")
     kind("dynamics", dynamics, Dynamics, "write GradientFlow(); the limit is in continuous time")
+    without_noise(dynamics)
     rules = ensemble.rules(rule)
     random = any(r.random for r in rules)
     if random:

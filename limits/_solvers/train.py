@@ -58,8 +58,9 @@ class Steps(Solver):
 
     def check(self, network: Network, energy: Energy, dynamics: Dynamics, times: Array) -> None:
         self.limit.check(network, energy, dynamics, times)
-        SGD(dynamics, self.batch).check(network, energy)
-        whole_steps(times, positive("step", self.step, network.dtype))
+        step = positive("step", self.step, network.dtype)
+        SGD(dynamics, self.batch).check(network, energy, step)
+        whole_steps(times, step)
 
     def run(
         self,
@@ -119,12 +120,12 @@ def train(
     kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
     kind("dynamics", update, Update, "write SGD(GradientFlow(), batch=1), or use flow")
-    update.check(network, energy)
+    step = positive("step", step, network.dtype)
+    update.check(network, energy, step)
     if update.random:
         key = randomness(key, "the dynamics draws at random at every step")
     elif key is not None:
         raise ValueError("key must be None for a dynamics without randomness: leave it out")
-    step = positive("step", step, network.dtype)
     start, when = checkpoints(times, t0, t1, network.dtype)
     first, steps = whole_steps(start, step, "t0"), whole_steps(when, step)
     progress = diffrax.NoProgressMeter() if progress is None else progress

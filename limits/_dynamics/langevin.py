@@ -1,0 +1,81 @@
+"""Langevin dynamics: neurons descend with noise, at a temperature."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from ensembles import Network, Parameters
+from ensembles._checks import kind
+
+from .._energies.energy import Energy
+from .dynamics import Dynamics
+from .gradient_flow import GradientFlow
+from .schedules import Schedule, at, check_schedules, schedules, varying
+
+
+class Langevin(Dynamics):
+    """dθ = −ξ(t) ∇Ψ dt + √(2 ξ(t) τ(t)) dW for every neuron θ, τ the temperature (1/β).
+
+    The law of infinitely many follows ∂_t μ = ξ ∇·(μ ∇Ψ) + ξ τ Δμ, which lowers the free energy
+    E(μ) + τ ∫ μ log μ; its stationary law is the Boltzmann law μ ∝ exp(−Ψ(·; μ)/τ). Sources: Mei,
+    Montanari & Nguyen (arXiv:1804.06561), where Ψ has a ridge, here `Risk(penalty=)` or
+    `weight_decay`. A function of time as temperature is annealing.
+
+    In `flow` a stochastic differential equation (it needs a key), in `train` by `SGD(Langevin(...),
+    batch)` the Euler–Maruyama steps θ ← θ − ε ∇Ψ + √(2 ε τ) g. Noise is one for each neuron and is
+    never scaled by its mass; a tracer has its own. Networks of one hidden layer only: weights
+    between hidden layers belong to pairs. There is no limit by nodes, so `limit` and `coupling`
+    refuse it; `grid_flow` solves for the law itself.
+    """
+
+    transport: GradientFlow
+    temperature: tuple[Array | Schedule, ...]
+
+    def __init__(self, transport: GradientFlow | None = None, temperature: Any = 1.0):
+        self.transport = GradientFlow() if transport is None else transport
+        kind("transport", self.transport, GradientFlow, "write transport=GradientFlow()")
+        self.temperature = schedules("temperature", temperature)
+
+    @property
+    def random(self) -> bool:
+        return True
+
+    @property
+    def schedules(self) -> tuple[Schedule, ...]:
+        return self.transport.schedules + varying(self.temperature)
+
+    def value_and_velocity(
+        self, t: Float[Array, ""], network: Network, energy: Energy
+    ) -> tuple[Float[Array, ""], Parameters]:
+        return self.transport.value_and_velocity(t, network, energy)
+
+    def diffusion(self, t: Float[Array, ""], network: Network) -> Parameters:
+        (temperature,) = at(self.temperature, 1, t, network.dtype)
+        rates = at(self.transport.learning_rates, network.depth, t, network.dtype)
+        like = network.increment
+
+        def scale(rate: Array, entry: Array | None) -> Array | None:
+            return None if entry is None else jnp.full_like(entry, jnp.sqrt(2 * rate * temperature))
+
+        return Parameters(
+            tuple(map(scale, rates, like.weights)),
+            tuple(map(scale, rates, like.biases)),
+            jax.tree.map(jnp.zeros_like, like.growth),
+        )
+
+    def check(self, network: Network, energy: Energy) -> None:
+        self.transport.check(network, energy)
+        check_schedules("temperature", self.temperature, 1, "temperature of all layers")
+        if network.depth != 2:
+            raise ValueError(
+                f"network must have one hidden layer for Langevin, got {network.depth} layers: "
+                "noise of weights between hidden layers belongs to pairs of neurons, and averages "
+                "out in the limit"
+            )
+        if network.start.biases[-1] is not None:
+            raise ValueError(
+                "network must have no output bias for Langevin, got one: it is no neuron's; write "
+                "biases=(..., None)"
+            )

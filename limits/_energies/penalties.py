@@ -1,0 +1,39 @@
+"""Penalties of single neurons, averaged over a layer. Any function (dim,) -> () is one as well."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from ensembles._checks import concrete
+
+
+class PowerPenalty(eqx.Module):
+    """λ Σ_i abs(θ_i)^q over the entries i of a neuron θ (all if None); q ≥ 1.
+
+    q = 2 is the ridge (λ/2 Σ θ² has strength λ/2); with q = 1 on the charge of units c σ(w, x) of
+    norm-one features, ∫ λ abs(c) dμ is λ times the variation norm of the signed measure c μ (the
+    F_1 norm of Bach, arXiv:1412.8690), with q = 2 it is the ridge of random features (F_2) where
+    the features are frozen.
+    """
+
+    strength: Float[Array, ""]
+    power: float = eqx.field(static=True)
+    entries: tuple[int, ...] | None = eqx.field(static=True)
+
+    def __init__(
+        self, strength: ArrayLike, power: float = 2.0, entries: tuple[int, ...] | None = None
+    ):
+        self.strength = jnp.asarray(strength, jnp.result_type(float))
+        self.power = float(power)
+        self.entries = None if entries is None else tuple(entries)
+        known = concrete(self.strength)
+        if known is not None and not (known.ndim == 0 and 0 <= known < float("inf")):
+            raise ValueError(f"strength must be a finite number ≥ 0, got {strength}: write 1e-3")
+        if not 1 <= self.power < float("inf"):
+            raise ValueError(f"power must be at least 1, got {power}: write 1.0 for a sparse one")
+
+    def __call__(self, theta: Float[Array, " dim"]) -> Float[Array, ""]:
+        chosen = theta if self.entries is None else theta[jnp.array(self.entries)]
+        size = jnp.abs(chosen)
+        powers = size**2 if self.power == 2 else size**self.power
+        return self.strength.astype(theta.dtype) * powers.sum()
