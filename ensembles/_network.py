@@ -176,13 +176,21 @@ class Network(eqx.Module):
         b_i in the middle, (b_{L-1}, w_L) in the last, all of it for two layers, in this order and
         flat. Raises `ValueError` where neurons have nothing of their own.
         """
+        return self.rows(self.parameters, i)
+
+    def rows(self, parameters: Parameters, i: int) -> Float[Array, "n dim"]:
+        """`points(i)` of other parameters, derivatives per unit mass, say."""
         if not 0 <= i < self.depth - 1:
             raise ValueError(
                 f"i must be one of the hidden layers 0, …, {self.depth - 2}, got {i}: they are "
                 "counted from 0"
             )
-        w = self.weights
-        own = [w[0] if i == 0 else None, self.biases[i], w[-1] if i == self.depth - 2 else None]
+        w = parameters.weights
+        own = [
+            w[0] if i == 0 else None,
+            parameters.biases[i],
+            w[-1] if i == self.depth - 2 else None,
+        ]
         parts = [a.reshape(a.shape[0], -1) for a in own if a is not None]
         if not parts:
             raise ValueError(
@@ -200,13 +208,12 @@ class Network(eqx.Module):
                 f"network must have one hidden layer to be given by its neurons, got {self.depth} "
                 "layers: weights between hidden layers belong to pairs"
             )
-        now, back = jax.vjp(lambda p: self.moved(p).points(0), self.increment)
+        now, back = jax.vjp(lambda p: self.rows(p, 0), self.parameters)
         if points.shape != now.shape:
             raise ValueError(f"points must have shape {now.shape}, got {points.shape}")
-        (placed,) = back(points)  # points are entries of parameters: this puts them there
-        (start,) = back(now)
-        held = jax.tree.map(lambda i, new, old: i + (new - old), self.increment, placed, start)
-        return self.moved(Parameters(held.weights, held.biases, self.increment.growth))
+        (further,) = back(points - now)  # rows are entries of parameters: this puts them there
+        moved = jax.tree.map(jnp.add, self.increment.still(), further.still())
+        return self.moved(Parameters(moved.weights, moved.biases, self.increment.growth))
 
     def measure(self, i: int) -> Measure:
         """The law of what belongs to single neurons of hidden layer i: `points(i)` with masses."""

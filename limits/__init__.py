@@ -43,6 +43,8 @@ from ._studies.diversity import diversity as diversity
 from ._studies.fluctuations import EdgeNoise as EdgeNoise
 from ._studies.fluctuations import Fluctuations as Fluctuations
 from ._studies.fluctuations import fluctuations as fluctuations
+from ._studies.optimality import OptimalityGap as OptimalityGap
+from ._studies.optimality import optimality_gap as optimality_gap
 from ._studies.rates import Rate as Rate
 from ._studies.rates import fit_rate as fit_rate
 from ._studies.sgd_noise import SGDNoise as SGDNoise

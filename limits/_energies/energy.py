@@ -47,6 +47,14 @@ class Energy(eqx.Module):
         """The root mean square of the energy's derivative in the outputs; 0 when no change of the
         outputs lowers it to first order."""
 
+    def check_convex(self, network: Network, points: Float[Array, "m dim"]) -> None:
+        """Raise `ValueError` unless the energy is convex in the measure of neurons, as far as can
+        be seen at `network` and at neurons `points`."""
+        raise ValueError(
+            f"energy must be convex in the measure for a bound, and {type(self).__name__} does not "
+            "say: give it `check_convex`"
+        )
+
     @abc.abstractmethod
     def draw(self, batch: int, key: PRNGKeyArray) -> "Energy":
         """An unbiased estimate of this energy from `batch` random samples."""

@@ -15,6 +15,7 @@ from ensembles._contractions import dot, einsum
 from .data import Data
 from .energy import Energy
 
+_LOOKED_AT = 128  # particles, and points of a space, of which K is looked at
 _PAIRS = 2**22  # evaluated at once; more are summed in blocks of particles
 
 
@@ -88,7 +89,7 @@ class Interaction(Energy):
         return dot(masses, jax.vmap(lambda other: self.K(theta, other))(points))
 
     def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
-        points, pull = jax.vjp(lambda p: network.moved(p).points(0), network.increment)
+        points, pull = jax.vjp(lambda p: network.rows(p, 0), network.parameters)
         masses = network.masses[0]
 
         def variation(theta: Array) -> tuple[Array, Array]:
@@ -123,6 +124,18 @@ class Interaction(Energy):
         the energy to first order."""
         (psi,), p = self.first_variation(network), network.masses[0]
         return jnp.sqrt(dot(p, (psi - dot(p, psi)) ** 2))
+
+    def check_convex(self, network: Network, points: Float[Array, "m dim"]) -> None:
+        some = jnp.concatenate([network.points(0)[:_LOOKED_AT], points[:_LOOKED_AT]])
+        pairs = jax.vmap(lambda a: jax.vmap(lambda b: self.K(a, b))(some))(some)
+        centred = pairs - pairs.mean(0)[None] - pairs.mean(1)[:, None] + pairs.mean()
+        values = np.linalg.eigvalsh(np.asarray(centred))
+        if values[0] < -1e-4 * values[-1]:
+            raise ValueError(
+                "K must be positive semi-definite (on measures of total 0) for a bound, got a "
+                f"matrix of {len(some)} particles with eigenvalues from {values[0]:.3g} to "
+                f"{values[-1]:.3g}: the energy is not convex"
+            )
 
     def draw(self, batch: int, key: PRNGKeyArray) -> "Interaction":
         assert self.resample is not None

@@ -13,7 +13,9 @@ class PowerPenalty(eqx.Module):
     q = 2 is the ridge (λ/2 Σ θ² has strength λ/2); with q = 1 on the charge of units c σ(w, x) of
     norm-one features, ∫ λ abs(c) dμ is λ times the variation norm of the signed measure c μ (the
     F_1 norm of Bach, arXiv:1412.8690), with q = 2 it is the ridge of random features (F_2) where
-    the features are frozen.
+    the features are frozen. Below q = 2 it is not smooth at 0, where neurons come to rest: descend
+    in steps (`train`), or under the ridge of a two-homogeneous unit a σ(w · x), whose minimum is
+    that of q = 1 on a ‖w‖.
     """
 
     strength: Float[Array, ""]

@@ -15,6 +15,8 @@ from .data import Data
 from .energy import Energy
 from .losses import SquaredLoss
 
+_PAIRS = 32  # of predictions, between which losses are looked at
+
 
 class Risk(Energy):
     """R = Σ_k q_k ℓ(ŷ(x_k), y_k) over `data` (n samples of masses q_k), `loss` = ℓ.
@@ -66,7 +68,7 @@ class Risk(Energy):
         losses, d = jax.vmap(jax.value_and_grad(self.loss))(outputs, self.data.y)
         gradient = pull(self.data.masses[:, None] * d)
         if self.penalty is not None:
-            points, back = jax.vjp(lambda p: network.moved(p).points(0), network.increment)
+            points, back = jax.vjp(lambda p: network.rows(p, 0), network.parameters)
             (steeper,) = back(jax.vmap(jax.grad(self.penalty))(points))
             gradient = jax.tree.map(jnp.add, gradient, steeper.still())
         return self._penalised(dot(self.data.masses, losses), network), gradient
@@ -74,6 +76,19 @@ class Risk(Energy):
     def stationarity(self, network: Network) -> Float[Array, ""]:
         slopes = jax.vmap(jax.grad(self.loss))(self.outputs(network), self.data.y)
         return jnp.sqrt(dot(self.data.masses, (slopes**2).sum(1)))
+
+    def check_convex(self, network: Network, points: Float[Array, "m dim"]) -> None:
+        y = self.data.y
+        size = jnp.maximum(jnp.abs(self.outputs(network)).max(), jnp.maximum(jnp.abs(y).max(), 1))
+        ends = 2 * size * jax.random.normal(jax.random.key(0), (2, _PAIRS, *y.shape), y.dtype)
+        value = jax.vmap(jax.vmap(self.loss), (0, None))
+        between, chord = value(ends.mean(0), y), (value(ends[0], y) + value(ends[1], y)) / 2
+        above = float((between - chord).max())
+        if above > 1e-4 * float(jnp.abs(chord).max()):
+            raise ValueError(
+                f"loss must be convex in the outputs for a bound, got {self.loss!r}, which lies "
+                f"{above:.3g} above a chord: write SquaredLoss() or HuberLoss()"
+            )
 
     def draw(self, batch: int, key: PRNGKeyArray) -> "Risk":
         return Risk(self.data.draw(batch, key), self.loss, self.penalty)

@@ -1,0 +1,157 @@
+"""How far an energy is above its infimum: a certificate for energies convex on measures.
+
+For E convex on probability measures, with first variation Ψ at μ, E(ν) ≥ E(μ) + ∫ Ψ d(ν − μ), hence
+
+    E(μ) − inf E ≤ ∫ Ψ dμ − inf Ψ,
+
+and μ is optimal exactly when it lives on the minimisers of Ψ (Mei, Montanari & Nguyen,
+arXiv:1804.06561, Proposition 1; Chizat & Bach, arXiv:1805.09545).
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ensembles import Network, Space, quadrature
+from ensembles._checks import count, kind, randomness
+from ensembles._contractions import dot
+
+from .._energies.energy import Energy
+
+_GREATER, _SMALLER = 1.5, 0.3  # factors of a step that lowered Ψ, and of one that did not
+
+
+class OptimalityGap(eqx.Module):
+    """A bound of E(μ) − inf E over the probability measures of a space, and what it rests on.
+
+    - `gap`: ∫ Ψ dμ − min Ψ ≥ E(μ) − inf E, as far as `minimum` is the infimum of Ψ.
+    - `minimum`, `minimiser` (dim,): the lowest Ψ that the search met, and where.
+    - `excess` (n,): Ψ − min Ψ at the neurons of μ, of masses `masses`; μ is optimal exactly when it
+      is 0 wherever there is mass.
+    - `ends` (starts,): the Ψ at which each start of the search came to rest, in increasing order;
+      `steps` of it. Starts that agree are evidence for the minimum, not a proof.
+    """
+
+    gap: float
+    minimum: float
+    minimiser: np.ndarray
+    excess: np.ndarray
+    masses: np.ndarray
+    ends: np.ndarray
+    steps: int
+
+    @property
+    def support_excess(self) -> float:
+        """The largest excess of a neuron with mass above 1e-6 of the largest one's."""
+        return float(self.excess[self.masses > 1e-6 * self.masses.max()].max())
+
+    def __str__(self) -> str:
+        near = int((self.ends <= self.minimum + 1e-3 * (abs(self.minimum) + self.gap)).sum())
+        return (
+            f"E − inf E ≤ {self.gap:.3g}: min Ψ = {self.minimum:.6g}, found by {near} of "
+            f"{len(self.ends)} starts in {self.steps} projected gradient steps; neurons with mass "
+            f"exceed it by up to {self.support_excess:.3g}"
+        )
+
+
+def optimality_gap(
+    network: Network,
+    energy: Energy,
+    *,
+    space: Space,
+    key: PRNGKeyArray,
+    starts: int = 256,
+    steps: int = 500,
+) -> OptimalityGap:
+    """Bound how far `energy` at `network` is above its infimum over measures on `space`.
+
+    The infimum of the first variation Ψ is searched for by projected gradient descent (every start
+    with a step of its own, that grows while Ψ falls) from `starts` draws of `space` and from the
+    neurons themselves; neurons (dim,) are the points of `network.measure(0)`. A space without axes
+    (`Atoms`) is looked at completely. The search can miss a narrow minimum, and the bound is then
+    too low; the more `starts`, the less so.
+
+    Unbounded spaces need a Ψ with an infimum: give penalties, or units and boxes that bound it.
+
+    Raises `ValueError` for networks of several hidden layers, spaces of another dimension, and
+    energies that are not convex in the measure (`Energy.check_convex`).
+    """
+    kind("network", network, Network, "write particles(measure), or .final of a run")
+    kind("energy", energy, Energy, "write Risk(data)")
+    kind("space", space, Space, "write Uniform(low, high), or Product(Uniform(-1, 1), Sphere(2))")
+    count("starts", starts)
+    count("steps", steps)
+    energy.check(network)
+    if network.depth != 2:
+        raise ValueError(
+            f"network must have one hidden layer, got {network.depth} layers: the energy of deeper "
+            "ones is not convex in their measures"
+        )
+    points = network.points(0)
+    if space.dim != points.shape[1]:
+        raise ValueError(
+            f"space must have the dimension {points.shape[1]} of the neurons, got {space.dim}: a "
+            "neuron is a row of network.points(0)"
+        )
+    key = randomness(key, "the starts of the search are drawn")
+    if space.axes:
+        drawn = space.draw(starts, key).astype(points.dtype)
+    else:
+        drawn, steps = quadrature(space, 1).points.astype(points.dtype), 0
+    energy.check_convex(network, drawn)
+    found = _search(network, energy, space, drawn, steps)
+    best = jnp.argmin(found.ends)
+    return OptimalityGap(
+        gap=float(jnp.maximum(found.mean - found.ends[best], 0)),
+        minimum=float(found.ends[best]),
+        minimiser=np.asarray(found.places[best]),
+        excess=np.asarray(found.own - found.ends[best]),
+        masses=np.asarray(network.masses[0]),
+        ends=np.sort(np.asarray(found.ends)),
+        steps=steps,
+    )
+
+
+class _Found(NamedTuple):
+    mean: Float[Array, ""]
+    own: Float[Array, " n"]
+    ends: Float[Array, " starts"]
+    places: Float[Array, "starts dim"]
+
+
+@eqx.filter_jit
+def _search(
+    network: Network, energy: Energy, space: Space, drawn: Float[Array, "m dim"], steps: int
+) -> _Found:
+    own = network.points(0)
+    n = len(own)
+    at = jnp.concatenate([drawn, own]) if steps else drawn
+    wider = network.padded([n + len(at)])
+
+    def look(points: Array) -> tuple[Array, Array]:
+        """Ψ and its gradient at `points`, which are tracers."""
+        seen = wider.with_points(jnp.concatenate([own, points]))
+        _, slope = energy.value_and_gradient(seen)
+        return energy.first_variation(seen)[0][n:], seen.rows(slope, 0)[n:]
+
+    def step(_: Array, carry: tuple[Array, Array, Array, Array]) -> tuple[Array, ...]:
+        places, values, slopes, size = carry
+        tried = space.project(places - size[:, None] * slopes)
+        new, steeper = look(tried)
+        better = new < values
+        return (
+            jnp.where(better[:, None], tried, places),
+            jnp.where(better, new, values),
+            jnp.where(better[:, None], steeper, slopes),
+            size * jnp.where(better, _GREATER, _SMALLER).astype(size.dtype),
+        )
+
+    values, slopes = look(at)
+    size = 1 / jnp.maximum(jnp.linalg.norm(slopes, axis=1), 1e-6) * 0.1
+    places, values, _, _ = jax.lax.fori_loop(0, steps, step, (at, values, slopes, size))
+    psi = energy.first_variation(network)[0]
+    return _Found(dot(network.masses[0], psi), psi, values, places)
