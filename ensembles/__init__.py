@@ -6,6 +6,7 @@ from ._layers import Elementwise as Elementwise
 from ._layers import Layer as Layer
 from ._layers import Unit as Unit
 from ._measures import Measure as Measure
+from ._measures import mixture as mixture
 from ._network import Network as Network
 from ._parameters import Parameters as Parameters
 from ._quadrature import Gauss as Gauss
@@ -24,4 +25,5 @@ from ._starts import diverse as diverse
 from ._starts import iid as iid
 from ._starts import particles as particles
 from ._starts import shallow as shallow
+from ._transport import wasserstein as wasserstein
 from ._weights import Noisy as Noisy

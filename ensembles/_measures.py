@@ -1,10 +1,12 @@
 """Measures: points with masses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ._checks import count, floating, probabilities
@@ -52,6 +54,20 @@ class Measure(eqx.Module):
         chosen = choose(self.masses, n, key)
         return uniform(self.points[chosen])
 
+    def plot(self, ax: Any = None, *, entries: tuple[int, int] = (0, 1), **kwargs: Any) -> Any:
+        """Points in the plane of two of their `entries`, with areas in proportion to their masses
+        (one at the mean mass has the area `s`, 20 by default); `kwargs` go to `scatter`. Returns
+        the axes."""
+        import matplotlib.pyplot as plt
+
+        ax = plt.gca() if ax is None else ax
+        i, j = entries
+        area = kwargs.pop("s", 20) * np.asarray(self.masses) * len(self.masses)
+        points = np.asarray(self.points)
+        ax.scatter(points[:, i], points[:, j], s=area, **{"alpha": 0.6, "lw": 0, **kwargs})
+        ax.set(xlabel=rf"$\theta_{{{i + 1}}}$", ylabel=rf"$\theta_{{{j + 1}}}$")
+        return ax
+
     def with_tracers(self, points: ArrayLike) -> "Measure":
         """This measure with further `points` (m, dim) of mass 0 behind its own."""
         points = floating("points", points, ndim=2)
@@ -64,6 +80,19 @@ class Measure(eqx.Module):
             jnp.concatenate([self.points, points]),
             jnp.concatenate([self.masses, jnp.zeros(len(points), self.masses.dtype)]),
         )
+
+
+def mixture(measures: Sequence[Measure], weights: ArrayLike | None = None) -> Measure:
+    """Σ_j w_j μ_j of `measures` on one space, with weights (equal by default) that sum to 1."""
+    if not measures:
+        raise ValueError("measures must be one or more measures, got none")
+    each = jnp.full(len(measures), 1 / len(measures)) if weights is None else jnp.asarray(weights)
+    if each.shape != (len(measures),):
+        raise ValueError(
+            f"weights must have shape ({len(measures)},), one for each measure, got {each.shape}"
+        )
+    parts = [w.astype(m.masses.dtype) * m.masses for w, m in zip(each, measures, strict=True)]
+    return Measure(jnp.concatenate([m.points for m in measures]), jnp.concatenate(parts))
 
 
 def uniform(points: Float[Array, "n dim"]) -> Measure:
