@@ -145,7 +145,7 @@ def test_the_optimum_is_below_that_of_a_grid_by_no_more_than_its_spacing(n, d, p
     assert -1e-12 < near.gap < 1e-7 * near.value
     p = q * (y - near(x)[:, 0])
     error = spacing * (np.abs(p) @ np.linalg.norm(x, axis=1)) / penalty * (p @ y)
-    assert error < (0.01 if d == 2 else 1) * best.value
+    assert error < (0.1 if d == 2 else 1) * best.value
     assert best.value - 1e-9 < near.value < best.value + error
 
 
@@ -222,7 +222,7 @@ def test_wrong_calls_name_the_remedy(monkeypatch):
     wide = Data(x, np.concatenate([y, y], 1))
     for match, call in (
         (r"data must have .*\(5, 2\).*one problem per output", lambda: sparse_relu(wide, 0.1)),
-        ("data must be a Data, got tuple", lambda: sparse_relu((x, y), 0.1)),  # ty: ignore
+        ("data must be a Data, got tuple", lambda: sparse_relu((x, y), 0.1)),
         ("penalty must be a positive", lambda: sparse_relu(data, 0.0)),
         ("penalty must be a positive", lambda: sparse_relu(data, -1.0)),
         ("penalty must be a positive", lambda: sparse_relu(data, float("nan"))),

@@ -46,7 +46,7 @@ def over_cones(
             length = float(np.linalg.norm(u))
             atoms.append((u / length, sign * length))
     directions = np.array([w for w, _ in atoms]).reshape(-1, d)
-    return sparsest((directions, np.array([c for _, c in atoms])), x), p
+    return independent((directions, np.array([c for _, c in atoms])), x), p
 
 
 def on_directions(
@@ -59,11 +59,11 @@ def on_directions(
         np.hstack([features, -features]), np.ones(2 * m), sparse.eye(2 * m),
         [clarabel.NonnegativeConeT(2 * m)], y, q,
     )  # fmt: skip
-    return sparsest(charged(directions, z[:m] - z[m:]), x), p
+    return independent(charged(directions, z[:m] - z[m:]), x), p
 
 
 def least(features: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The least Σ|c_j| with features c = outputs, at a vertex; and the dual variables."""
+    """The c of least Σ|c_j| with features c = outputs, a vertex; and the dual variables."""
     m = features.shape[1]
     lp = linprog(
         np.ones(2 * m), A_eq=np.hstack([features, -features]), b_eq=outputs, method="highs-ds"
@@ -83,13 +83,19 @@ def charged(directions: np.ndarray, charges: np.ndarray) -> Atoms:
     return directions[keep], charges[keep]
 
 
-def sparsest(atoms: Atoms, x: np.ndarray) -> Atoms:
-    """As few of the atoms as span their outputs at no more total variation: at most n."""
+def independent(atoms: Atoms, x: np.ndarray) -> Atoms:
+    """Atoms of independent outputs, at most n, of the same sum and no more total variation.
+
+    Charges move along a dependence until one of them is 0 (Carathéodory).
+    """
     directions, charges = atoms
-    features = units(directions, x)
-    if len(charges) <= np.linalg.matrix_rank(features):
-        return atoms
-    return charged(directions, least(features, features @ charges)[0])
+    while len(charges) > np.linalg.matrix_rank(features := units(directions, x)):
+        v = np.linalg.svd(features)[2][-1]
+        v = -v if np.sign(charges) @ v > 0 else v
+        steps = np.where(charges * v < 0, -charges / np.where(v == 0, 1.0, v), np.inf)
+        keep = np.arange(len(charges)) != steps.argmin()
+        directions, charges = directions[keep], (charges + steps.min() * v)[keep]
+    return charged(directions, charges)
 
 
 def _merged(moments: np.ndarray, least: float) -> list[np.ndarray]:
