@@ -18,6 +18,10 @@ from ._energies.losses import LogisticLoss as LogisticLoss
 from ._energies.losses import SquaredLoss as SquaredLoss
 from ._energies.penalties import PowerPenalty as PowerPenalty
 from ._energies.risk import Risk as Risk
+from ._references.cones import activation_patterns as activation_patterns
+from ._references.sparse_relu import SparseReLU as SparseReLU
+from ._references.sparse_relu import minimal_interpolation as minimal_interpolation
+from ._references.sparse_relu import sparse_relu as sparse_relu
 from ._solvers.departure import UnresolvedStart as UnresolvedStart
 from ._solvers.flow import Adaptive as Adaptive
 from ._solvers.flow import flow as flow

@@ -53,6 +53,7 @@ from limits import (
     Steps,
     Update,
     WassersteinFisherRao,
+    activation_patterns,
     collapse,
     convergence,
     coupling,
@@ -63,8 +64,10 @@ from limits import (
     initial_motion,
     limit,
     mean_field_gradient,
+    minimal_interpolation,
     sgd_noise,
     simulate,
+    sparse_relu,
     train,
 )
 from limits._solvers.solver import Solver
@@ -429,6 +432,13 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
             simulate,
             dict(**observed, width=3, seeds=2, key=KEY),
             studied | moved | {"solver": Solver},
+        ),
+        "activation_patterns": (activation_patterns, dict(x=risk.data.x), {}),
+        "sparse_relu": (sparse_relu, dict(data=risk.data, penalty=0.1), {"data": Data}),
+        "minimal_interpolation": (
+            minimal_interpolation,
+            dict(data=risk.data, directions=risk.data.x),
+            {"data": Data},
         ),
         "fit_rate": (fit_rate, dict(x=[1.0, 2.0, 4.0], y=[1.0, 0.7, 0.5]), {}),
         "Risk": (Risk, dict(data=risk.data), {"data": Data}),

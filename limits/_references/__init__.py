@@ -1,0 +1,1 @@
+"""Independent answers: optima that need no particles and no flow."""
