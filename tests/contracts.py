@@ -34,12 +34,16 @@ from ensembles import (
     Uniform,
     diverse,
     iid,
+    mixture,
+    particles,
     quadrature,
     shallow,
+    wasserstein,
 )
 from limits import (
     SGD,
     Adaptive,
+    BirthDeath,
     CrossEntropyLoss,
     Data,
     Dynamics,
@@ -47,7 +51,10 @@ from limits import (
     FisherRao,
     GradientFlow,
     HuberLoss,
+    Interaction,
+    Langevin,
     LogisticLoss,
+    PowerPenalty,
     Risk,
     SquaredLoss,
     Steps,
@@ -64,6 +71,7 @@ from limits import (
     initial_motion,
     limit,
     mean_field_gradient,
+    optimality_gap,
     minimal_interpolation,
     sgd_noise,
     simulate,
@@ -208,6 +216,10 @@ ENERGIES: dict[str, Energy] = {
         Data.from_space(Uniform(jnp.array([-1.0, -1.0]), 1.0), _target, 64, Gauss())
     ),
 }
+PARTICLES: dict[str, Energy] = {
+    "potentials of data": Interaction.from_data(_neuron, _weighted(lambda y: y)),
+    "penalised risk": Risk(_weighted(lambda y: y), penalty=PowerPenalty(0.1, 1.5)),
+}
 LOSSES = (SquaredLoss, HuberLoss, LogisticLoss, CrossEntropyLoss)
 
 
@@ -309,6 +321,8 @@ UPDATES: dict[str, Update] = {
     "SGD": SGD(GradientFlow([slowing, 1.0]), batch=2),
     "SGD with masses": SGD(WassersteinFisherRao(), batch=2),
     "heavy ball": HeavyBall(GradientFlow()),
+    "Langevin": SGD(Langevin(temperature=1e-4)),
+    "birth and death": BirthDeath(SGD(batch=2), rate=0.1),
 }
 
 
@@ -387,6 +401,19 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
     return {
         "quadrature": (quadrature, dict(space=space, n=4), {"space": Space, "rule": Rule}),
         "shallow": (shallow, dict(sigma=_neuron, neurons=space), {"neurons": Measure}),
+        "particles": (particles, dict(positions=space), {"positions": Measure}),
+        "mixture": (mixture, dict(measures=[quadrature(space, 2)]), {}),
+        "wasserstein": (
+            wasserstein,
+            dict(mu=quadrature(space, 2), nu=quadrature(space, 3)),
+            {"mu": Measure, "nu": Measure},
+        ),
+        "optimality_gap": (
+            optimality_gap,
+            dict(network=shallow(_neuron, quadrature(space, 2)), space=space, key=KEY,
+                 energy=PARTICLES["penalised risk"]),
+            started | {"space": Space},
+        ),
         "iid": (
             iid,
             dict(**laws, hidden=Gaussian(1, 1.0)),
@@ -443,6 +470,11 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
         "fit_rate": (fit_rate, dict(x=[1.0, 2.0, 4.0], y=[1.0, 0.7, 0.5]), {}),
         "Risk": (Risk, dict(data=risk.data), {"data": Data}),
         "SGD": (SGD, {}, moved),
+        "BirthDeath": (BirthDeath, {}, {"prior": Space}),
+        "Langevin": (Langevin, {}, {"transport": GradientFlow}),
+        "Interaction.from_data": (
+            Interaction.from_data, dict(sigma=_neuron, data=risk.data), {"data": Data},
+        ),
         "WassersteinFisherRao": (WassersteinFisherRao, {}, {"transport": GradientFlow}),
         "Adaptive": (Adaptive, {}, {"solver": diffrax.AbstractSolver}),
         "Steps": (Steps, dict(step=0.1), {"limit": Adaptive}),

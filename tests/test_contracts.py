@@ -23,6 +23,7 @@ from contracts import (
     KEY,
     LAYERS,
     LOSSES,
+    PARTICLES,
     RULES,
     SOLVERS,
     SPACES,
@@ -273,8 +274,14 @@ def test_jit_vmap_and_derivatives_pass_through_layers(name):
 # Energies
 
 
-def two_outputs():
-    return with_and_without_tracers(smooth(3, outputs=2, biases=True))
+def two_outputs(name=None):
+    """A network of two outputs, of one hidden layer for energies of particles."""
+    ensemble = LAYERS["Unit"]() if name in PARTICLES else smooth(3, outputs=2, biases=True)
+    return with_and_without_tracers(ensemble)
+
+
+def energy_of(name):
+    return PARTICLES[name] if name in PARTICLES else ENERGIES[name]
 
 
 @eqx.filter_jit
@@ -307,21 +314,21 @@ def looked_at(network, energy):
     }
 
 
-@every(ENERGIES)
+@every(ENERGIES | PARTICLES)
 def test_values_and_gradients_of_energies_are_those_of_the_call(name):
-    network, traced = two_outputs()
-    seen = looked_at(traced, ENERGIES[name])
+    network, traced = two_outputs(name)
+    seen = looked_at(traced, energy_of(name))
     assert seen["call"].shape == () and abs(seen["value"] - seen["call"]) < 1e-14
     assert abs(seen["value and variation"][0] - seen["call"]) < 1e-14
     assert jax.tree.structure(seen["gradient"]) == jax.tree.structure(traced.parameters)
     gradient = at(traced, slice(3))(seen["gradient"])
-    assert largest(gradient, ordinary_over_masses(network, ENERGIES[name])) < 1e-12
+    assert largest(gradient, ordinary_over_masses(network, energy_of(name))) < 1e-12
 
 
-@every(ENERGIES)
+@every(ENERGIES | PARTICLES)
 def test_first_variations_are_derivatives_in_masses_and_exist_at_mass_zero(name):
-    _, traced = two_outputs()
-    seen = looked_at(traced, ENERGIES[name])
+    _, traced = two_outputs(name)
+    seen = looked_at(traced, energy_of(name))
     assert [v.shape for v in seen["variation"]] == [p.shape for p in traced.masses]
     assert largest(seen["variation"], seen["value and variation"][1]) < 1e-14
     assert largest(seen["variation"], seen["by masses"]) < 1e-13
@@ -534,7 +541,7 @@ def test_rates_that_do_not_fit_are_refused_by_name(name):
 
 
 def shallow_network():
-    return smooth(2, biases=True).sample(4, key=KEY)
+    return smooth(2).sample(4, key=KEY)
 
 
 def key_of(update, key=KEY):
@@ -693,7 +700,7 @@ LISTED = {
     "Space": [law.make(jnp.float64) for law in SPACES.values()],
     "Rule": [nodes.rule for nodes in RULES.values()],
     "Layer": [layer for make in LAYERS.values() for layer in make().layers],
-    "Energy": list(ENERGIES.values()),
+    "Energy": [*ENERGIES.values(), *PARTICLES.values()],
     "Dynamics": [motion.dynamics for motion in DYNAMICS.values()],
     "Update": list(UPDATES.values()),
     "Solver": [way.solver for way in SOLVERS.values()],
