@@ -95,12 +95,12 @@ class _Force(eqx.Module):
             )
         a, b = theta[:-1], theta[-1]
         square = dot(a, a)
-        tiny = square < jnp.finfo(a.dtype).eps ** 2
+        tiny = square < float(jnp.finfo(a.dtype).eps) ** (2 / 3)
         r = jnp.sqrt(d * jnp.where(tiny, 1.0, square))
         t, weights = (jnp.asarray(x, a.dtype) for x in _gegenbauer(d, self.nodes))
         values = weights * jax.vmap(self.h)(r * t + b)
         first, third = dot(values, t), dot(values, (d + 2) * t**3 - 3 * t) / (d - 1)
-        # f_k(√d a/|a|) are multiples of f_k(a); at a = 0 F is linear in a, of slope h'(b)
+        # f_k(√d a/|a|) are multiples of f_k(a); F is h'(b) f_1(a) to third order in a
         linear = jnp.where(tiny, jax.grad(self.h)(b), d * first / r)
         cubic = jnp.where(tiny, 0.0, d**3 * third / r**3)
         f1 = 3 * dot(self.f._trace.astype(a.dtype), a) / (d + 2)
