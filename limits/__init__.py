@@ -15,6 +15,11 @@ from ._energies.losses import HuberLoss as HuberLoss
 from ._energies.losses import LogisticLoss as LogisticLoss
 from ._energies.losses import SquaredLoss as SquaredLoss
 from ._energies.risk import Risk as Risk
+from ._references.grid import GridFlow as GridFlow
+from ._references.grid import boltzmann as boltzmann
+from ._references.grid import grid_flow as grid_flow
+from ._references.reductions import IsotropicGaussians as IsotropicGaussians
+from ._references.reductions import single_neuron as single_neuron
 from ._solvers.departure import UnresolvedStart as UnresolvedStart
 from ._solvers.flow import Adaptive as Adaptive
 from ._solvers.flow import flow as flow

@@ -1,0 +1,1 @@
+"""Independent answers: grids, reductions, convex programs."""
