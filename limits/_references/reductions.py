@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr
 from jaxtyping import Array, ArrayLike, Float
+from scipy.linalg import eigh_tridiagonal
 from scipy.optimize import brentq
-from scipy.special import roots_jacobi
 
 from ensembles._checks import concrete, count
 from ensembles._contractions import dot
@@ -42,14 +42,7 @@ def single_neuron(dim: int | None = None, *, nodes: int = 32) -> Interaction:
     single-index problem of Mei, Montanari & Nguyen (arXiv:1804.06561). Raises `ValueError` for a
     `dim` that is neither None nor an int of at least 2.
     """
-    d = _dimension(dim)
-    if d is None:
-        t, p = np.zeros(1), np.ones(1)
-    elif d == 2:
-        t, p = np.array([-1.0, 1.0]), np.full(2, 0.5)
-    else:
-        t, p = roots_jacobi(count("nodes", nodes), (d - 4) / 2, (d - 4) / 2)
-        p = p / p.sum()
+    t, p = _cosines(_dimension(dim), count("nodes", nodes))
     dtype = jnp.result_type(float)
     return Interaction(
         _neuron_force, _NeuronPairs(jnp.asarray(t, dtype), jnp.asarray(p, dtype)), 1 / 6
@@ -72,6 +65,20 @@ class _NeuronPairs(eqx.Module):
         return 2 / jnp.pi * a * b * dot(self.masses, angles)
 
 
+def _cosines(d: int | None, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The Gauss rule of the cosine of two directions in R^(d−1), by its tridiagonal matrix, which
+    is exact for any d; nodes of no mass left out."""
+    if d is None:
+        return np.zeros(1), np.ones(1)
+    k = np.arange(2, max(nodes, 2))
+    squares = k * (k + d - 4) / ((2 * k + d - 3) * (2 * k + d - 5))
+    off = np.sqrt(np.concatenate([[1 / (d - 1)], squares]))
+    t, vectors = eigh_tridiagonal(np.zeros(len(off) + 1), off)
+    p = vectors[0] ** 2
+    kept = p > 1e-17
+    return t[kept], p[kept] / p[kept].sum()
+
+
 class IsotropicGaussians(eqx.Module):
     """The risk of telling N(0, (1 + Δ)² I_d), y = 1, from N(0, (1 − Δ)² I_d), y = −1.
 
@@ -82,8 +89,9 @@ class IsotropicGaussians(eqx.Module):
 
     where G, G' are standard Gaussian with the correlation of two uniform directions in R^d. In
     Hermite polynomials K is a sum of products c_k(τr) c_k(τr') E t^k of known terms: for
-    `dim=None`, d → ∞, the first one, q q'; for d ≥ 5 as many as leave 1e-10, for d = 2, 3, 4 those
-    up to degree 1022, which leave some 1e-5, 1e-7 and 1e-9. Ψ is even in r, and flat at r = 0.
+    `dim=None`, d → ∞, the first one, q q'; for d ≥ 6 as many as leave 1e-10 of it; for smaller d
+    those up to degree 1022, which leave some 1e-5, 1e-6, 1e-7, 1e-8 for d = 2, 3, 4, 5 and r ≤ 3.
+    Ψ is even in r and flat at r = 0: particles there stay.
 
     Source: Mei, Montanari & Nguyen (arXiv:1804.06561), section 4; their risk E(y − ŷ)² is twice the
     energy here. Raises `ValueError` unless 0 < `delta` < 1 and `dim` is None or at least 2.
