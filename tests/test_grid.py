@@ -85,6 +85,20 @@ def test_mass_is_kept_none_is_negative_and_the_free_energy_falls(temperature, ra
     assert run.free_energies[-1] < run.free_energies[0] - 0.1
 
 
+@pytest.mark.parametrize("rate", [0.0, 3.0])
+def test_steps_stay_stable_where_forces_vanish(rate):
+    """K = θθ' moves all particles by −mean: speeds go to 0, and only K bounds the steps."""
+    line = Interaction(lambda t: 0.0 * t[0], lambda t, u: t[0] * u[0])
+    times = np.array([0.0, 1.0, 10.0, 100.0, 1000.0])
+    run = grid_flow(
+        line, gaussian(0.5, 0.1), low=-2.0, high=2.0, cells=40, t1=1e3, times=times, rate=rate
+    )
+    assert run.masses.min() >= 0 and np.diff(run.free_energies).max() <= 1e-14
+    assert run.energies[-1] < 1e-12
+    if rate == 0:
+        np.testing.assert_allclose(run.energies[:2], 0.125 * np.exp(-2 * times[:2]), rtol=0.02)
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.4])
 @pytest.mark.parametrize("rate", [0.0, 2.0])
 def test_gaussians_stay_gaussian_in_a_valley_at_second_order(temperature, rate):
@@ -222,6 +236,9 @@ def test_a_flow_that_is_cut_short_says_so():
     with pytest.raises(FailedRun, match="max_steps=3") as caught:
         grid_flow(VALLEY, gaussian(1.0, 0.5), **BOX, cells=40, t1=1.0, max_steps=3)
     assert np.isfinite(caught.value.partial.masses[0]).all()
+    with pytest.raises(FailedRun, match="F or K is not finite"):
+        broken = Interaction(lambda t: jnp.log(t[0]), nothing)
+        grid_flow(broken, gaussian(1.0, 0.5), **BOX, cells=40, t1=1.0)
     with pytest.raises(RuntimeError, match="max_steps=5"):
         boltzmann(noisy_line(), **BOX, cells=40, temperature=0.4, max_steps=5)
 

@@ -3,7 +3,7 @@
 A network of units σ(⟨w, x⟩), w in R^d, whose data and start are invariant under rotations stays
 so, and its law is one of few coordinates of w, |w| say. The particles of the reduced law follow
 −∇Ψ in these coordinates: no Jacobian appears, as the norm of a gradient is that of the derivative
-in |w| (Mei, Montanari & Nguyen, arXiv:1804.06561, section 3; their risk is twice the energy here,
+in |w| (Mei, Montanari & Nguyen, arXiv:1804.06561; their risk is twice the energy here,
 their time half of that here). K is averaged over the relative rotation of two particles.
 """
 
@@ -93,7 +93,7 @@ class IsotropicGaussians(eqx.Module):
     those up to degree 1022, which leave some 1e-5, 1e-6, 1e-7, 1e-8 for d = 2, 3, 4, 5 and r ≤ 3.
     Ψ is even in r and flat at r = 0: particles there stay.
 
-    Source: Mei, Montanari & Nguyen (arXiv:1804.06561), section 4; their risk E(y − ŷ)² is twice the
+    Source: Mei, Montanari & Nguyen (arXiv:1804.06561); their risk E(y − ŷ)² is twice the
     energy here. Raises `ValueError` unless 0 < `delta` < 1 and `dim` is None or at least 2.
     """
 
