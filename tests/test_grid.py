@@ -1,5 +1,6 @@
 """Finite volumes against closed forms of the mean-field equation, and against particles."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -230,6 +231,18 @@ def test_other_temperatures_and_times_compile_nothing(compilations):
     with compilations() as count:
         run(0.3, 0.2)
     assert count() == 0
+
+
+def test_starts_may_be_traced():
+    def energies(masses):
+        return grid_flow(VALLEY, masses, **BOX, cells=20, t1=0.5, rate=1.0).energies
+
+    start = np.arange(20.0)
+    np.testing.assert_allclose(jax.jit(energies)(start), energies(start), rtol=1e-12)
+    _, slope = jax.jvp(energies, (start,), (np.eye(20)[3],))
+    shift = 1e-4 * np.eye(20)[3]
+    finite = (energies(start + shift) - energies(start - shift)) / 2e-4
+    np.testing.assert_allclose(slope, finite, rtol=1e-5)
 
 
 def test_a_flow_that_is_cut_short_says_so():

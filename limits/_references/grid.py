@@ -82,10 +82,13 @@ def grid_flow(
     """
     grid = make_grid(interaction, low, high, cells)
     begin = cell_masses(density, grid)
-    tau, alpha = _not_negative("temperature", temperature), _not_negative("rate", rate)
+    temperature, rate = (
+        _not_negative(name, value) for name, value in (("temperature", temperature), ("rate", rate))
+    )
+    tau, alpha = (jnp.asarray(value, grid.points.dtype) for value in (temperature, rate))
     _, when = checkpoints(times, 0.0, t1, grid.points.dtype)
     count("max_steps", max_steps)
-    run = _solve(grid, begin, when, tau, alpha, float(tau) > 0, float(alpha) > 0, max_steps)
+    run = _solve(grid, begin, when, tau, alpha, temperature > 0, rate > 0, max_steps)
     reached, steps = concrete(run.masses), concrete(run.steps)
     if reached is not None and not np.isfinite(reached).all():
         why = (
@@ -228,8 +231,8 @@ def _result(
     return GridFlow(times, masses, points, grid.widths.prod(), energies, free, steps)
 
 
-def _not_negative(name: str, value: ArrayLike) -> Array:
+def _not_negative(name: str, value: float) -> float:
     known = np.asarray(value)
     if known.ndim or not (np.issubdtype(known.dtype, np.number) and 0 <= known < np.inf):
         raise ValueError(f"{name} must be a finite number of at least 0, got {value}: write 0.0")
-    return jnp.asarray(known, jnp.result_type(float))
+    return float(known)
