@@ -28,6 +28,11 @@ from ._energies.potentials import teacher_student as teacher_student
 from ._energies.risk import Risk as Risk
 from ._energies.three_spin import ThreeSpin as ThreeSpin
 from ._references.cones import activation_patterns as activation_patterns
+from ._references.grid import GridFlow as GridFlow
+from ._references.grid import boltzmann as boltzmann
+from ._references.grid import grid_flow as grid_flow
+from ._references.reductions import IsotropicGaussians as IsotropicGaussians
+from ._references.reductions import single_neuron as single_neuron
 from ._references.sparse_relu import SparseReLU as SparseReLU
 from ._references.sparse_relu import minimal_interpolation as minimal_interpolation
 from ._references.sparse_relu import sparse_relu as sparse_relu

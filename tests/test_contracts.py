@@ -701,7 +701,7 @@ LISTED = {
     "Rule": [nodes.rule for nodes in RULES.values()],
     "Layer": [layer for make in LAYERS.values() for layer in make().layers],
     "Energy": [*ENERGIES.values(), *PARTICLES.values()],
-    "Dynamics": [motion.dynamics for motion in DYNAMICS.values()],
+    "Dynamics": [*(motion.dynamics for motion in DYNAMICS.values()), UPDATES["Langevin"].dynamics],
     "Update": list(UPDATES.values()),
     "Solver": [way.solver for way in SOLVERS.values()],
 }

@@ -1,1 +1,1 @@
-"""Independent answers: optima that need no particles and no flow."""
+"""Independent answers: grids, reductions, convex programs."""
