@@ -335,7 +335,9 @@ def interval(sample):
 def test_the_3_spin_function_has_its_mean_norms():
     """E‖f‖² = d over random coefficients, of which d(d − 1)/(d + 2) is cubic, 3d/(d + 2) linear."""
     d = 4
-    norm, (cubic, linear) = jax.vmap(lambda a: (ThreeSpin(a).norm, ThreeSpin(a).parts))(cubes(d=d))
+    norm, (cubic, linear) = jax.vmap(lambda a: (ThreeSpin(a).squared_norm, ThreeSpin(a).parts))(
+        cubes(d=d)
+    )
     for sample, expected in [
         (norm, d),
         (cubic, d * (d - 1) / (d + 2)),
@@ -352,14 +354,14 @@ def test_the_3_spin_function_has_its_own_norms():
     y = np.asarray(jax.vmap(f)(jnp.asarray(3**0.5 * x)))[:, 0]
     direct = np.einsum("ijk,ni,nj,nk->n", cubes(1, 3)[0], *[3**0.5 * x] * 3) / 3
     np.testing.assert_allclose(y, direct, atol=1e-13)
-    np.testing.assert_allclose(f.norm, (q * y**2).sum(), rtol=1e-13)
+    np.testing.assert_allclose(f.squared_norm, (q * y**2).sum(), rtol=1e-13)
     coefficients = 3 * (q * y) @ x  # of the projection on the functions x_i
     np.testing.assert_allclose(f.parts[1], (coefficients**2).sum() / 3, rtol=1e-12)
-    np.testing.assert_allclose(sum(f.parts), f.norm, rtol=1e-14)
+    np.testing.assert_allclose(sum(f.parts), f.squared_norm, rtol=1e-14)
     f = ThreeSpin(cubes(1, 6)[0])
     sample = Sphere(6, 6**0.5).draw(100_000, jax.random.key(0))
     mean, error = interval(np.asarray(jax.vmap(f)(sample))[:, 0] ** 2)
-    assert abs(mean - f.norm) < error < f.norm / 20
+    assert abs(mean - f.squared_norm) < error < f.squared_norm / 20
 
 
 def test_forces_of_the_3_spin_function_are_expectations():

@@ -45,7 +45,7 @@ class ThreeSpin(eqx.Module):
         return self._cubic(x)[None]
 
     @property
-    def norm(self) -> Float[Array, ""]:
+    def squared_norm(self) -> Float[Array, ""]:
         """‖f‖² = E f(x)² = (6 |S|² + 9 |v|²) / ((d + 2)(d + 4))."""
         return (6 * (self.S**2).sum() + 9 * (self._trace**2).sum()) / (
             (self.dim + 2) * (self.dim + 4)
@@ -55,7 +55,7 @@ class ThreeSpin(eqx.Module):
     def parts(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """‖f_3‖² and ‖f_1‖² = 9 |v|²/(d + 2)². Without biases ReLU units see f_1 only."""
         linear = 9 * (self._trace**2).sum() / (self.dim + 2) ** 2
-        return self.norm - linear, linear
+        return self.squared_norm - linear, linear
 
     def force(
         self, h: Callable[[Array], Array], nodes: int = 128
