@@ -31,6 +31,7 @@ from ._references.cones import activation_patterns as activation_patterns
 from ._references.grid import GridFlow as GridFlow
 from ._references.grid import boltzmann as boltzmann
 from ._references.grid import grid_flow as grid_flow
+from ._references.minimising_movement import minimising_movement as minimising_movement
 from ._references.reductions import IsotropicGaussians as IsotropicGaussians
 from ._references.reductions import single_neuron as single_neuron
 from ._references.sparse_relu import SparseReLU as SparseReLU

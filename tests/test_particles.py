@@ -43,6 +43,7 @@ from limits import (
     initial_motion,
     limit,
     mean_field_gradient,
+    minimising_movement,
     optimality_gap,
     train,
 )
@@ -192,6 +193,20 @@ def test_coupling_follows_particles_one_by_one_growth_included():
 
 
 ATTRACTION = Interaction(lambda t: jnp.sin(t[0]), lambda t, u: jnp.cos(t[0] - u[0]))
+
+
+def test_minimising_movements_tend_to_the_flow_with_the_first_power_of_their_step():
+    start = particles(Gaussian(2)).sample(8, key=KEY)
+    energy = Interaction(
+        lambda t: jnp.sin(t[0]) - (t @ t) / 4, lambda t, u: jnp.exp(-((t - u) @ (t - u)) / 2)
+    )
+    end = flow(start, energy, t1=1.0, rtol=1e-9).final.points(0)
+    far = []
+    for step in (0.25, 0.125):
+        run = minimising_movement(start, energy, step=step, t1=1.0)
+        assert (np.diff(run.energies) < 0).all()
+        far.append(largest(run.final.points(0), end))
+    assert 1.6 < far[0] / far[1] < 2.4
 
 
 # Optimality
