@@ -8,7 +8,7 @@ import jaxtyping
 import numpy as np
 import pytest
 import scipy.linalg
-from models import largest
+from models import largest, smooth
 
 import limits._energies.interaction as interaction
 from ensembles import (
@@ -252,6 +252,19 @@ def test_numbers_of_particles_are_kept_and_tracers_left_alone():
             parents, vacant = offspring(events, alive, jax.random.key(seed))
             assert (parents[30:] == jnp.arange(30, 40)).all() and not vacant[30:].any()
             assert alive[parents[:30]].all()
+
+
+def test_copies_of_neurons_at_depth_are_neurons_of_more_mass():
+    """Three hidden layers: the network after births and deaths is the one of masses k/n."""
+    network = smooth(4).sample(6, key=KEY)
+    parents = [jax.random.randint(jax.random.fold_in(KEY, i), (6,), 0, 6) for i in range(3)]
+    copied = network.map_neurons(lambda i, a, axis: jnp.take(a, parents[i], axis), network.masses)
+    weighed = network.weighed(tuple(jnp.bincount(p, length=6) / 6 for p in parents))
+    assert largest(copied(X), weighed(X)) < 1e-14
+    still = BirthDeath(SGD(GradientFlow(0.0)), rate=2.0)
+    run = train(network, Risk(DATA), still, step=0.05, t1=2.0, key=KEY)
+    assert len(np.unique(np.asarray(run.final.weights[0]), axis=0)) < 6
+    assert run.energies[-1] < run.energies[0]
 
 
 def test_offspring_have_the_numbers_of_the_reaction():

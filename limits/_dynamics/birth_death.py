@@ -34,6 +34,8 @@ class BirthDeath(Update):
 
     `rate` is α, for all hidden layers or one for each (0: no neuron of it dies); in deep networks a
     copy takes all weights from and to its parent. With batches, Ψ is taken on a fresh one.
+    Copies of one neuron stay equal until noise parts them: they are one of more mass.
+
     Neurons have equal masses; tracers are left alone, but after a jump a label no longer names a
     trajectory, and derivatives through jumps are refused.
     """

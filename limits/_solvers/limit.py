@@ -19,8 +19,9 @@ from ensembles._checks import counts, kind, randomness
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
+from .adaptive import without_noise
 from .departure import unseen
-from .flow import flow, without_noise
+from .flow import flow
 from .initial_motion import StationaryStart, initial_motion
 from .nodes import coarsened, looks, padded, refined, shared
 from .time import Observe, checkpoints

@@ -17,7 +17,7 @@ from .._checks import positive
 from .._dynamics.dynamics import Dynamics, Update
 from .._dynamics.sgd import SGD
 from .._energies.energy import Energy
-from .flow import Adaptive
+from .adaptive import Adaptive
 from .solver import Solver
 from .time import Observe, checkpoints, look, nan_after
 from .trajectory import RESULTS, Trajectory

@@ -18,8 +18,8 @@ from ensembles._checks import counts, kind, randomness
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
+from .._solvers.adaptive import Adaptive
 from .._solvers.departure import unseen, warn_of
-from .._solvers.flow import Adaptive
 from .._solvers.nodes import looks, padded, refined
 from .._solvers.seeds import in_batches, run_all, samples, seed_keys, together
 from .._solvers.solver import Solver

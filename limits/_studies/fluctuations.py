@@ -42,8 +42,8 @@ from .._checks import confidence, layer_ratios
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
+from .._solvers.adaptive import Adaptive
 from .._solvers.departure import unseen, warn_of
-from .._solvers.flow import Adaptive
 from .._solvers.nodes import looks
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory

@@ -35,8 +35,8 @@ from .._dynamics.gradient_flow import GradientFlow
 from .._dynamics.schedules import Schedule
 from .._energies.energy import Energy
 from .._energies.risk import Risk
+from .._solvers.adaptive import Adaptive
 from .._solvers.departure import unseen, warn_of
-from .._solvers.flow import Adaptive
 from .._solvers.nodes import looks
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory

@@ -14,7 +14,7 @@ from .._checks import confidence, layer_ratios
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
-from .._solvers.flow import Adaptive
+from .._solvers.adaptive import Adaptive
 from .._solvers.seeds import in_batches, run_all, samples, seed_keys, together
 from .._solvers.solver import Solver
 from .._solvers.time import checkpoints

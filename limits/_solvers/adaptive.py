@@ -1,0 +1,171 @@
+"""Options of solvers with adaptive steps, and what chooses the steps."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, PRNGKeyArray
+
+from ensembles import Network
+from ensembles._checks import concrete, count, kind
+
+from .._checks import positive, tolerance
+from .._dynamics.dynamics import Dynamics
+from .._dynamics.schedules import Schedule, turning_points
+from .._energies.energy import Energy
+from .integrate import integrate
+from .solver import Solver
+from .time import Observe
+from .trajectory import Trajectory
+
+
+class Adaptive(Solver):
+    """Adaptive steps in continuous time: the options of `flow`, for studies of many runs.
+
+    `rtol`, `atol` bound the local error of weights, relative and absolute (`atol=None`: as `rtol`;
+    None: 1e-7, in single precision 1e-5); `solver` is a diffrax solver, `Tsit5()` by default;
+    `max_step`, `kinks`, `max_steps` as in `flow`. Raises `ValueError` for values that do not fit.
+    """
+
+    rtol: ArrayLike | None = None
+    atol: ArrayLike | None = None
+    solver: diffrax.AbstractSolver = diffrax.Tsit5()
+    step: ArrayLike | None = None
+    max_step: ArrayLike | None = None
+    kinks: ArrayLike | None = None
+    max_steps: int = eqx.field(static=True, default=16_384)
+
+    def __check_init__(self) -> None:
+        remedy = "write solver=diffrax.Tsit5(); tolerances are rtol= and atol="
+        kind("solver", self.solver, diffrax.AbstractSolver, remedy)
+        count("max_steps", self.max_steps)
+        given = {"rtol": self.rtol, "atol": self.atol, "step": self.step}
+        for name, value in given.items():
+            if value is not None:
+                positive(name, value, jnp.result_type(float))
+
+    def reference(self, t1: Array) -> "Adaptive":
+        """Tolerances ten times as tight and at least 32 steps, or steps of a quarter the size."""
+        finer = self._scaled(t1.dtype, 1 / 10, 1 / 4)
+        longest = np.minimum(np.asarray(finer.max_step), np.asarray(t1) / 32)
+        return dataclasses.replace(finer, max_step=longest).resolved(t1.dtype)
+
+    def rougher(self) -> "Adaptive":
+        """Tolerances ten times as large, or steps twice the size."""
+        return self._scaled(jnp.result_type(float), 10, 2)
+
+    def _scaled(self, dtype: jnp.dtype, tolerances: float, steps: float) -> "Adaptive":
+        """With that many times the tolerances, or steps. On the host, which compiles nothing."""
+        own = self.resolved(dtype)
+        rtol, atol = (np.asarray(a) * tolerances for a in (own.rtol, own.atol))
+        step = None if own.step is None else np.asarray(own.step) * steps
+        return dataclasses.replace(own, rtol=rtol, atol=atol, step=step).resolved(dtype)
+
+    def resolved(self, dtype: jnp.dtype) -> "Adaptive":
+        """These options as arrays of that dtype, defaults filled in."""
+        atol = self.rtol if self.atol is None else self.atol
+        return Adaptive(
+            rtol=tolerance("rtol", self.rtol, dtype),
+            atol=tolerance("atol", atol, dtype),
+            solver=self.solver,
+            step=None if self.step is None else positive("step", self.step, dtype),
+            max_step=_longest(self.max_step, dtype),
+            kinks=_increasing(self.kinks, dtype),
+            max_steps=self.max_steps,
+        )
+
+    @property
+    def random(self) -> bool:
+        return False
+
+    @property
+    def continuous(self) -> "Adaptive":
+        return self
+
+    def check(self, network: Network, energy: Energy, dynamics: Dynamics, times: Array) -> None:
+        remedy = "write dynamics=GradientFlow(); steps and batches are solver=Steps(step, batch)"
+        kind("dynamics", dynamics, Dynamics, remedy)
+        without_noise(dynamics)
+        self.resolved(network.dtype)
+        dynamics.check(network, energy)
+
+    def run(
+        self,
+        network: Network,
+        energy: Energy,
+        dynamics: Dynamics,
+        *,
+        times: Array,
+        observe: Observe,
+        key: PRNGKeyArray | None = None,
+        tangent: Any = None,
+        adjoint: diffrax.AbstractAdjoint | None = None,
+    ) -> Trajectory:
+        return integrate(
+            network, energy, dynamics, self.resolved(network.dtype), jnp.zeros_like(times[-1]),
+            times[-1], times, observe, tangent,
+            diffrax.ForwardMode() if adjoint is None else adjoint, diffrax.NoProgressMeter(),
+        )  # fmt: skip
+
+    def controller(
+        self, t0: Array, t1: Array, schedules: tuple[Schedule, ...], norm: Callable[[Any], Array]
+    ) -> diffrax.AbstractStepSizeController:
+        """What chooses the steps, which end at kinks and follow the variations of schedules."""
+        if self.step is not None:
+            return diffrax.ConstantStepSize()
+        steps = diffrax.PIDController(
+            rtol=self.rtol,  # pyright: ignore[reportArgumentType]
+            atol=self.atol,  # pyright: ignore[reportArgumentType]
+            dtmax=self.max_step,  # pyright: ignore[reportArgumentType]
+            dtmin=t1 * 4 * jnp.finfo(t1.dtype).eps,
+            force_dtmin=False,
+            norm=norm,
+        )
+        if not schedules and self.kinks is None:
+            return steps
+        turns = turning_points(schedules, t0, t1) if schedules else None
+        jumps = None if self.kinks is None else jnp.asarray(self.kinks)
+        if turns is not None and jumps is not None and jumps.size:  # no step between near ones
+            near = jumps[jnp.abs(turns[:, None] - jumps[None]).argmin(1)]
+            turns = jnp.where(jnp.abs(turns - near) < 1e-5 * (t1 - t0), t1, turns)
+        return diffrax.ClipStepSizeController(
+            steps,
+            step_ts=None if turns is None else jnp.sort(turns),  # pyright: ignore[reportArgumentType]
+            jump_ts=jumps,  # pyright: ignore[reportArgumentType]
+        )
+
+
+def without_noise(dynamics: Dynamics) -> None:
+    """Raise `ValueError` for a random dynamics, which has no limit by nodes."""
+    if dynamics.random:
+        raise ValueError(
+            f"dynamics must be without noise here, got {type(dynamics).__name__}: particles with "
+            "noise of their own do not follow nodes. Write flow or train with key=, and grid_flow "
+            "for the law of infinitely many"
+        )
+
+
+def _longest(max_step: ArrayLike | None, dtype: jnp.dtype) -> Array:
+    """`max_step` as an array, infinite for None."""
+    if max_step is None:
+        return jnp.asarray(jnp.inf, dtype)
+    known = concrete(max_step)
+    if known is not None and not (known.ndim == 0 and known > 0):
+        raise ValueError(f"max_step must be positive, got {known}: leave it out for no bound")
+    return jnp.asarray(max_step, dtype)
+
+
+def _increasing(kinks: ArrayLike | None, dtype: jnp.dtype) -> Array | None:
+    """`kinks` as an array of increasing times, or None."""
+    if kinks is None:
+        return None
+    known = concrete(kinks)
+    if known is not None and not (known.ndim == 1 and (np.diff(known) > 0).all()):
+        raise ValueError(
+            f"kinks must be increasing times, got {known}: write jnp.array([0.5, 1.0])"
+        )
+    return jnp.asarray(kinks, dtype)

@@ -1,0 +1,122 @@
+"""One compiled solve of the mean-field ODE, or of an SDE where the dynamics has noise."""
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax
+from jaxtyping import Array, PRNGKeyArray
+
+from ensembles import Network
+
+from .._dynamics.dynamics import Dynamics
+from .._energies.energy import Energy
+from .state import MassWeightedNorm, filled, packing, shares
+from .time import Observe, look, nan_after
+from .trajectory import RESULTS, Trajectory
+
+_FINEST = 2.0**-16  # of a run, to which Brownian motion is resolved
+
+_Given = tuple[Network, Energy, Dynamics]
+
+
+@eqx.filter_jit
+def integrate(
+    network: Network,
+    energy: Energy,
+    dynamics: Dynamics,
+    options: Any,
+    t0: Array,
+    t1: Array,
+    times: Array,
+    observe: Observe,
+    tangent: Any,
+    adjoint: diffrax.AbstractAdjoint,
+    progress: diffrax.AbstractProgressMeter,
+    key: PRNGKeyArray | None = None,
+) -> Trajectory:
+    """As `flow` says; `options` is an `Adaptive`, resolved, and `key` that of the noise."""
+    begin = dynamics.prepare(network).increment
+    pack, unpack = packing(begin)
+    given = (network, energy, dynamics)
+
+    def rate(t: Array, state: Any, given: _Given) -> Any:
+        network, energy, dynamics = given
+        return pack(dynamics.velocity(t, network.moved(unpack(state)), energy))
+
+    def velocity(t: Array, both: tuple[Any, Any], args: tuple[_Given, Any]) -> tuple[Any, Any]:
+        (state, sensitivity), (given, direction) = both, args
+        now = rate(t, state, given)
+        if sensitivity is None:
+            return now, None
+        held, directions = jax.tree.map(
+            lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf,
+            ((state, given), (sensitivity, direction)),
+        )
+        return now, eqx.filter_jvp(lambda *at: rate(t, *at), held, directions)[1]
+
+    def seen(t: Array, both: tuple[Any, Any], args: tuple[_Given, Any]) -> tuple[Array, Any]:
+        network, energy, _ = args[0]
+        now = network.moved(unpack(both[0]))
+        return energy(now), look(observe, now)
+
+    sensitivity = None if tangent is None else pack(filled(tangent[0].increment, begin))
+
+    def noise(t: Array, both: tuple[Any, Any], args: tuple[_Given, Any]) -> Any:
+        network, _, dynamics = args[0]
+        now = network.moved(unpack(both[0]))
+        return lineax.DiagonalLinearOperator((pack(dynamics.diffusion(t, now)), None))
+
+    terms = diffrax.ODETerm(velocity)  # pyright: ignore[reportArgumentType]
+    if key is not None:
+        like = jax.eval_shape(lambda: (pack(begin), None))
+        path = diffrax.VirtualBrownianTree(
+            t0, t1, (t1 - t0) * _FINEST, like, key, levy_area=diffrax.SpaceTimeLevyArea
+        )
+        terms = diffrax.MultiTerm(terms, diffrax.ControlTerm(noise, path))  # pyright: ignore[reportArgumentType]
+    solution = diffrax.diffeqsolve(
+        terms,
+        options.solver,
+        t0,
+        t1,
+        options.step,  # pyright: ignore[reportArgumentType]
+        (pack(begin), sensitivity),
+        (given, tangent),
+        saveat=diffrax.SaveAt(
+            subs=[
+                diffrax.SubSaveAt(ts=times, fn=seen),  # pyright: ignore[reportCallIssue]
+                diffrax.SubSaveAt(t1=True, fn=lambda t, both, args: both[0]),  # pyright: ignore[reportCallIssue]
+            ]
+        ),
+        stepsize_controller=options.controller(
+            t0, t1, dynamics.schedules, MassWeightedNorm(pack(shares(network, begin)))
+        ),
+        adjoint=adjoint,
+        max_steps=options.max_steps,
+        throw=False,
+        progress_meter=progress,
+    )
+    saved: Any = solution.ys
+    saved_at: Any = solution.ts
+    (energies, observed), end = saved
+    finite = jnp.isfinite(energies)
+    reached = jnp.isfinite(saved_at[0]) & finite
+    ended = RESULTS.promote(solution.result)
+    diverged = (ended == RESULTS.successful) & ~finite.all()
+    result = RESULTS.where(diverged, RESULTS.diverged, ended)
+    last = jnp.max(jnp.where(reached, times, t0), initial=0)
+    return Trajectory(
+        times=times,
+        energies=nan_after(energies, reached),
+        observed=nan_after(observed, reached),
+        final=network.moved(unpack(jax.tree.map(lambda a: a[0], end))),
+        error=None,
+        result=result,
+        stats={
+            "time_reached": jnp.where(result == RESULTS.successful, t1, last),
+            "steps": solution.stats["num_steps"],
+            "accepted_steps": solution.stats["num_accepted_steps"],
+        },
+    )
