@@ -4,6 +4,7 @@ from ._ensemble import NeuronalEnsemble as NeuronalEnsemble
 from ._layers import Affine as Affine
 from ._layers import Elementwise as Elementwise
 from ._layers import Layer as Layer
+from ._layers import Player as Player
 from ._layers import Unit as Unit
 from ._measures import Measure as Measure
 from ._measures import mixture as mixture
@@ -24,6 +25,7 @@ from ._spaces import Uniform as Uniform
 from ._starts import diverse as diverse
 from ._starts import iid as iid
 from ._starts import particles as particles
+from ._starts import players as players
 from ._starts import shallow as shallow
 from ._transport import wasserstein as wasserstein
 from ._weights import Noisy as Noisy

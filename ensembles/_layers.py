@@ -33,7 +33,7 @@ Pullback = tuple[Array | None, Array | None, Array]
 
 
 class Layer(eqx.Module):
-    """A layer map φ. Subclasses are `Affine`, `Elementwise` and `Unit`.
+    """A layer map φ. Subclasses are `Affine`, `Elementwise`, `Unit` and `Player`.
 
     Callables held by a layer are static: they must be hashable (functions are; give constants as
     Python numbers), and a fresh lambda for every network compiles anew. A layer is `affine` when φ
@@ -234,6 +234,35 @@ class Unit(Layer):
 
     def __repr__(self) -> str:
         return f"Unit({_name(self.sigma)})"
+
+
+class Player(Layer):
+    """No layer map: hidden layer i of a network of players is the law of player i's strategies.
+
+    Made by `players`; a `Game` sees their measures. Such networks have no outputs.
+    """
+
+    affine: ClassVar[bool] = False
+
+    def first(self, w: Array, b: Array | None, x: Array) -> Array:
+        raise ValueError(
+            "players have no outputs: look at network.measure(i), or at the energy of a Game"
+        )
+
+    def forward(self, masses: Array, w: Any, b: Any, h: Array) -> Array:
+        return self.first(w, b, h)
+
+    def pullback(
+        self, masses: Array, w: Any, b: Any, h: Array, d: Array, masses_out: Array
+    ) -> Pullback:
+        raise ValueError("players have no derivatives of outputs: give a Game as energy")
+
+    def check(self, name: str, w: tuple[int, ...] | None, first: bool) -> None:
+        if (w is not None) != first:
+            raise ValueError(f"{name} must be that of players: write players(space_1, space_2)")
+
+    def input_shape(self, w: Array) -> tuple[int, ...] | None:
+        return None
 
 
 def _function(name: str, value: Any, remedy: str) -> None:

@@ -199,16 +199,10 @@ class Network(eqx.Module):
             )
         return jnp.concatenate(parts, axis=1)
 
-    def with_points(self, points: Float[Array, "n dim"]) -> "Network":
-        """This network of one hidden layer with the neurons `points` (N, dim), as `points(0)` has
-        them, and its labels, masses, growth and output biases. Raises `ValueError` for other
-        depths and shapes."""
-        if self.depth != 2:
-            raise ValueError(
-                f"network must have one hidden layer to be given by its neurons, got {self.depth} "
-                "layers: weights between hidden layers belong to pairs"
-            )
-        now, back = jax.vjp(lambda p: self.rows(p, 0), self.parameters)
+    def with_points(self, points: Float[Array, "n dim"], i: int = 0) -> "Network":
+        """This network with `points` (N, dim) as `points(i)`, all else as it is. Raises
+        `ValueError` for other shapes."""
+        now, back = jax.vjp(lambda p: self.rows(p, i), self.parameters)
         if points.shape != now.shape:
             raise ValueError(f"points must have shape {now.shape}, got {points.shape}")
         (further,) = back(points - now)  # rows are entries of parameters: this puts them there

@@ -79,6 +79,12 @@ class Space(eqx.Module):
         """The nearest points of the space, where steps have left it."""
         return points
 
+    def tangent(
+        self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
+    ) -> Float[Array, "n dim"]:
+        """The part of velocities at `points` that does not leave the space."""
+        return velocities
+
     def sample(self, n: int, *, key: PRNGKeyArray) -> Measure:
         """`n` independent labels of mass `1/n`. Raises `ValueError` unless n ≥ 1."""
         return uniform(self.draw(count("n", n), key))
@@ -161,6 +167,13 @@ class Uniform(Space):
     def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
         return jnp.clip(points, self.low[None], self.high[None])
 
+    def tangent(
+        self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
+    ) -> Float[Array, "n dim"]:
+        out = (points >= self.high[None]) & (velocities > 0)
+        out |= (points <= self.low[None]) & (velocities < 0)
+        return jnp.where(out, 0, velocities)
+
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         low, high = np.asarray(self.low), np.asarray(self.high)
         return low + (high - low) * u
@@ -242,6 +255,12 @@ class Sphere(Space):
     def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
         return self.radius * points / jnp.linalg.norm(points, axis=1, keepdims=True)
 
+    def tangent(
+        self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
+    ) -> Float[Array, "n dim"]:
+        outward = (points * velocities).sum(1, keepdims=True) / (points**2).sum(1, keepdims=True)
+        return velocities - outward * points
+
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         z = special.ndtri(u)
         return np.asarray(self.radius) * z / np.linalg.norm(z, axis=1, keepdims=True)
@@ -297,6 +316,11 @@ class Atoms(Space):
         apart = ((points[:, None] - atoms[None]) ** 2).sum(-1)
         return atoms[apart.argmin(1)]
 
+    def tangent(
+        self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
+    ) -> Float[Array, "n dim"]:
+        return jnp.zeros_like(velocities)
+
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         cumulated = np.cumsum(np.asarray(self.measure.masses))
         chosen = np.searchsorted(cumulated, u[:, 0] * cumulated[-1], side="right")
@@ -349,6 +373,19 @@ class Product(Space):
         parts = jnp.split(points, ends, axis=1)
         near = [space.project(p) for space, p in zip(self.spaces, parts, strict=True)]
         return jnp.concatenate([p.astype(points.dtype) for p in near], axis=1)
+
+    def tangent(
+        self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
+    ) -> Float[Array, "n dim"]:
+        ends = np.cumsum([space.dim for space in self.spaces])[:-1]
+        parts = zip(
+            self.spaces,
+            jnp.split(points, ends, axis=1),
+            jnp.split(velocities, ends, axis=1),
+            strict=True,
+        )
+        along = [space.tangent(p, v) for space, p, v in parts]
+        return jnp.concatenate([v.astype(velocities.dtype) for v in along], axis=1)
 
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         order = np.argsort([space.cube_dim for space in self.spaces], kind="stable")

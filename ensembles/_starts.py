@@ -15,7 +15,7 @@ from scipy.stats import qmc
 from ._checks import concrete, count, kind
 from ._contractions import dot, matmul
 from ._ensemble import NeuronalEnsemble
-from ._layers import Layer, Unit
+from ._layers import Layer, Player, Unit
 from ._measures import Measure
 from ._network import Network
 from ._parameters import Parameters
@@ -46,6 +46,31 @@ def particles(positions: Space | Measure) -> NeuronalEnsemble | Network:
     """
     kind("positions", positions, (Space, Measure), "write Gaussian(3), or Measure(points, masses)")
     return shallow(_position, positions)
+
+
+def players(*strategies: Space | Measure) -> NeuronalEnsemble | Network:
+    """Players of a `Game`, each with a law of strategies: hidden layer i is player i.
+
+    On `Space`s an ensemble, whose `sample((n, m), key=)` are n and m strategies of masses 1/n and
+    1/m, on `Measure`s the network with these strategies and masses. Then `measure(i)` is the law of
+    player i, counted from 0.
+    """
+    if not strategies:
+        raise ValueError("strategies must be one space or measure for each player, got none")
+    first = strategies[0]
+    wanted = Measure if isinstance(first, Measure) else Space
+    for space in strategies:
+        kind("strategies", space, wanted, "write players(Sphere(3), Sphere(3)), or two measures")
+    k = len(strategies)
+    weights, layers = (None,) * k, (Player(),) * (k + 1)
+    if isinstance(first, Measure):
+        points = [m.points for m in strategies if isinstance(m, Measure)]
+        masses = tuple(m.masses for m in strategies if isinstance(m, Measure))
+        start = Parameters((points[0], *weights), (None, *points[1:], None))
+        return Network(layers, tuple(points), masses, start)
+    spaces = tuple(s for s in strategies if isinstance(s, Space))
+    places = (None, *(jnp.asarray,) * (k - 1), None)
+    return NeuronalEnsemble(spaces, (jnp.asarray, *weights), places, layers=layers)
 
 
 def _position(theta: Array, x: Array) -> Array:

@@ -7,10 +7,12 @@ from ._dynamics.fisher_rao import FisherRao as FisherRao
 from ._dynamics.fisher_rao import WassersteinFisherRao as WassersteinFisherRao
 from ._dynamics.gradient_flow import GradientFlow as GradientFlow
 from ._dynamics.langevin import Langevin as Langevin
+from ._dynamics.mirror_prox import MirrorProx as MirrorProx
 from ._dynamics.sgd import SGD as SGD
 from ._energies.data import Data as Data
 from ._energies.energy import Energy as Energy
 from ._energies.energy import mean_field_gradient as mean_field_gradient
+from ._energies.game import Game as Game
 from ._energies.interaction import Interaction as Interaction
 from ._energies.kernels import CosineKernel as CosineKernel
 from ._energies.kernels import ErfKernel as ErfKernel
@@ -59,6 +61,9 @@ from ._studies.coupling import coupling as coupling
 from ._studies.coupling_result import Coupling as Coupling
 from ._studies.diversity import Diversity as Diversity
 from ._studies.diversity import diversity as diversity
+from ._studies.equilibria import NikaidoIsoda as NikaidoIsoda
+from ._studies.equilibria import aggregate as aggregate
+from ._studies.equilibria import nikaido_isoda as nikaido_isoda
 from ._studies.fluctuations import EdgeNoise as EdgeNoise
 from ._studies.fluctuations import Fluctuations as Fluctuations
 from ._studies.fluctuations import fluctuations as fluctuations

@@ -68,11 +68,11 @@ class Langevin(Dynamics):
     def check(self, network: Network, energy: Energy) -> None:
         self.transport.check(network, energy)
         check_schedules("temperature", self.temperature, 1, "temperature of all layers")
-        if network.depth != 2:
+        if any(w is not None for w in network.start.weights[1:-1]):
             raise ValueError(
-                f"network must have one hidden layer for Langevin, got {network.depth} layers: "
-                "noise of weights between hidden layers belongs to pairs of neurons, and averages "
-                "out in the limit"
+                f"network must have one hidden layer for Langevin, or be of players, got "
+                f"{network.depth} layers: noise of weights between hidden layers belongs to pairs "
+                "of neurons, and averages out in the limit"
             )
         if network.start.biases[-1] is not None:
             raise ValueError(

@@ -34,6 +34,10 @@ class Energy(eqx.Module):
         """The value and the first variation."""
         return jax.value_and_grad(lambda p: self(network.weighed(p)))(network.masses)
 
+    def retracted(self, network: Network) -> Network:
+        """`network` with neurons brought back to where they live, when a step has left it."""
+        return network
+
     @abc.abstractmethod
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
         """What the energy sees of the network; limits are compared in it."""

@@ -184,7 +184,7 @@ def _iterate(
         done = (at.steps + 1 - first) / (steps[-1] - first)
         meter = progress.step(at.meter, done.astype(step.dtype))
         moved = state.moved(jax.tree.map(jnp.add, at.increment, change))
-        increment = moved.normalised().increment
+        increment = energy.retracted(moved).normalised().increment
         return _Carry(at.steps + 1, increment, memory, broke, meter)
 
     def to_checkpoint(carry: tuple[_Carry, Parameters], count: Array):

@@ -98,19 +98,32 @@ def optimality_gap(
             "neuron is a row of network.points(0)"
         )
     key = randomness(key, "the starts of the search are drawn")
-    if space.axes:
-        drawn = space.draw(starts, key).astype(points.dtype)
-    else:
-        drawn, steps = quadrature(space, 1).points.astype(points.dtype), 0
+    drawn, steps = starting_points(space, points, starts, steps, key)
     energy.check_convex(network, drawn)
-    found = _search(network, energy, space, drawn, steps)
+    return search(network, energy, 0, space, drawn, steps)
+
+
+def starting_points(
+    space: Space, points: Float[Array, "n dim"], starts: int, steps: int, key: PRNGKeyArray
+) -> tuple[Float[Array, "m dim"], int]:
+    """Where a search begins, beside the neurons `points`, and how many steps it takes."""
+    if space.axes:
+        return space.draw(starts, key).astype(points.dtype), steps
+    return quadrature(space, 1).points.astype(points.dtype), 0
+
+
+def search(
+    network: Network, energy: Energy, i: int, space: Space, drawn: Float[Array, "m dim"], steps: int
+) -> OptimalityGap:
+    """The gap of hidden layer i, others as they are."""
+    found = _search(network, energy, i, space, drawn, steps)
     best = jnp.argmin(found.ends)
     return OptimalityGap(
         gap=float(jnp.maximum(found.mean - found.ends[best], 0)),
         minimum=float(found.ends[best]),
         minimiser=np.asarray(found.places[best]),
         excess=np.asarray(found.own - found.ends[best]),
-        masses=np.asarray(network.masses[0]),
+        masses=np.asarray(network.masses[i]),
         ends=np.sort(np.asarray(found.ends)),
         steps=steps,
     )
@@ -125,18 +138,18 @@ class _Found(NamedTuple):
 
 @eqx.filter_jit
 def _search(
-    network: Network, energy: Energy, space: Space, drawn: Float[Array, "m dim"], steps: int
+    network: Network, energy: Energy, i: int, space: Space, drawn: Float[Array, "m dim"], steps: int
 ) -> _Found:
-    own = network.points(0)
+    own = network.points(i)
     n = len(own)
     at = jnp.concatenate([drawn, own]) if steps else drawn
-    wider = network.padded([n + len(at)])
+    wider = network.padded([n + len(at) if j == i else m for j, m in enumerate(network.width)])
 
     def look(points: Array) -> tuple[Array, Array]:
         """Ψ and its gradient at `points`, which are tracers."""
-        seen = wider.with_points(jnp.concatenate([own, points]))
+        seen = wider.with_points(jnp.concatenate([own, points]), i)
         _, slope = energy.value_and_gradient(seen)
-        return energy.first_variation(seen)[0][n:], seen.rows(slope, 0)[n:]
+        return energy.first_variation(seen)[i][n:], seen.rows(slope, i)[n:]
 
     def step(_: Array, carry: tuple[Array, Array, Array, Array]) -> tuple[Array, ...]:
         places, values, slopes, size = carry
@@ -153,5 +166,5 @@ def _search(
     values, slopes = look(at)
     size = 1 / jnp.maximum(jnp.linalg.norm(slopes, axis=1), 1e-6) * 0.1
     places, values, _, _ = jax.lax.fori_loop(0, steps, step, (at, values, slopes, size))
-    psi = energy.first_variation(network)[0]
-    return _Found(dot(network.masses[0], psi), psi, values, places)
+    psi = energy.first_variation(network)[i]
+    return _Found(dot(network.masses[i], psi), psi, values, places)

@@ -1,0 +1,190 @@
+"""Games between measures: every player has a loss, and lowers it in a law of strategies."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ensembles import Network, Parameters, Space
+from ensembles._checks import concrete, count
+from ensembles._contractions import dot
+from ensembles._measures import choose
+
+from .energy import Energy
+from .interaction import over_particles
+
+Loss = Callable[..., Array]
+Player = tuple[Float[Array, "n dim"], Float[Array, " n"]]
+
+
+class Game(Energy):
+    """Players with laws μ_1, …, μ_k of strategies; player i lowers L_i = ∫ ℓ_i d(μ_1 ⊗ … ⊗ μ_k).
+
+    `Game(payoff)` is a zero-sum game of two: the first lowers ∬ ℓ dμ_1 dμ_2, the second raises it;
+    `Game(loss_1, loss_2, ...)` gives each player a loss of its own. They are functions of one
+    strategy (dim_i,) of each player, in their order, and give scalars.
+
+    A state is a network of `players(...)`, whose hidden layer i is player i. Derivatives per unit
+    mass and first variations are each player's own, Ψ_i(θ) = ∫ ℓ_i(…, θ, …) d⊗_{j ≠ i} μ_j; under
+    any dynamics all move at once. The value is L_1: along a run it need not fall. Sources:
+    Domingo-Enrich, Jelassi, Mensch, Rotskoff & Bruna (arXiv:2002.06277); Wang & Chizat
+    (arXiv:2211.01280).
+
+    `spaces`: what the strategies of each player live on (None: all of R^dim). Velocities are made
+    tangent to it and steps of `train` are brought back to it (`Space.tangent`, `Space.project`).
+    Batches draw that many strategies of every opponent. Raises `ValueError` for losses that are no
+    functions or don't give finite scalars, and players that do not fit.
+    """
+
+    losses: tuple[Loss, ...]
+    spaces: tuple[Space | None, ...]
+    sample: tuple[int, PRNGKeyArray] | None
+
+    def __init__(
+        self,
+        payoff: Loss,
+        *losses: Loss,
+        spaces: Sequence[Space | None] | None = None,
+        sample: tuple[int, PRNGKeyArray] | None = None,
+    ):
+        for f in (payoff, *losses):
+            if not callable(f):
+                raise ValueError(
+                    f"payoff must be a function of one strategy of each player, got {f!r}: write "
+                    "Game(lambda x, y: x @ y)"
+                )
+        self.losses = (payoff, *losses) if losses else (payoff, _Negative(payoff))
+        k = len(self.losses)
+        self.spaces = (None,) * k if spaces is None else tuple(spaces)
+        if len(self.spaces) != k or not all(s is None or isinstance(s, Space) for s in self.spaces):
+            raise ValueError(
+                f"spaces must be one space (or None) for each of the {k} players, got {spaces!r}: "
+                "write spaces=(Sphere(3), Sphere(3))"
+            )
+        self.sample = sample
+
+    def __call__(self, network: Network) -> Float[Array, ""]:
+        return self.value_and_first_variation(network)[0]
+
+    def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
+        each = self._seen(network, jax.value_and_grad)
+        _, pull = jax.vjp(lambda p: self._rows(network, p), network.parameters)
+        slopes = [slope for _, slope in each]
+        for i, space in enumerate(self.spaces):
+            if space is not None:
+                slopes[i] = -space.tangent(network.points(i), -slopes[i])
+        return dot(network.masses[0], each[0][0]), pull(tuple(slopes))[0].still()
+
+    def value_and_first_variation(
+        self, network: Network
+    ) -> tuple[Float[Array, ""], tuple[Float[Array, " n"], ...]]:
+        each = tuple(self._seen(network, lambda f: f))
+        return dot(network.masses[0], each[0]), each
+
+    def retracted(self, network: Network) -> Network:
+        for i, space in enumerate(self.spaces):
+            if space is not None:
+                network = network.with_points(space.project(network.points(i)), i)
+        return network
+
+    def _seen(self, network: Network, of: Callable) -> list:
+        """`of` Ψ_i, at the strategies of every player."""
+        players = self._players(network)
+        found = []
+        for i in range(len(players)):
+            others = self._opponents(network, players, i)
+            psi = of(partial(self._variation, i, others))
+            found.append(over_particles(psi, players[i][0]))
+        return found
+
+    def _variation(self, i: int, others: list[Player], theta: Array) -> Array:
+        """Ψ_i(θ)."""
+
+        def mean(chosen: tuple[Array, ...], rest: list[Player]) -> Array:
+            if not rest:
+                return self.losses[i](*chosen[:i], theta, *chosen[i:])
+            points, masses = rest[0]
+            return dot(masses, jax.vmap(lambda z: mean((*chosen, z), rest[1:]))(points))
+
+        return mean((), others)
+
+    def _players(self, network: Network) -> list[Player]:
+        return [(network.points(i), p) for i, p in enumerate(network.masses)]
+
+    def _opponents(self, network: Network, players: list[Player], i: int) -> list[Player]:
+        others = [player for j, player in enumerate(players) if j != i]
+        if self.sample is None:
+            return others
+        size, key = self.sample
+        keys = jax.random.split(jax.random.fold_in(key, i), len(others))
+        mass = jnp.full(size, 1 / size, network.dtype)
+        return [
+            (points[choose(masses, size, k)], mass)
+            for (points, masses), k in zip(others, keys, strict=True)
+        ]
+
+    def _rows(self, network: Network, parameters: Parameters) -> tuple[Array, ...]:
+        return tuple(network.rows(parameters, i) for i in range(len(self.losses)))
+
+    def outputs(self, network: Network) -> Float[Array, "1 2k+1"]:
+        """L_1, and for every player the variance of Ψ_i and the mean of |∇Ψ_i|²."""
+        each = self._seen(network, jax.value_and_grad)
+        seen = [dot(network.masses[0], each[0][0])]
+        for (psi, slope), p in zip(each, network.masses, strict=True):
+            seen += [dot(p, (psi - dot(p, psi)) ** 2), dot(p, (slope**2).sum(1))]
+        return jnp.stack(seen)[None]
+
+    def size(self, outputs: Float[Array, "... n outputs"]) -> Float[Array, "..."]:
+        return jnp.sqrt((outputs**2).mean((-2, -1)))
+
+    def stationarity(self, network: Network) -> Float[Array, ""]:
+        """The root of the sum over players of the variances of Ψ_i: 0 when no player gains by
+        changing masses."""
+        pairs = zip(self.first_variation(network), network.masses, strict=True)
+        return jnp.sqrt(sum((dot(p, (v - dot(p, v)) ** 2) for v, p in pairs), jnp.zeros(())))
+
+    def draw(self, batch: int, key: PRNGKeyArray) -> "Game":
+        return Game(*self.losses, spaces=self.spaces, sample=(batch, key))
+
+    def check(self, network: Network, batch: int | None = None) -> None:
+        k = len(self.losses)
+        if network.depth != k + 1 or any(w is not None for w in network.start.weights[1:]):
+            raise ValueError(
+                f"network must be of {k} players, got {network!r}: write players(measure_1, "
+                "measure_2), or players(space_1, space_2).sample(100, key=key)"
+            )
+        if batch is not None:
+            count("batch", batch)
+        points = [network.points(i) for i in range(k)]
+        for i, (space, p) in enumerate(zip(self.spaces, points, strict=True)):
+            if space is not None and space.dim != p.shape[-1]:
+                raise ValueError(
+                    f"spaces[{i}] must have the dimension {p.shape[-1]} of the strategies of "
+                    f"player {i + 1}, got {space.dim}"
+                )
+        each = [jax.ShapeDtypeStruct(p.shape[1:], p.dtype) for p in points]
+        for loss in self.losses:
+            shape = jax.eval_shape(loss, *each).shape
+            if shape != ():
+                raise ValueError(
+                    f"payoff must return a scalar, got shape {shape}: write .sum(), or index it"
+                )
+        known = concrete(jnp.stack([jnp.asarray(f(*[p[0] for p in points])) for f in self.losses]))
+        if known is not None and not np.isfinite(known).all():
+            raise ValueError(f"payoff must be finite, got {known} at the first strategies")
+
+    def check_convex(self, network: Network, points: Float[Array, "m dim"]) -> None:
+        """Every L_i is linear in μ_i."""
+
+
+class _Negative(eqx.Module):
+    """−ℓ."""
+
+    payoff: Loss
+
+    def __call__(self, *strategies: Array) -> Array:
+        return -self.payoff(*strategies)

@@ -1,0 +1,104 @@
+"""How far players are from an equilibrium, and which atoms their laws are made of."""
+
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from ensembles import Measure, Network, Space
+from ensembles._checks import count, kind, randomness
+
+from .._checks import positive
+from .._energies.game import Game
+from .optimality import OptimalityGap, search, starting_points
+
+
+class NikaidoIsoda(eqx.Module):
+    """The Nikaidô–Isoda error, the sum of what each player could gain alone: `gaps` per player.
+
+    0 exactly at a (mixed) Nash equilibrium. In a zero-sum game it is
+    sup_ν L(μ_1, ν) − inf_ν L(ν, μ_2). Each gap says how its best answer was found.
+    """
+
+    gaps: tuple[OptimalityGap, ...]
+
+    @property
+    def value(self) -> float:
+        return sum(gap.gap for gap in self.gaps)
+
+    def __str__(self) -> str:
+        each = "; ".join(f"player {i + 1}: {gap}" for i, gap in enumerate(self.gaps))
+        return f"NI = {self.value:.3g} ({each})"
+
+
+def nikaido_isoda(
+    network: Network,
+    game: Game,
+    *,
+    key: PRNGKeyArray,
+    spaces: Sequence[Space] | None = None,
+    starts: int = 256,
+    steps: int = 500,
+) -> NikaidoIsoda:
+    """How much the players of `network` could gain alone, summed.
+
+    Each player's best answer, inf Ψ_i over its space (`game.spaces` by default), is searched for as
+    in `optimality_gap`: from `starts` draws and its own strategies by `steps` of projected
+    gradients. `Atoms` are looked at completely: a grid, or a finite game, exactly. What the search
+    misses makes the error too small; `.gaps` say what it found.
+    """
+    kind("network", network, Network, "write players(measure_1, measure_2)")
+    kind("game", game, Game, "write Game(payoff)")
+    game.check(network)
+    count("starts", starts)
+    count("steps", steps)
+    key = randomness(key, "the starts of the search are drawn")
+    each = game.spaces if spaces is None else tuple(spaces)
+    if len(each) != network.depth - 1 or any(s is None for s in each):
+        raise ValueError(
+            f"spaces must be given for each of the {network.depth - 1} players, got {each}: write "
+            "Game(payoff, spaces=(Torus(1), Torus(1))), or spaces= here"
+        )
+    gaps = []
+    for i, space in enumerate(each):
+        kind(f"spaces[{i}]", space, Space, "write Torus(1), or Atoms(points)")
+        assert space is not None
+        points = network.points(i)
+        if space.dim != points.shape[1]:
+            raise ValueError(
+                f"spaces[{i}] must have the dimension {points.shape[1]} of the strategies of "
+                f"player {i + 1}, got {space.dim}"
+            )
+        drawn, walk = starting_points(space, points, starts, steps, jax.random.fold_in(key, i))
+        gaps.append(search(network, game, i, space, drawn, walk))
+    return NikaidoIsoda(tuple(gaps))
+
+
+def aggregate(measure: Measure, radius: float, *, period: float | None = None) -> Measure:
+    """The atoms that particles have come together in: clusters of points nearer than `radius`.
+
+    Points of mass 0 do not count. From the heaviest point on, what is within `radius` of it is one
+    atom at its mean. `period` is that of every coordinate on a torus (1.0 for `Torus`).
+    """
+    kind("measure", measure, Measure, "write network.measure(i)")
+    positive("radius", radius, np.dtype(float))
+    points, left = np.asarray(measure.points, float), np.asarray(measure.masses, float).copy()
+    atoms, masses = [], []
+    while left.max() > 0:
+        middle = points[left.argmax()]
+        apart = points - middle
+        if period is not None:
+            apart -= period * np.round(apart / period)
+        near = (np.linalg.norm(apart, axis=1) <= radius) & (left > 0)
+        share = left[near] / left[near].sum()
+        place = middle + share @ apart[near]
+        atoms.append(place if period is None else place % period)
+        masses.append(left[near].sum())
+        left[near] = 0
+    total = np.array(masses)
+    return Measure(
+        np.array(atoms).astype(measure.points.dtype),
+        (total / total.sum()).astype(measure.masses.dtype),
+    )
