@@ -8,6 +8,9 @@ from ._layers import Player as Player
 from ._layers import Unit as Unit
 from ._measures import Measure as Measure
 from ._measures import mixture as mixture
+from ._mlp import Standard as Standard
+from ._mlp import from_mlp as from_mlp
+from ._mlp import to_mlp as to_mlp
 from ._network import Network as Network
 from ._parameters import Parameters as Parameters
 from ._quadrature import Gauss as Gauss

@@ -16,23 +16,41 @@ class GradientFlow(Dynamics):
     """The mean-field ODE, ∂_t w_i = −ξ_i(t) (Δ_i + λ w_i), Δ_i the derivative per unit mass.
 
     `learning_rates` is ξ: a number or a function of time for all layers, or one for each of the L
-    layers; 0 freezes a layer. `weight_decay` is λ, of weights and biases; energies are without it.
-    Time is the paper's t: N^2 (or N) times the usual gradient flow. Source: Nguyen & Pham
+    layers; 0 freezes a layer. `bias_rates` are those of biases, ∂_t b_i = −ξ^b_i(t) (Δ_i + λ b_i),
+    where they are not the weights'. `weight_decay` is λ, of weights and biases; energies are
+    without it. Time is the paper's t: N^2 (or N) times the usual gradient flow. Source: Nguyen & Pham
     (arXiv:2001.11443).
     """
 
     learning_rates: tuple[Array | Schedule, ...]
+    bias_rates: tuple[Array | Schedule, ...] | None
     weight_decay: Array | None
 
-    def __init__(self, learning_rates: Rates = 1.0, weight_decay: ArrayLike = 0.0):
+    def __init__(
+        self,
+        learning_rates: Rates = 1.0,
+        weight_decay: ArrayLike = 0.0,
+        *,
+        bias_rates: Rates | None = None,
+    ):
         self.learning_rates = schedules("learning_rates", learning_rates)
+        self.bias_rates = None if bias_rates is None else schedules("bias_rates", bias_rates)
         decay = scalar(weight_decay, "weight_decay must be a finite number ≥ 0, got {}")
         known = concrete(decay)
         self.weight_decay = None if known is not None and known == 0 else decay
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
-        return varying(self.learning_rates)
+        return varying(self.learning_rates + (self.bias_rates or ()))
+
+    def rates(
+        self, layers: int, t: Float[Array, ""], dtype: jnp.dtype
+    ) -> tuple[list[Array], list[Array]]:
+        """Those of weights and of biases of every layer at time t."""
+        weights = at(self.learning_rates, layers, t, dtype)
+        return weights, weights if self.bias_rates is None else at(
+            self.bias_rates, layers, t, dtype
+        )
 
     def value_and_velocity(
         self, t: Float[Array, ""], network: Network, energy: Energy
@@ -42,17 +60,19 @@ class GradientFlow(Dynamics):
             decay = self.weight_decay.astype(network.dtype)
             now = network.parameters.still()
             slope = jax.tree.map(lambda g, w: g + decay * w, slope, now)
-        rates = at(self.learning_rates, network.depth, t, network.dtype)
+        rates, of_biases = self.rates(network.depth, t, network.dtype)
 
         def down(rate: Array, g: Array | None) -> Array | None:
             return None if g is None else -rate * g
 
         return value, Parameters(
             tuple(map(down, rates, slope.weights)),
-            tuple(map(down, rates, slope.biases)),
+            tuple(map(down, of_biases, slope.biases)),
             jax.tree.map(jnp.zeros_like, network.increment.growth),
         )
 
     def check(self, network: Network, energy: Energy) -> None:
         check_schedules("learning_rates", self.learning_rates, network.depth)
+        if self.bias_rates is not None:
+            check_schedules("bias_rates", self.bias_rates, network.depth)
         energy.check(network)

@@ -53,7 +53,7 @@ class Langevin(Dynamics):
 
     def diffusion(self, t: Float[Array, ""], network: Network) -> Parameters:
         (temperature,) = at(self.temperature, 1, t, network.dtype)
-        rates = at(self.transport.learning_rates, network.depth, t, network.dtype)
+        rates, of_biases = self.transport.rates(network.depth, t, network.dtype)
         like = network.increment
 
         def scale(rate: Array, entry: Array | None) -> Array | None:
@@ -61,7 +61,7 @@ class Langevin(Dynamics):
 
         return Parameters(
             tuple(map(scale, rates, like.weights)),
-            tuple(map(scale, rates, like.biases)),
+            tuple(map(scale, of_biases, like.biases)),
             jax.tree.map(jnp.zeros_like, like.growth),
         )
 
