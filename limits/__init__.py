@@ -8,6 +8,7 @@ from ._dynamics.fisher_rao import WassersteinFisherRao as WassersteinFisherRao
 from ._dynamics.gradient_flow import GradientFlow as GradientFlow
 from ._dynamics.langevin import Langevin as Langevin
 from ._dynamics.mirror_prox import MirrorProx as MirrorProx
+from ._dynamics.optimiser import Optimiser as Optimiser
 from ._dynamics.sgd import SGD as SGD
 from ._energies.data import Data as Data
 from ._energies.energy import Energy as Energy

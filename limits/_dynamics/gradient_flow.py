@@ -18,8 +18,8 @@ class GradientFlow(Dynamics):
     `learning_rates` is ξ: a number or a function of time for all layers, or one for each of the L
     layers; 0 freezes a layer. `bias_rates` are those of biases, ∂_t b_i = −ξ^b_i(t) (Δ_i + λ b_i),
     where they are not the weights'. `weight_decay` is λ, of weights and biases; energies are
-    without it. Time is the paper's t: N^2 (or N) times the usual gradient flow. Source: Nguyen & Pham
-    (arXiv:2001.11443).
+    without it. Time is the paper's t: N^2 (or N) times the usual gradient flow. Source: Nguyen &
+    Pham (arXiv:2001.11443).
     """
 
     learning_rates: tuple[Array | Schedule, ...]

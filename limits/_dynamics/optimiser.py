@@ -1,0 +1,81 @@
+"""Steps of any gradient transformation, applied to derivatives per unit mass."""
+
+from typing import Any, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ensembles import Network, Parameters
+from ensembles._checks import count
+
+from .._energies.energy import Energy
+from .dynamics import Update
+
+
+class GradientTransformation(Protocol):
+    """What optax calls one: `init(parameters)` and `update(gradient, state, parameters)`."""
+
+    def init(self, params: Any) -> Any: ...
+
+    def update(self, updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]: ...
+
+
+class Optimiser(Update):
+    """Steps of `transformation`, an optax one such as `optax.adam(1e-3)`, on mean-field gradients.
+
+    The gradient of a weight is its derivative per unit mass, N_{i-1} N_i times the ordinary one in
+    a finite network. What the transformation returns is added to the weights and biases: the size
+    of steps is its own learning rate, the `step` of `train` only says what time one takes. Its
+    state is the run's `memory`, carried from step to step and differentiated through.
+
+    Transformations that act on every entry alone (momentum, RMSProp, Adam, ...) have a limit: the
+    run of a network of quadrature nodes under the same transformation. Those that see all entries
+    at once (clipping by a global norm) do not see masses: their sums grow with the width. `batch`
+    as in `SGD`. Make the transformation once: a fresh one compiles anew. Masses stand still.
+
+    Raises `ValueError` for what has no `init` and `update`.
+    """
+
+    transformation: GradientTransformation
+    batch: int | None = eqx.field(static=True)
+
+    def __init__(self, transformation: GradientTransformation, batch: int | None = None):
+        if not all(callable(getattr(transformation, f, None)) for f in ("init", "update")):
+            raise ValueError(
+                f"transformation must have init and update, got {transformation!r}: write "
+                "Optimiser(optax.adam(1e-3))"
+            )
+        self.transformation = transformation
+        self.batch = None if batch is None else count("batch", batch)
+
+    @property
+    def random(self) -> bool:
+        return self.batch is not None
+
+    def memory(self, network: Network) -> Any:
+        return jax.tree.map(jnp.asarray, self.transformation.init(network.parameters.still()))
+
+    def __call__(
+        self,
+        t: Float[Array, ""],
+        step: Float[Array, ""],
+        network: Network,
+        memory: Any,
+        energy: Energy,
+        key: PRNGKeyArray | None,
+    ) -> tuple[Float[Array, ""], Parameters, Any]:
+        if self.batch is not None:
+            assert key is not None
+            energy = energy.draw(self.batch, key)
+        value, slope = energy.value_and_gradient(network)
+        now = network.parameters.still()
+        # foreign code relies on JAX's own promotion, whatever is set
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            change, memory = self.transformation.update(slope.still(), memory, now)
+        growth = jax.tree.map(jnp.zeros_like, network.increment.growth)
+        return value, Parameters(change.weights, change.biases, growth), memory
+
+    def check(self, network: Network, energy: Energy, step: Float[Array, ""]) -> None:
+        energy.check(network, self.batch)
