@@ -30,5 +30,7 @@ from ._starts import iid as iid
 from ._starts import particles as particles
 from ._starts import players as players
 from ._starts import shallow as shallow
+from ._store import load as load
+from ._store import save as save
 from ._transport import wasserstein as wasserstein
 from ._weights import Noisy as Noisy
