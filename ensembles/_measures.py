@@ -62,6 +62,11 @@ class Measure(eqx.Module):
 
         ax = plt.gca() if ax is None else ax
         i, j = entries
+        if not 0 <= min(i, j) <= max(i, j) < self.points.shape[1]:
+            raise ValueError(
+                f"entries must be two coordinates of points of dimension {self.points.shape[1]}, "
+                f"got {entries}: write entries=(0, 1), or plt.stem for points on the line"
+            )
         area = kwargs.pop("s", 20) * np.asarray(self.masses) * len(self.masses)
         points = np.asarray(self.points)
         ax.scatter(points[:, i], points[:, j], s=area, **{"alpha": 0.6, "lw": 0, **kwargs})
@@ -91,6 +96,9 @@ def mixture(measures: Sequence[Measure], weights: ArrayLike | None = None) -> Me
         raise ValueError(
             f"weights must have shape ({len(measures)},), one for each measure, got {each.shape}"
         )
+    dims = sorted({m.points.shape[1] for m in measures})
+    if len(dims) > 1:
+        raise ValueError(f"measures must live in one space, got points of dimensions {dims}")
     parts = [w.astype(m.masses.dtype) * m.masses for w, m in zip(each, measures, strict=True)]
     return Measure(jnp.concatenate([m.points for m in measures]), jnp.concatenate(parts))
 

@@ -208,7 +208,8 @@ class Torus(Space):
         return jax.random.uniform(key, (n, self.dim))
 
     def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
-        return points % 1
+        turned = points - jnp.floor(points)
+        return jnp.where(turned < 1, turned, 0)
 
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         return u
@@ -253,7 +254,9 @@ class Sphere(Space):
         return self.project(z)
 
     def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
-        return self.radius * points / jnp.linalg.norm(points, axis=1, keepdims=True)
+        length = jnp.linalg.norm(points, axis=1, keepdims=True)
+        pole = jnp.zeros_like(points).at[:, 0].set(1)  # nearest to the centre as all others
+        return self.radius * jnp.where(length > 0, points / jnp.where(length > 0, length, 1), pole)
 
     def tangent(
         self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]

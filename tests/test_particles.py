@@ -230,6 +230,14 @@ def test_the_gap_bounds_the_distance_from_the_infimum():
     assert "starts" in str(found) and found.support_excess >= found.gap - 1e-12
 
 
+def test_the_search_finds_its_way_along_a_kink():
+    ridge = Interaction(lambda t: -10 * jnp.abs(t[0] - t[1]) - t[0] - t[1], lambda t, u: 0 * t[0])
+    start = particles(Measure(jnp.array([[0.5, 0.5]]), jnp.ones(1)))
+    box = Uniform(-jnp.ones(2), jnp.ones(2))
+    found = optimality_gap(start, ridge, space=box, key=KEY, starts=64)
+    assert abs(found.gap - 3) < 1e-6 and np.abs(found.minimiser + 1).max() < 1e-6
+
+
 def test_a_finite_space_is_looked_at_completely():
     space = Atoms([[0.0], [1.0], [2.0]])
     network = particles(Measure(jnp.array([[0.0], [1.0]]), jnp.array([0.5, 0.5])))
@@ -398,6 +406,31 @@ def _cooling(t):
     return jnp.where(t < 10, 0.1, 0.0)
 
 
+def test_a_noisy_run_that_goes_on_has_fresh_noise():
+    """Free diffusion: the variance after two runs is the sum of theirs, as after one."""
+    free = Interaction(lambda t: 0.0 * t[0], lambda t, u: 0.0 * t[0] * u[0])
+    n, warm = 2000, Langevin(temperature=0.5)
+    start = particles(Measure(jnp.zeros((n, 1)), jnp.full(n, 1 / n)))
+    half = flow(start, free, warm, t1=1.0, key=KEY).final
+    rest = flow(half, free, warm, t0=1.0, t1=2.0, key=KEY).final.points(0)[:, 0]
+    assert abs(float(rest.var()) - 2.0) < 4 * 2.0 * np.sqrt(2 / n)
+    both = np.corrcoef(np.asarray(half.points(0)[:, 0]), np.asarray(rest - half.points(0)[:, 0]))
+    assert abs(both[0, 1]) < 4 / np.sqrt(n)
+
+
+def test_tracers_that_alone_are_stiff_do_not_blow_up():
+    """θ' = −θ³ from far out, beside a particle at rest; and far nodes of the limit."""
+    quartic = Interaction(lambda t: -(t[0] ** 4) / 4, lambda t, u: 0.0 * t[0] * u[0])
+    for far in (3.0, 30.0):
+        start = particles(Measure(jnp.array([[0.1], [far]]), jnp.array([1.0, 0.0])))
+        end = float(flow(start, quartic, t1=1.0).final.points(0)[1, 0])
+        assert abs(end - far / np.sqrt(1 + 2 * far**2)) < 1e-3
+    run = limit(particles(Gaussian(1, 0.5, 0.8)), quartic, t1=1.0, tol=1e-5)
+    nodes = quadrature(Gaussian(1, 0.5, 0.8), 401)
+    x, p = np.asarray(nodes.points)[:, 0], np.asarray(nodes.masses)
+    assert abs(run.energies[-1] - p @ (x**4 / (1 + 2 * x**2) ** 2) / 4) < 3 * run.error
+
+
 # Distances
 
 
@@ -416,6 +449,26 @@ def test_unequal_masses_are_transported_exactly():
     assert abs(wasserstein(a, b) ** 2 - (0.25 * 1 + 0.5 * 1)) < 1e-12
     both = mixture([a, b], jnp.array([0.5, 0.5]))
     assert abs(float(both.mean[0]) - 0.5 * (0.75 + 1.0)) < 1e-15
+
+
+def test_distances_are_exact_at_every_scale():
+    """Against quantile functions on the line, unequal masses."""
+    rng = np.random.default_rng(0)
+    for scale in (1e-6, 1.0, 1e6):
+        x, y = scale * rng.normal(size=30), scale * (rng.normal(size=25) + 0.3)
+        p, q = rng.dirichlet(np.ones(30)), rng.dirichlet(np.ones(25))
+        i, j = np.argsort(x), np.argsort(y)
+        ends = np.unique(np.concatenate([[0.0], np.cumsum(p[i]), np.cumsum(q[j])]))
+        middle = (ends[1:] + ends[:-1]) / 2
+        a = x[i][np.searchsorted(np.cumsum(p[i]), middle).clip(0, 29)]
+        b = y[j][np.searchsorted(np.cumsum(q[j]), middle).clip(0, 24)]
+        for order in (1.0, 2.0, 4.0):
+            exact = (np.diff(ends) @ np.abs(a - b) ** order) ** (1 / order)
+            found = wasserstein(Measure(x[:, None], p), Measure(y[:, None], q), order)
+            assert abs(found / exact - 1) < 1e-9
+    nearly = Measure(jnp.array([[0.0], [1e6]]), jnp.array([0.5 + 2e-7, 0.5 - 2e-7]))
+    half = Measure(nearly.points, jnp.array([0.5, 0.5]))
+    assert abs(wasserstein(nearly, half) / np.sqrt(2e-7 * 1e12) - 1) < 1e-6
 
 
 def test_steps_that_leave_a_space_are_brought_back():
@@ -486,6 +539,29 @@ WRONG = {
             START, Interaction(lambda t: t[0], lambda t, u: -t @ u), space=Gaussian(2), key=KEY
         ),
         "K must be positive",
+    ),
+    "a gap of a little repulsion": (
+        lambda: optimality_gap(
+            particles(Uniform(-jnp.ones(2), jnp.ones(2))).sample(40, key=KEY),
+            Interaction(lambda t: t[0], lambda t, u: 1e4 * t[0] * u[0] - (t[1] * u[1]) ** 2 / 2),
+            space=Uniform(-jnp.ones(2), jnp.ones(2)), key=KEY,
+        ),
+        "K must be positive",
+    ),
+    "a gap beside an output bias": (
+        lambda: optimality_gap(
+            smooth(2, biases=True).sample(4, key=KEY), Risk(DATA), space=Gaussian(4), key=KEY
+        ),
+        "network must have no output bias",
+    ),
+    "movements of tracers": (
+        lambda: minimising_movement(
+            START.weighed((jnp.array([0.5, 0.5, 0.0, 0.0]),)), LINEAR, step=0.1, t1=0.1
+        ),
+        "masses must be positive",
+    ),
+    "a mixture of different spaces": (
+        lambda: mixture([START.measure(0), SHALLOW.measure(0)]), "measures must live",
     ),
     "a gap in another space": (
         lambda: optimality_gap(START, FLAT, space=Gaussian(3), key=KEY), "space must have",

@@ -36,6 +36,11 @@ class BirthDeath(Update):
     copy takes all weights from and to its parent. With batches, Ψ is taken on a fresh one.
     Copies of one neuron stay equal until noise parts them: they are one of more mass.
 
+    A neuron is cloned at most once a step: the expected number of its births, rate · step ·
+    (⟨Ψ⟩ − Ψ), is at most 0.5 at the first step, or the call is refused, and a run stops as diverged
+    where it exceeds 1. Births and deaths follow the energy, without the `weight_decay` of the
+    dynamics: write it as `Risk(penalty=)` if it is to count.
+
     Neurons have equal masses; tracers are left alone, but after a jump a label no longer names a
     trajectory, and derivatives through jumps are refused.
     """
@@ -80,6 +85,8 @@ class BirthDeath(Update):
         for i, psi in enumerate(energy.first_variation(moved)):
             p = network.initial_masses[i]
             events = rates[i] * step.astype(p.dtype) * (psi - dot(p, psi))
+            often = jnp.where(p > 0, -events, 0).max() > 1  # no process in time any more
+            value = jnp.where(often, jnp.nan, value)
             each.append(offspring(events, p > 0, jax.random.fold_in(jump, i)))
         parents = [parent for parent, _ in each]
         copied = moved.map_neurons(
@@ -120,11 +127,12 @@ class BirthDeath(Update):
         rates = at(self.rate, network.depth - 1, jnp.zeros((), network.dtype), network.dtype)
         variation = energy.first_variation(network)
         for rate, psi, p in zip(rates, variation, network.masses, strict=True):
-            often = concrete(rate * step * jnp.abs(psi - dot(p, psi)).max())
+            births = jnp.where(p > 0, dot(p, psi) - psi, 0).max()
+            often = concrete(rate * step * births)
             if often is not None and not often <= _OFTEN:
                 raise ValueError(
                     f"rate times step must be small: the first step of size {float(step):.3g} has "
-                    f"up to {often:.3g} expected births or deaths of a neuron: lower rate or step"
+                    f"up to {often:.3g} expected births of a neuron: lower rate or step"
                 )
 
     def _dim(self, network: Network) -> int:

@@ -130,7 +130,7 @@ class Interaction(Energy):
         pairs = jax.vmap(lambda a: jax.vmap(lambda b: self.K(a, b))(some))(some)
         centred = pairs - pairs.mean(0)[None] - pairs.mean(1)[:, None] + pairs.mean()
         values = np.linalg.eigvalsh(np.asarray(centred))
-        if values[0] < -1e-4 * values[-1]:
+        if values[0] < -(1e-6 if centred.dtype.itemsize >= 8 else 1e-4) * values[-1]:
             raise ValueError(
                 "K must be positive semi-definite (on measures of total 0) for a bound, got a "
                 f"matrix of {len(some)} particles with eigenvalues from {values[0]:.3g} to "

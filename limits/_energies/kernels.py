@@ -44,7 +44,8 @@ class ErfKernel(eqx.Module):
         w, v = (theta[:-1], other[:-1]) if self.bias else (theta, other)
         ww, vv, wv = dot(w, w), dot(v, v), dot(w, v)
         # arcsin(s/√(AB)) = atan2(s, √(AB − s²)), whose derivative is finite at large weights
-        rest = 1 + ww + vv + jnp.maximum(ww * vv - wv**2, 0.0)
+        across = w - wv / jnp.where(vv > 0, vv, 1.0) * v  # nearly parallel weights cancel here
+        rest = 1 + ww + vv + vv * dot(across, across)
         angle = jnp.arctan2(wv, jnp.sqrt(rest))
         if not self.bias:
             return 2 / math.pi * angle

@@ -9,7 +9,7 @@ import optimistix as optx
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network
-from ensembles._checks import kind
+from ensembles._checks import concrete, kind
 
 from .._checks import positive
 from .._energies.energy import Energy
@@ -51,6 +51,12 @@ def minimising_movement(
             "between laws of neurons"
         )
     positive("blur", blur, network.dtype)
+    known = concrete(network.masses[0])
+    if known is not None and not (known > 0).all():
+        raise ValueError(
+            f"masses must be positive for a minimising movement, got {known.min()}: a particle of "
+            "mass 0 has no part in what is minimised"
+        )
     # ott-jax relies on JAX's own promotion, whatever is set
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         return _iterate(network, energy, size, count, blur, max_steps)

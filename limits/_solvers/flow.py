@@ -60,8 +60,9 @@ def flow(
       sixteenth of their variation, seen at 4,097 times: pulses of some (t1 − t0)/2000 are not
       stepped over; for shorter ones give `kinks`.
     - `key`: required exactly when the dynamics is random. Its Brownian motion is the same whatever
-      the steps; solved by diffrax's `ShARK` unless `solver` says otherwise, of strong order 1.5 for
-      this noise, with tolerances of 1e-3.
+      the steps, and another for another `t0`: a run that goes on has fresh noise; solved by
+      diffrax's `ShARK` unless `solver` says otherwise, of strong order 1.5 for this noise, with
+      tolerances of 1e-3.
     - `tangent`: a direction in (network, energy, dynamics), a tree like them with None for what
       does not move. The derivative of the weights in it is integrated beside and its error
       controlled too. Explicit solvers keep a solution of a stiff flow stable by its error, but
@@ -72,8 +73,8 @@ def flow(
     - `progress`: a diffrax progress meter.
 
     The local error is averaged with the neurons' masses (those of evolving masses count equally
-    where they are positive), so tracers do not influence step sizes: they change nothing. They are
-    integrated with the same steps as the neurons of positive mass.
+    where they are positive), so tracers do not influence step sizes and change nothing, unless
+    their own error exceeds 1,000 times the tolerance: then steps are shortened for them.
 
     Returns a `Trajectory`. Raises `ValueError` for arguments that do not fit together.
     """

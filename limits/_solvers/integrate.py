@@ -72,6 +72,9 @@ def integrate(
     terms = diffrax.ODETerm(velocity)  # pyright: ignore[reportArgumentType]
     if key is not None:
         like = jax.eval_shape(lambda: (pack(begin), None))
+        whole, part = jnp.floor(t0), t0 - jnp.floor(t0)  # runs from other times have other noise
+        key = jax.random.fold_in(key, whole.astype(jnp.uint32))
+        key = jax.random.fold_in(key, (part * 2**24).astype(jnp.uint32))
         path = diffrax.VirtualBrownianTree(
             t0, t1, (t1 - t0) * _FINEST, like, key, levy_area=diffrax.SpaceTimeLevyArea
         )

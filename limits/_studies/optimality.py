@@ -8,7 +8,7 @@ and μ is optimal exactly when it lives on the minimisers of Ψ (Mei, Montanari 
 arXiv:1804.06561, Proposition 1; Chizat & Bach, arXiv:1805.09545).
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -75,6 +75,9 @@ def optimality_gap(
     (`Atoms`) is looked at completely. The search can miss a narrow minimum, and the bound is then
     too low; the more `starts`, the less so.
 
+    Gradient steps alternate with steps in random directions, which find the way where Ψ has a kink
+    (ReLU units, penalties of power 1).
+
     Unbounded spaces need a Ψ with an infimum: give penalties, or units and boxes that bound it.
 
     Raises `ValueError` for networks of several hidden layers, spaces of another dimension, and
@@ -90,6 +93,11 @@ def optimality_gap(
         raise ValueError(
             f"network must have one hidden layer, got {network.depth} layers: the energy of deeper "
             "ones is not convex in their measures"
+        )
+    if network.start.biases[-1] is not None:
+        raise ValueError(
+            "network must have no output bias for a bound, got one: it is no neuron's, and lowers "
+            "the energy besides; write biases=(..., None)"
         )
     points = network.points(0)
     if space.dim != points.shape[1]:
@@ -142,7 +150,7 @@ def _search(
 ) -> _Found:
     own = network.points(i)
     n = len(own)
-    at = jnp.concatenate([drawn, own]) if steps else drawn
+    at = jnp.concatenate([drawn, space.project(own)]) if steps else drawn
     wider = network.padded([n + len(at) if j == i else m for j, m in enumerate(network.width)])
 
     def look(points: Array) -> tuple[Array, Array]:
@@ -151,20 +159,31 @@ def _search(
         _, slope = energy.value_and_gradient(seen)
         return energy.first_variation(seen)[i][n:], seen.rows(slope, i)[n:]
 
-    def step(_: Array, carry: tuple[Array, Array, Array, Array]) -> tuple[Array, ...]:
-        places, values, slopes, size = carry
-        tried = space.project(places - size[:, None] * slopes)
+    def one(
+        carry: tuple[Array, Array, Array], ways: Array, size: Array, smaller: float
+    ) -> tuple[tuple[Array, Array, Array], Array]:
+        """A step against `ways`, kept where Ψ is lower; and the next size."""
+        places, values, slopes = carry
+        tried = space.project(places - size[:, None] * ways)
         new, steeper = look(tried)
         better = new < values
-        return (
+        kept = (
             jnp.where(better[:, None], tried, places),
             jnp.where(better, new, values),
             jnp.where(better[:, None], steeper, slopes),
-            size * jnp.where(better, _GREATER, _SMALLER).astype(size.dtype),
         )
+        return kept, size * jnp.where(better, _GREATER, smaller).astype(size.dtype)
+
+    def step(k: Array, carry: tuple[Any, Array, Array]) -> tuple[Any, Array, Array]:
+        kept, size, far = carry
+        kept, size = one(kept, kept[2], size, _SMALLER)
+        ways = jax.random.normal(jax.random.fold_in(jax.random.key(0), k), at.shape, at.dtype)
+        kept, far = one(kept, ways, far, _GREATER**-0.25)  # as many fail as keep the size
+        return kept, size, far
 
     values, slopes = look(at)
-    size = 1 / jnp.maximum(jnp.linalg.norm(slopes, axis=1), 1e-6) * 0.1
-    places, values, _, _ = jax.lax.fori_loop(0, steps, step, (at, values, slopes, size))
+    size = 0.1 / jnp.maximum(jnp.linalg.norm(slopes, axis=1), 1e-6)
+    far = jnp.full_like(size, 0.1)
+    (places, values, _), _, _ = jax.lax.fori_loop(0, steps, step, ((at, values, slopes), size, far))
     psi = energy.first_variation(network)[i]
     return _Found(dot(network.masses[i], psi), psi, values, places)
