@@ -34,6 +34,12 @@ class Energy(eqx.Module):
         """The value and the first variation."""
         return jax.value_and_grad(lambda p: self(network.weighed(p)))(network.masses)
 
+    def value_gradient_and_variation(
+        self, network: Network
+    ) -> tuple[Float[Array, ""], Parameters, tuple[Float[Array, " n"], ...]]:
+        """The value, the derivative per unit mass and the first variation."""
+        return *self.value_and_gradient(network), self.first_variation(network)
+
     @abc.abstractmethod
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
         """What the energy sees of the network; limits are compared in it."""
