@@ -32,7 +32,7 @@ from limits import (
     train,
 )
 
-STEP, BLOCK = 0.01, 2**22
+STEP, BLOCK = 0.01, 2**18
 D, DATA = 20, 500
 
 
