@@ -96,10 +96,10 @@ def solve(start, update, times, keys):
     return jax.vmap(one)(keys)
 
 
-def energies(title, name, steps, kept=None):
+def energies(title, name, steps, kept=None, keys=KEYS):
     """Energies every 500 steps (seeds, looks) of a run of `kept` of so many steps."""
     times = STEP * jnp.arange(0.0, (kept or steps) + 1, EVERY)
-    return np.asarray(solve(STARTS[title], updates(steps)[name], times, KEYS))
+    return np.asarray(solve(STARTS[title], updates(steps)[name], times, keys))
 
 
 def cell(values):
@@ -127,7 +127,7 @@ def test_births_and_deaths_speed_up_descent_from_a_good_start():
 @pytest.mark.slow
 def test_only_births_from_a_wide_prior_leave_the_plateau_of_a_bad_start():
     """B: descent, clones, masses that move and a prior as narrow as the start stay near 0.0137;
-    N(0, 1) is lower by a factor of at least 50 after 10⁴ steps."""
+    N(0, 1) is lower by a factor of at least 50 after 10⁴ steps (means of seeds), 25 every seed."""
     found = {name: energies("B", name, 10_000) for name in updates(QUENCH)}
     print()
     for name, runs in found.items():
@@ -135,35 +135,41 @@ def test_only_births_from_a_wide_prior_leave_the_plateau_of_a_bad_start():
         print(f"B {name:>12}, energies at 1500, 3000, 9000, 10000 steps: {looks}")
     for name in ("descent", "clones", "masses", "narrow prior"):
         assert (np.abs(found[name][:, -1] / 0.0137 - 1) < 0.01).all()
-        assert (found[name][:, -1] >= 50 * found["prior"][:, -1]).all()
+        assert found[name][:, -1].mean() >= 50 * found["prior"][:, -1].mean()
+        assert (found[name][:, -1] >= 25 * found["prior"][:, -1]).all()
         assert (found[name][:, -1] > 0.99 * found[name][:, -5]).all()  # a plateau, not a slope
     assert (found["prior"][:, 6] < 0.1 * found["clones"][:, 6]).all()
     assert (found["prior"][:, -1] < found["prior"][:, -3]).all()  # descent alone takes noise away
 
 
 @pytest.mark.slow
-def test_the_mean_of_the_first_variation_does_not_matter_here():
-    """The paper's rule, which leaves it in, written out with NumPy: within a factor of two of the
-    library in A (medians over seeds), and the same two answers in B."""
+def test_clones_are_the_same_with_the_mean_of_the_first_variation_left_in():
+    """The paper's rule, which does not subtract it, written out with NumPy. With a prior it makes
+    fewer births before the energy has settled, and is faster by less than a factor of two in A."""
+    keys = jax.random.split(jax.random.key(7), 24)
     print()
-    ratios = []
     for scheme in ("clones", "prior"):
-        own, other = energies("A", scheme, 3000, 1000), by_hand("A", scheme, 1000)
-        ratios.append(np.median(other, 0)[1:] / np.median(own, 0)[1:])
-        print(f"A {scheme}: with the mean left in {cell(other[:, 1])}, {cell(other[:, 2])} at 500, "
-              f"1000 steps, without it {cell(own[:, 1])}, {cell(own[:, 2])}")  # fmt: skip
-    assert (np.abs(np.log2(ratios)) < 1).all()
-    ends = {scheme: by_hand("B", scheme, 3000)[:, -1] for scheme in ("clones", "prior")}
+        own, other = energies("A", scheme, 3000, 1000, keys), by_hand("A", scheme, 1000, keys)
+        logs = np.log(other[:, 1:] / own[:, 1:])
+        mean, error = logs.mean(0), logs.std(0, ddof=1) / np.sqrt(len(keys))
+        low, high = np.exp(mean - 2.07 * error), np.exp(mean + 2.07 * error)  # 95 %, 23 degrees
+        print(f"A {scheme}: energy with the mean left in over that without, 24 seeds: " + ", ".join(
+            f"{np.exp(m):.2f} [{a:.2f}, {b:.2f}]" for m, a, b in zip(mean, low, high, strict=True)
+        ) + " at 500, 1000 steps")  # fmt: skip
+        assert (np.abs(mean) < np.log(2)).all()
+        if scheme == "clones":
+            assert (low <= 1).all() and (high >= 1).all()
+    ends = {scheme: by_hand("B", scheme, 3000, KEYS)[:, -1] for scheme in ("clones", "prior")}
     print(f"B at 3000 steps, mean left in: clones {cell(ends['clones'])}, "
           f"prior {cell(ends['prior'])}")  # fmt: skip
     assert (np.abs(ends["clones"] / 0.0137 - 1) < 0.02).all()
     assert (10 * ends["prior"] < ends["clones"]).all()
 
 
-def by_hand(title, scheme, steps):
+def by_hand(title, scheme, steps, keys):
     """Energies every 500 steps (seeds, looks): descend, then kill neurons of Ψ > 0 with probability
     min(1, 0.05 Ψ), clone those of Ψ < 0, remove a surplus, fill what is vacant."""
-    firsts = [jax.random.split(key)[0] for key in KEYS]
+    firsts = [jax.random.split(key)[0] for key in keys]
     points = [np.asarray(particles(STARTS[title]).sample(N, key=k).points(0)) for k in firsts]
     c, y = np.moveaxis(np.array(points), 2, 0)
     rng, found = np.random.default_rng(0), []

@@ -112,13 +112,26 @@ def network_by_hand(a, w, steps):
 
 
 # %%
-# Paired repeats: the two are timed in turn, each by the difference of many steps and one.
+# Many particles: one step, its pairs in blocks. It comes first, so that the peak is its own.
 
 
 def seconds(call, steps):
     began = time.perf_counter()
     jax.block_until_ready(call(steps))
     return time.perf_counter() - began
+
+
+n = 100_000
+network = start.sample(n, key=jax.random.key(1))
+update, before = BirthDeath(rate=5.0), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+one_step = eqx.filter_jit(lambda net, key: update(0.0, jnp.float32(STEP), net, None, energy, key))
+spent = seconds(lambda k: one_step(network, jax.random.key(k)), 3)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(f"n = {n}: one step {spent:.1f} s, compilation included; peak memory {after / 1e6:.2f} GB,")
+print(f"{(after - before) / 1e6:.2f} GB of it in this step (all pairs: {4e-9 * n * n:.0f} GB)")
+
+# %%
+# Paired repeats: the two are timed in turn, each by the difference of many steps and one.
 
 
 def compare(title, ours, bare, steps, repeats):
@@ -156,15 +169,3 @@ compare(
     "Langevin, n = 1000", stepper(network, risk, SGD(Langevin(temperature=0.1))),
     lambda k: network_by_hand(a, w, k), 50, 9,
 )  # fmt: skip
-
-# %%
-# Many particles: one step, its pairs in blocks.
-
-n = 100_000
-network = start.sample(n, key=jax.random.key(1))
-update, before = BirthDeath(rate=5.0), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-one_step = eqx.filter_jit(lambda net, key: update(0.0, jnp.float32(STEP), net, None, energy, key))
-spent = seconds(lambda k: one_step(network, jax.random.key(k)), 3)
-after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(f"n = {n}: one step {spent:.1f} s, compilation included; peak memory {after / 1e6:.2f} GB,")
-print(f"{(after - before) / 1e6:.2f} GB of it in this step (all pairs: {4e-9 * n * n:.0f} GB)")
