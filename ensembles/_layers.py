@@ -210,7 +210,8 @@ class Unit(Layer):
         _function("sigma", self.sigma, "Unit(lambda theta, x: jnp.tanh(theta @ x)[None])")
 
     def first(self, w: Array, b: Array | None, x: Array) -> Array:
-        return jax.vmap(lambda x: jax.vmap(lambda w: self.sigma(w, x))(w))(x)
+        over_data = jax.vmap(self.sigma, (None, 0))
+        return jax.vmap(over_data, (0, None), 1)(w, x)
 
     def forward(
         self, masses: Array, w: Array | None, b: Array | None, h: Float[Array, "batch n outputs"]

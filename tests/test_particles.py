@@ -109,6 +109,14 @@ def test_pairs_summed_in_blocks_are_the_same(monkeypatch):
     assert largest(slope, blocks[1][0]) < 1e-14
 
 
+def test_slopes_of_few_and_of_many_coordinates_are_the_same(monkeypatch):
+    points = cloud(SHALLOW)
+    forward = POTENTIALS.value_gradient_and_variation(points)
+    monkeypatch.setattr(interaction, "_FEW", 0)
+    assert largest(forward, POTENTIALS.value_gradient_and_variation(points)) < 1e-14
+    assert largest(forward[2], POTENTIALS.first_variation(points)) < 1e-14
+
+
 def test_a_penalty_is_an_average_over_neurons():
     penalty = PowerPenalty(0.3, 1.5, (0, 2))
     plain, penalised = Risk(DATA), Risk(DATA, penalty=penalty)

@@ -154,21 +154,24 @@ def offspring(
     stays, cloned = alive & ~(happened & (events > 0)), happened & (events < 0)
 
     both = jnp.concatenate([stays, cloned])
-    surplus = both.sum() - alive.sum()
-    lot = jnp.where(both, jax.random.uniform(removal, (2 * n,), chance.dtype), 2)
-    order = jnp.argsort(jnp.argsort(lot))
-    kept = both & (order >= surplus)
+    lot = jnp.where(both, jax.random.uniform(removal, (2 * n,), chance.dtype), -1)
+    lots, order = jax.lax.top_k(lot, n)  # equal lots in the order of their places
+    last = alive.sum() - 1
+    least, at = lots[last], order[last]
+    kept = both & ((lot > least) | ((lot == least) & (jnp.arange(2 * n, dtype=at.dtype) <= at)))
     stays_on, copies = kept[:n], kept[n:]
 
     free = alive & ~stays_on
-    parents_of_copies = jnp.argsort(~copies, stable=True)
     place = jnp.cumsum(free) - 1  # the how-manieth free place
     vacant = free & (place >= copies.sum())
     survivors = jnp.where(stays.any(), stays, alive).astype(chance.dtype)
     fill = choose(survivors / survivors.sum(), n, filling)
-    copy = parents_of_copies[jnp.clip(place, 0, n - 1)]
-    own = jnp.arange(n, dtype=copy.dtype)
-    return jnp.where(vacant, fill.astype(copy.dtype), jnp.where(free, copy, own)), vacant
+    copy = jnp.searchsorted(jnp.cumsum(copies), place, side="right")  # the how-manieth copy
+    own = jnp.arange(n)
+    parents = jnp.where(
+        vacant, fill.astype(own.dtype), jnp.where(free, copy.astype(own.dtype), own)
+    )
+    return parents, vacant
 
 
 @jax.custom_jvp

@@ -50,13 +50,18 @@ class FisherRao(Dynamics):
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
         value, variation = energy.value_and_first_variation(network)
+        still = jax.tree.map(jnp.zeros_like, network.increment)
+        return value, Parameters(still.weights, still.biases, self.growth(t, network, variation))
+
+    def growth(
+        self, t: Float[Array, ""], network: Network, variation: tuple[Float[Array, " n"], ...]
+    ) -> tuple[Float[Array, " n"], ...]:
+        """dg_i/dt, given the first variation."""
         rates = at(self.rate, network.depth - 1, t, network.dtype)
-        growth = tuple(
+        return tuple(
             -rate * (psi - dot(p, psi))
             for rate, psi, p in zip(rates, variation, network.masses, strict=True)
         )
-        still = jax.tree.map(jnp.zeros_like, network.increment)
-        return value, Parameters(still.weights, still.biases, growth)
 
     def check(self, network: Network, energy: Energy) -> None:
         check_schedules("rate", self.rate, network.depth - 1, "hidden layers")
@@ -84,8 +89,9 @@ class WassersteinFisherRao(Dynamics):
     def value_and_velocity(
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
-        value, moves = self.transport.value_and_velocity(t, network, energy)
-        growth = self.reaction.velocity(t, network, energy).growth
+        value, slope, variation = energy.value_gradient_and_variation(network)
+        moves = self.transport.descent(t, network, slope)
+        growth = self.reaction.growth(t, network, variation)
         return value, Parameters(moves.weights, moves.biases, growth)
 
     def check(self, network: Network, energy: Energy) -> None:

@@ -56,6 +56,10 @@ class GradientFlow(Dynamics):
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
         value, slope = energy.value_and_gradient(network)
+        return value, self.descent(t, network, slope)
+
+    def descent(self, t: Float[Array, ""], network: Network, slope: Parameters) -> Parameters:
+        """The velocity, given the energy's derivative per unit mass."""
         if self.weight_decay is not None:
             decay = self.weight_decay.astype(network.dtype)
             now = network.parameters.still()
@@ -65,7 +69,7 @@ class GradientFlow(Dynamics):
         def down(rate: Array, g: Array | None) -> Array | None:
             return None if g is None else -rate * g
 
-        return value, Parameters(
+        return Parameters(
             tuple(map(down, rates, slope.weights)),
             tuple(map(down, of_biases, slope.biases)),
             jax.tree.map(jnp.zeros_like, network.increment.growth),

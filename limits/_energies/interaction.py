@@ -17,6 +17,8 @@ from .energy import Energy
 
 _LOOKED_AT = 128  # particles, and points of a space, of which K is looked at
 _PAIRS = 2**22  # evaluated at once; more are summed in blocks of particles
+_CACHED = 2**18  # the same on processors, in whose cache they should stay
+_FEW = 4  # coordinates of a particle, up to which slopes are taken forward, in one pass over pairs
 
 
 class Interaction(Energy):
@@ -89,6 +91,11 @@ class Interaction(Energy):
         return dot(masses, jax.vmap(lambda other: self.K(theta, other))(points))
 
     def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
+        return self.value_gradient_and_variation(network)[:2]
+
+    def value_gradient_and_variation(
+        self, network: Network
+    ) -> tuple[Float[Array, ""], Parameters, tuple[Float[Array, " n"], ...]]:
         points, pull = jax.vjp(lambda p: network.rows(p, 0), network.parameters)
         masses = network.masses[0]
 
@@ -96,11 +103,11 @@ class Interaction(Energy):
             force, pairs = self.F(theta), self._pull(theta, points, masses)
             return pairs - force, pairs / 2 - force
 
-        (_, energies), slopes = over_particles(
+        (psi, energies), slopes = over_particles(
             lambda theta: _value_aux_grad(variation, theta), points
         )
-        gradient = pull(slopes)[0].still()
-        return self._constant(network) + dot(masses, energies), gradient
+        value = self._constant(network) + dot(masses, energies)
+        return value, pull(slopes)[0].still(), (psi,)
 
     def value_and_first_variation(
         self, network: Network
@@ -181,14 +188,21 @@ def over_particles(f: Callable, points: Float[Array, "n dim"]):
     """`f` of every particle; in blocks, each evaluated again in derivatives, where `f` is itself a
     sum over all and the pairs are many."""
     n = points.shape[0]
-    if n * n <= _PAIRS:
+    most = min(_PAIRS, _CACHED) if jax.default_backend() == "cpu" else _PAIRS
+    if n * n <= most:
         return jax.vmap(f)(points)
-    return jax.lax.map(jax.checkpoint(f), points, batch_size=max(1, _PAIRS // n))
+    return jax.lax.map(jax.checkpoint(f), points, batch_size=max(1, most // n))
 
 
 def _value_aux_grad(f: Callable, theta: Array):
     """(value, aux) and gradient of `f`, which gives (value, aux)."""
-    return jax.value_and_grad(f, has_aux=True)(theta)
+    if theta.shape[0] > _FEW:
+        return jax.value_and_grad(f, has_aux=True)(theta)
+    value, slopes, aux = zip(
+        *(jax.jvp(f, (theta,), (e,), has_aux=True) for e in jnp.eye(len(theta), dtype=theta.dtype)),
+        strict=True,
+    )
+    return (value[0], aux[0]), jnp.stack(slopes)
 
 
 class _Correlation(eqx.Module):
