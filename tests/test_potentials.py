@@ -409,6 +409,17 @@ def test_relu_units_without_biases_see_the_linear_part_only():
     np.testing.assert_allclose(share, linear, rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_population_keeps_the_arrays_of_its_target():
+    f = ThreeSpin(cubes(1, 5)[0])
+    data = Data.from_space(Sphere(5, 5**0.5), f, 8, key=jax.random.key(0))
+    draw = jax.jit(lambda data: data.draw(5, jax.random.key(1)))
+    np.testing.assert_allclose(draw(data).y, jax.vmap(f)(draw(data).x), rtol=1e-12)
+    other = ThreeSpin(2.0 * f.S)  # of the same structure: nothing is compiled into it
+    same = jax.tree.structure(Data.from_space(Sphere(5, 5**0.5), other, 8, key=jax.random.key(0)))
+    assert same == jax.tree.structure(data)
+
+
 def test_a_teacher_in_double_precision_teaches_students_in_single():
     teacher, student, _ = problem()
     energy = teacher_student(charged(ErfKernel()), teacher)

@@ -67,7 +67,8 @@ class Data(eqx.Module):
         """
         measure = quadrature(space, nodes, rule, key=key)
         y = jax.vmap(target)(measure.points)
-        return Data(measure.points, y, measure.masses, sampler=_Fresh(space, target))
+        held = target if isinstance(target, eqx.Module) else _Function(target)
+        return Data(measure.points, y, measure.masses, sampler=_Fresh(space, held))
 
     def draw(self, size: int, key: PRNGKeyArray) -> "Data":
         """`size` independent samples of mass 1/size: fresh ones of a population."""
@@ -81,8 +82,17 @@ class _Fresh(eqx.Module):
     """Draws x from a space, with y = target(x)."""
 
     space: Space
-    target: Callable[[Array], Array] = eqx.field(static=True)
+    target: eqx.Module
 
     def __call__(self, size: int, key: PRNGKeyArray) -> tuple[Array, Array]:
         x = self.space.draw(size, key)
-        return x, jax.vmap(self.target)(x)
+        return x, jax.vmap(self.target)(x)  # pyright: ignore[reportArgumentType]
+
+
+class _Function(eqx.Module):
+    """A plain function as a module."""
+
+    f: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __call__(self, x: Array) -> Array:
+        return self.f(x)
