@@ -1,0 +1,289 @@
+"""
+One neuron learned by many: what the dimension costs
+====================================================
+
+A mean-field network Σ_k a_k erf(⟨w_k, x⟩/√2)/N learns one neuron y = erf(⟨w*, x⟩/√2) in R^d from
+fresh samples, one a step. Mei, Misiakiewicz & Montanari (arXiv:1902.06015) bound its distance from
+the limit by a term 1/√N without the dimension and a term √(dη) of the steps η: width is free of d,
+the number of steps is proportional to it. By symmetry the limit has particles of three
+coordinates. Networks linearised at their start (lazy training) need more than order d samples.
+
+Run it with ``python examples/single_neuron.py``. It prints its tables and saves
+``examples/figures/single_neuron.png``.
+"""
+
+# %%
+# The task
+# --------
+# Inputs are standard Gaussian. At the start a_k is standard Gaussian and w_k has law N(0, I/d).
+# Weights and inputs are padded with zeros up to 80 coordinates, which change nothing, so that one
+# compiled program serves all d. The population's risk is known in closed form (`ErfKernel`).
+
+import os
+
+os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
+
+import time
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.special import roots_genlaguerre, roots_hermitenorm
+
+from ensembles import Measure, particles, shallow
+from limits import SGD, Data, ErfKernel, Risk, charged, fit_rate, flow, single_neuron, train
+from limits import teacher_student as distance_from
+
+jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+began = time.perf_counter()
+DIMS, LARGEST = [10, 20, 40, 80], 80
+PAIRS = charged(ErfKernel())
+
+
+def unit(theta, x):
+    return theta[:1] * jax.scipy.special.erf(theta[1:] @ x / jnp.sqrt(2.0))
+
+
+def target(x):
+    return jax.scipy.special.erf(x[:, :1] / jnp.sqrt(2.0))
+
+
+class Fresh(eqx.Module):
+    """Fresh inputs of which the first d coordinates are Gaussian and the others zero."""
+
+    ones: jax.Array
+
+    def __call__(self, size, key):
+        x = self.ones * jax.random.normal(key, (size, LARGEST))
+        return x, target(x)
+
+
+def ones(d):
+    return (jnp.arange(LARGEST) < d).astype(float)
+
+
+def measure(points):
+    return Measure(points, jnp.full(len(points), 1 / len(points)))
+
+
+def draws(d, n, key):
+    """Neurons (a, w) of the start."""
+    return jax.random.normal(key, (n, 1 + LARGEST)) * jnp.append(1.0, ones(d) * d**-0.5)
+
+
+NEURON = distance_from(PAIRS, measure(jnp.zeros((1, 1 + LARGEST)).at[0, :2].set(1.0)))
+
+
+def neurons(network):
+    return network.points(0)
+
+
+@eqx.filter_jit
+def descend(d, n, step, times, keys):
+    """SGD on one fresh sample a step; neurons at `times`, and the population's risk."""
+    nothing = jnp.zeros((1, LARGEST)), jnp.zeros((1, 1))
+    risk = Risk(Data(*nothing, sampler=Fresh(ones(d))))
+
+    def one(key):
+        start = shallow(unit, measure(draws(d, n, jax.random.fold_in(key, 0))))
+        run = train(
+            start, risk, SGD(batch=1), step=step, t1=times[-1], times=times, observe=neurons,
+            key=jax.random.fold_in(key, 1), throw=False,
+        )  # fmt: skip
+        return run.observed
+
+    seen = jax.vmap(one)(keys)
+    return seen, jax.vmap(jax.lax.map, (None, 0))(_risk, seen)
+
+
+def _risk(points):
+    return NEURON(particles(measure(points)))
+
+
+@eqx.filter_jit
+def follow(d, n, times, keys):
+    """The gradient flow of the population's risk from the same starts."""
+
+    def one(key):
+        start = particles(measure(draws(d, n, jax.random.fold_in(key, 0))))
+        return flow(
+            start, NEURON, t1=times[-1], times=times, observe=neurons, rtol=1e-4, atol=1e-5
+        ).observed
+
+    return jax.vmap(one)(keys)
+
+
+def runs(d, n, step, t1, keys, points=48):
+    """`descend` with some `points` checkpoints, multiples of the step."""
+    every = max(1, round(t1 / step / points))
+    times = step * every * np.arange(round(t1 / step / every) + 1)
+    return times, *descend(jnp.array(d), n, jnp.array(step), jnp.array(times, jnp.float32), keys)
+
+
+# %%
+# The limit
+# ---------
+# Neurons with the law of (a, s, r), s = ⟨w, w*⟩ and r the norm of the rest: Gauss rules for a, s
+# and r² (chi-squared with d − 1 degrees of freedom). In infinite dimension s = 0, r = 1. Rules with
+# other numbers of nodes say how far the limit is resolved.
+
+
+def reduced(d, sizes=(12, 4, 3)):
+    """The law of (a, s, r) at the start."""
+    a, p = roots_hermitenorm(sizes[0])
+    if d is None:
+        points = np.stack([a, 0 * a, 0 * a + 1], 1)
+        return Measure(points.astype(np.float32), p / p.sum())
+    s, q = roots_hermitenorm(sizes[1])
+    half, m = roots_genlaguerre(sizes[2], (d - 3) / 2)
+    grid = np.meshgrid(a, s / np.sqrt(d), np.sqrt(2 * half / d), indexing="ij")
+    masses = np.einsum("i,j,k->ijk", p / p.sum(), q / q.sum(), m / m.sum()).ravel()
+    return Measure(np.stack(grid, -1).reshape(-1, 3).astype(np.float32), masses)
+
+
+def reduced_flow(d, t1, times, **options):
+    return flow(
+        particles(reduced(d, **options)), single_neuron(d), t1=t1, times=times, observe=neurons,
+        rtol=1e-4, atol=1e-5,
+    )  # fmt: skip
+
+
+T1 = 16.0
+moments = np.linspace(0, T1, 65)
+limits = {d: reduced_flow(d, T1, moments) for d in [*DIMS, None]}
+finer = reduced_flow(10, T1, moments, sizes=(16, 6, 4))
+resolved = np.abs(finer.energies - limits[10].energies).max()
+print(f"risk at the start {limits[10].energies[0]:.4f}; the limit is resolved to {resolved:.0e} "
+      f"[{time.perf_counter() - began:.0f} s]", flush=True)  # fmt: skip
+
+# %%
+# Steps to a given risk
+# ---------------------
+# A tenth of the risk at the start, with steps η = c/d. Larger c are faster until noise takes over;
+# the best of them are compared, too.
+
+GOAL, WIDTH, FACTORS = 1 / 60, 100, [0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0]
+HORIZONS = [8.0, 10.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0]
+KEYS = jax.random.split(jax.random.key(1), 16)
+
+
+def passage(times, risks):
+    """When each seed's risk first is below the goal (NaN: never), logarithms interpolated."""
+    found = []
+    for risk in np.asarray(risks):
+        below = np.flatnonzero(risk < GOAL)
+        if not len(below) or below[0] == 0:
+            found.append(np.nan)
+            continue
+        k = below[0]
+        high, low = np.log(risk[k - 1 : k + 1] / GOAL)
+        found.append(times[k - 1] + high / (high - low) * (times[k] - times[k - 1]))
+    return np.array(found)
+
+
+counts = np.full((len(FACTORS), len(KEYS), len(DIMS)), np.nan)
+curves = {}
+for j, d in enumerate(DIMS):
+    for i, (c, horizon) in enumerate(zip(FACTORS, HORIZONS, strict=True)):
+        times, _, risks = runs(d, WIDTH, c / d, horizon, KEYS)
+        counts[i, :, j] = passage(times, risks) * d / c
+        if c == 0.5:
+            curves[d] = times, np.asarray(risks)
+print(f"\nsteps of one sample until the risk is {GOAL:.4f} (mean of {len(KEYS)} seeds, N = {WIDTH}; "
+      f"in brackets how many never came there)")  # fmt: skip
+print(f"{'step × d':>10}" + "".join(f"{f'd = {d}':>16}" for d in DIMS) + "   exponent in d")
+never = np.isnan(counts).sum(1)
+mean_steps = np.where(never == 0, counts.mean(1), np.inf)
+for i, c in enumerate(FACTORS):
+    cells = (f"{m:.0f}" if n == 0 else f"– [{n}]" for m, n in zip(mean_steps[i], never[i]))
+    rate = fit_rate(DIMS, counts[i]) if not never[i].any() else "–"
+    print(f"{c:>10}" + "".join(f"{cell:>16}" for cell in cells) + f"   {rate}")
+best = mean_steps.argmin(0)
+fastest = np.stack([counts[i, :, j] for j, i in enumerate(best)], 1)
+steps_rate = fit_rate(DIMS, fastest)
+print(f"{'best':>10}" + "".join(f"{f'{m:.0f}':>16}" for m in fastest.mean(0)) + f"   {steps_rate}")
+print(f"[{time.perf_counter() - began:.0f} s]", flush=True)
+
+# %%
+# The error of SGD
+# ----------------
+# The root mean square over inputs of the difference of SGD and of the gradient flow from the same
+# start, at time 4. It is fitted in d, for steps of one size, and in the size, for d = 40. Steps in
+# proportion to 1/d are the control: there d must not matter.
+
+END, SIZE = 4.0, 0.002
+
+
+@eqx.filter_jit
+def apart(ones, others):
+    """The distance in L²(P_x) of networks with neurons `ones` and `others`."""
+
+    def one(a, b):
+        return jnp.sqrt(2 * jnp.maximum(distance_from(PAIRS, measure(b))(particles(measure(a))), 0))
+
+    return jax.lax.map(lambda pair: one(*pair), (ones, others))
+
+
+def sgd_errors(d, step):
+    return np.asarray(apart(runs(d, WIDTH, step, END, KEYS, 1)[1][:, -1], continuous[d][:, -1]))
+
+
+ends = jnp.array([0.0, END])
+continuous = {d: follow(jnp.array(d), WIDTH, ends, KEYS) for d in DIMS}
+SIZES = [step * SIZE for step in (0.5, 1, 2, 4, 8)]
+in_d = np.stack([sgd_errors(d, SIZE) for d in DIMS], 1)
+in_step = np.stack([sgd_errors(40, step) for step in SIZES], 1)
+fixed = np.stack([sgd_errors(d, SIZE * 40 / d) for d in DIMS], 1)
+rate_d, rate_step = fit_rate(DIMS, in_d), fit_rate(SIZES, in_step)
+print(f"\nerror of SGD at time {END:g} ({len(KEYS)} seeds): exponent in d {rate_d}, in the step "
+      f"{rate_step}; in d at one d × step (control) {fit_rate(DIMS, fixed)} "
+      f"[{time.perf_counter() - began:.0f} s]", flush=True)  # fmt: skip
+
+# %%
+# Width
+# -----
+# The same distance between gradient flows of N neurons and the limit, at time 4: the law 1/√N, with
+# one constant for all d.
+
+WIDTHS, MANY = [25, 50, 100, 200], jax.random.split(jax.random.key(2), 16)
+
+
+@eqx.filter_jit
+def from_limit(points, law, masses, energy):
+    """The distance of networks of the neurons `points` from the limit of the `law` of (a, s, r)."""
+
+    def averages(f, one, other):
+        return jax.vmap(lambda t: jax.vmap(lambda u: f(t, u))(other))(one)
+
+    def one(points):
+        short = jnp.stack(
+            [points[:, 0], points[:, 1], jnp.linalg.norm(points[:, 2:], axis=1)], axis=1
+        )
+        own = averages(PAIRS, points, points).mean()
+        mixed = (averages(energy.K, short, law) @ masses).mean()
+        return jnp.sqrt(own - 2 * mixed + masses @ averages(energy.K, law, law) @ masses)
+
+    return jax.lax.map(one, points)
+
+
+far = np.zeros((len(MANY), len(WIDTHS), len(DIMS)))
+for j, d in enumerate(DIMS):
+    law = limits[d].observed[16]  # time 4
+    for i, n in enumerate(WIDTHS):
+        points = follow(jnp.array(d), n, ends, MANY)[:, -1]
+        far[:, i, j] = from_limit(points, law, reduced(d).masses, single_neuron(d))
+print(f"\ndistance from the limit at time {END:g}, √N × root mean square over inputs, {len(MANY)} "
+      "seeds: mean ± standard error")  # fmt: skip
+print(f"{'d':>6}" + "".join(f"{f'N = {n}':>18}" for n in WIDTHS) + "   exponent in N")
+for j, d in enumerate(DIMS):
+    scaled = far[:, :, j] * np.sqrt(WIDTHS)
+    errors = scaled.std(0, ddof=1) / np.sqrt(len(MANY))
+    cells = (f"{m:.3f} ± {e:.3f}" for m, e in zip(scaled.mean(0), errors, strict=True))
+    print(f"{d:>6}" + "".join(f"{c:>18}" for c in cells) + f"   {fit_rate(WIDTHS, far[:, :, j])}")
+rate_width = fit_rate(DIMS, far[:, -1])
+print(f"exponent in d at N = {WIDTHS[-1]}: {rate_width} [{time.perf_counter() - began:.0f} s]",
+      flush=True)  # fmt: skip
