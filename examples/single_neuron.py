@@ -166,8 +166,8 @@ print(f"risk at the start {limits[10].energies[0]:.4f}; the limit is resolved to
 # A tenth of the risk at the start, with steps η = c/d. Larger c are faster until noise takes over;
 # the best of them are compared, too.
 
-GOAL, WIDTH, FACTORS = 1 / 60, 100, [0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0]
-HORIZONS = [8.0, 10.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0]
+GOAL, WIDTH, FACTORS = 1 / 60, 100, [0.1, 0.5, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0]
+HORIZONS = [8.0, 8.0, 10.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0]
 KEYS = jax.random.split(jax.random.key(1), 16)
 
 
@@ -191,22 +191,26 @@ for j, d in enumerate(DIMS):
     for i, (c, horizon) in enumerate(zip(FACTORS, HORIZONS, strict=True)):
         times, _, risks = runs(d, WIDTH, c / d, horizon, KEYS)
         counts[i, :, j] = passage(times, risks) * d / c
-        if c == 0.5:
+        if c == FACTORS[0]:
             curves[d] = times, np.asarray(risks)
 print(f"\nsteps of one sample until the risk is {GOAL:.4f} (mean of {len(KEYS)} seeds, N = {WIDTH}; "
       f"in brackets how many never came there)")  # fmt: skip
 print(f"{'step × d':>10}" + "".join(f"{f'd = {d}':>16}" for d in DIMS) + "   exponent in d")
 never = np.isnan(counts).sum(1)
 mean_steps = np.where(never == 0, counts.mean(1), np.inf)
+arrivals = np.array([passage(moments, run.energies[None])[0] for run in limits.values()])
 for i, c in enumerate(FACTORS):
-    cells = (f"{m:.0f}" if n == 0 else f"– [{n}]" for m, n in zip(mean_steps[i], never[i]))
+    cells = (
+        f"{m:.0f}" if n == 0 else f"– [{n}]" for m, n in zip(mean_steps[i], never[i], strict=True)
+    )
     rate = fit_rate(DIMS, counts[i]) if not never[i].any() else "–"
     print(f"{c:>10}" + "".join(f"{cell:>16}" for cell in cells) + f"   {rate}")
 best = mean_steps.argmin(0)
 fastest = np.stack([counts[i, :, j] for j, i in enumerate(best)], 1)
 steps_rate = fit_rate(DIMS, fastest)
 print(f"{'best':>10}" + "".join(f"{f'{m:.0f}':>16}" for m in fastest.mean(0)) + f"   {steps_rate}")
-print(f"[{time.perf_counter() - began:.0f} s]", flush=True)
+print("the limit is there at time " + ", ".join(f"{a:.2f} (d = {d or '∞'})" for a, d in
+      zip(arrivals, limits, strict=True)) + f" [{time.perf_counter() - began:.0f} s]", flush=True)  # fmt: skip
 
 # %%
 # The error of SGD
@@ -215,7 +219,7 @@ print(f"[{time.perf_counter() - began:.0f} s]", flush=True)
 # start, at time 4. It is fitted in d, for steps of one size, and in the size, for d = 40. Steps in
 # proportion to 1/d are the control: there d must not matter.
 
-END, SIZE = 4.0, 0.002
+END, SIZE = 4.0, 0.0005
 
 
 @eqx.filter_jit
@@ -234,9 +238,9 @@ def sgd_errors(d, step):
 
 ends = jnp.array([0.0, END])
 continuous = {d: follow(jnp.array(d), WIDTH, ends, KEYS) for d in DIMS}
-SIZES = [step * SIZE for step in (0.5, 1, 2, 4, 8)]
+SIZES = [factor * SIZE for factor in (0.5, 1, 2, 4, 8)]
 in_d = np.stack([sgd_errors(d, SIZE) for d in DIMS], 1)
-in_step = np.stack([sgd_errors(40, step) for step in SIZES], 1)
+in_step = np.stack([sgd_errors(40, size) for size in SIZES], 1)
 fixed = np.stack([sgd_errors(d, SIZE * 40 / d) for d in DIMS], 1)
 rate_d, rate_step = fit_rate(DIMS, in_d), fit_rate(SIZES, in_step)
 print(f"\nerror of SGD at time {END:g} ({len(KEYS)} seeds): exponent in d {rate_d}, in the step "
@@ -284,6 +288,211 @@ for j, d in enumerate(DIMS):
     errors = scaled.std(0, ddof=1) / np.sqrt(len(MANY))
     cells = (f"{m:.3f} ± {e:.3f}" for m, e in zip(scaled.mean(0), errors, strict=True))
     print(f"{d:>6}" + "".join(f"{c:>18}" for c in cells) + f"   {fit_rate(WIDTHS, far[:, :, j])}")
-rate_width = fit_rate(DIMS, far[:, -1])
-print(f"exponent in d at N = {WIDTHS[-1]}: {rate_width} [{time.perf_counter() - began:.0f} s]",
+rate_width = fit_rate(DIMS, (far * np.sqrt(WIDTHS)[:, None]).reshape(-1, len(DIMS)))
+print(f"exponent in d of all of these: {rate_width} [{time.perf_counter() - began:.0f} s]",
       flush=True)  # fmt: skip
+
+# %%
+# Mean field against lazy, from few samples
+# -----------------------------------------
+# n samples, seen as often as one likes. The lazy network is linear in its weights around the start;
+# its features are the derivatives there, and with many neurons their kernel is known:
+#
+#     E[a²] ⟨x, x'⟩ E[φ'(⟨w, x⟩) φ'(⟨w, x'⟩)] + E[φ(⟨w, x⟩) φ(⟨w, x'⟩)],   w ~ N(0, I/d).
+#
+# Ridge regression takes the best ridge on 500 samples of validation, and the network of N = 100
+# neurons (gradient descent on all n) the best time. Errors on 2,000 fresh samples are in units of
+# the variance of y, of which 95.5 % are linear in x and the rest is cubic or beyond.
+
+LEVEL, LAZY_DIMS, SPLITS = 0.02, [5, 7, 10, 14, 20, 40], 4
+RIDGES = np.logspace(-6, 1, 15)
+
+
+def kernel(x, z):
+    d = x.shape[1]
+    c = x @ z.T / d
+    a, b = ((1 + (v**2).sum(1) / d) for v in (x, z))
+    outer = np.outer(a, b)
+    slopes = 2 / np.pi / np.sqrt(outer - c**2)
+    return d * c * slopes + 2 / np.pi * np.arcsin(c / np.sqrt(outer))
+
+
+def samples(d, n, seed):
+    """n samples, validation and test."""
+    draw = np.random.default_rng([d, n, seed])
+    x = [draw.standard_normal((m, d)) for m in (n, 500, 2000)]
+    return [(v, np.asarray(target(v))) for v in x]
+
+
+def lazy_error(d, n, seed):
+    (x, y), *others = samples(d, n, seed)
+    values, vectors = np.linalg.eigh(kernel(x, x) / n)
+    parts = vectors.T @ y / n
+    errors = []
+    for z, wanted in others:
+        across = kernel(z, x) @ vectors
+        fits = across @ (parts / (np.maximum(values, 0)[:, None] + RIDGES))
+        errors.append(((fits - wanted) ** 2).mean(0) * 3)
+    return errors[1][errors[0].argmin()]
+
+
+@eqx.filter_jit
+def fitted(x, y, masses, validation, test, key):
+    """Errors along gradient descent on samples of these masses."""
+
+    def error(network, data):
+        return ((network(data[0]) - data[1]) ** 2).mean() * 3
+
+    start = shallow(unit, measure(jax.random.normal(key, (WIDTH, 1 + x.shape[1]))
+                                  * jnp.append(1.0, jnp.full(x.shape[1], x.shape[1]**-0.5))))  # fmt: skip
+    looks = [lambda network, data=data: error(network, data) for data in (validation, test)]
+    run = train(
+        start, Risk(Data(x, y, masses)), step=0.5, t1=100.0, times=jnp.arange(0, 101, 2.5),
+        observe=dict(zip("vt", looks, strict=True)),
+    )  # fmt: skip
+    return run.observed
+
+
+def mean_field_error(d, n, seed):
+    (x, y), *others = samples(d, n, seed)
+    pad = RATIOS[-1] * d - n
+    rows = [np.concatenate([v, np.zeros((pad, v.shape[1]))]).astype(np.float32) for v in (x, y)]
+    masses = (np.arange(n + pad) < n) / n
+    others = [[jnp.asarray(v, jnp.float32) for v in pair] for pair in others]
+    seen = fitted(*map(jnp.asarray, rows), jnp.asarray(masses), *others, jax.random.key(seed))
+    return float(seen["t"][seen["v"].argmin()])
+
+
+RATIOS = [1, 2, 4, 8, 16]
+lazy, rich = {}, {}
+for d in LAZY_DIMS:
+    sizes = [n for n in d * 2 ** np.arange(9) if n <= (320 if d <= 10 else 1280)]
+    lazy[d] = sizes, np.array([[lazy_error(d, n, s) for n in sizes] for s in range(SPLITS)])
+for d in DIMS[:3]:
+    sizes = [ratio * d for ratio in RATIOS]
+    rich[d] = sizes, np.array([[mean_field_error(d, n, s) for n in sizes] for s in range(SPLITS)])
+
+
+def enough(sizes, errors):
+    """The samples at which each seed's error falls to the level; NaN: more than there are."""
+    found = []
+    for error in errors:
+        below = np.flatnonzero(error < LEVEL)
+        if not len(below) or below[0] == 0:
+            found.append(np.nan)
+            continue
+        k = below[0]
+        high, low = np.log(error[k - 1 : k + 1] / LEVEL)
+        found.append(sizes[k - 1] * (sizes[k] / sizes[k - 1]) ** (high / (high - low)))
+    return np.array(found)
+
+
+print(f"\nsamples until the test error is {LEVEL:.0%} of the variance, {SPLITS} seeds")
+needed = {}
+for name, results in (("lazy", lazy), ("mean field", rich)):
+    found = {d: enough(*result) for d, result in results.items()}
+    cells = []
+    for d, values in found.items():
+        sizes, errors = results[d]
+        there = np.isfinite(values).all()
+        more = f"> {sizes[-1]} (error {errors[:, -1].mean():.3f})"
+        cells.append(f"d = {d}: {values.mean():.0f}" if there else f"d = {d}: {more}")
+    known = [d for d, values in found.items() if np.isfinite(values).all()]
+    needed[name] = known, np.stack([found[d] for d in known], 1)
+    rate = fit_rate(*needed[name]) if len(known) > 1 else "–"
+    print(f"{name:>12}: {', '.join(cells)}; exponent in d {rate}")
+print(f"[{time.perf_counter() - began:.0f} s]", flush=True)
+
+# %%
+# The figure
+# ----------
+
+figure, panels = plt.subplots(2, 3, figsize=(14, 8), constrained_layout=True)
+COLOURS = {d: plt.cm.viridis(i / 5.5) for i, d in enumerate(LAZY_DIMS[:4:2] + [20, 40, 80])}
+COLOURS |= dict(zip([7, 14], plt.cm.viridis([0.5 / 5.5, 1.5 / 5.5]), strict=True))
+
+
+def band(panel, x, values, colour, **options):
+    """Means over seeds with their standard errors."""
+    mean, error = values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))
+    panel.errorbar(x, mean, 2 * error, color=colour, capsize=2, **options)
+
+
+panel = panels[0, 0]
+for d, (times, risks) in curves.items():
+    low, high = np.quantile(risks, [0.1, 0.9], axis=0)
+    panel.fill_between(times, low, high, color=COLOURS[d], alpha=0.25, lw=0)
+    panel.plot(moments, limits[d].energies, color=COLOURS[d], label=f"limit, d = {d}")
+panel.plot(moments, limits[None].energies, "k--", lw=1.2, label=r"limit, $d\to\infty$")
+panel.axhline(GOAL, color="k", lw=0.7, ls=":")
+panel.set(yscale="log", xlim=(0, 8), ylim=(2e-4, 0.25), xlabel="time (step × number of steps)",
+          ylabel=r"risk $E(y-\hat y)^2/2$")  # fmt: skip
+panel.set_title(f"SGD (bands: 80 % of seeds, step {FACTORS[0]}/d, N = {WIDTH})", fontsize="medium")
+panel.legend(fontsize="small", loc="lower left")
+
+panel = panels[0, 1]
+for c, marker in ((0.5, "o"), (1.0, "s"), (8.0, "^")):
+    band(panel, DIMS, counts[FACTORS.index(c)], "C0", marker=marker, ls="", label=f"step {c:g}/d")
+band(panel, DIMS, fastest, "C3", marker="D", ls="", label="best step")
+steps_rate.plot(DIMS, panel, color="C3", label=f"$d^{{{steps_rate.exponent:.2f}}}$ "
+                f"[{steps_rate.low:.2f}, {steps_rate.high:.2f}]")  # fmt: skip
+panel.set(xlabel="dimension $d$", ylabel=f"steps to risk {GOAL:.4f}")
+panel.set_title("steps of one sample", fontsize="medium")
+panel.set_xticks(DIMS, [str(d) for d in DIMS])
+panel.xaxis.minorticks_off()
+panel.legend(fontsize="small")
+
+panel = panels[0, 2]
+band(panel, SIZE * np.array(DIMS), in_d, "C0", marker="o", ls="", label=f"step {SIZE}, d = 10–80: "
+     f"$d^{{{rate_d.exponent:.2f}}}$ [{rate_d.low:.2f}, {rate_d.high:.2f}]")  # fmt: skip
+band(panel, 40 * np.array(SIZES), in_step, "C1", marker="s", ls="", label="d = 40: "
+     rf"$\eta^{{{rate_step.exponent:.2f}}}$ [{rate_step.low:.2f}, {rate_step.high:.2f}]")  # fmt: skip
+band(panel, [SIZE * 40] * len(DIMS), fixed, "C2", marker="^", ls="", label="step ∝ 1/d, d = 10–80")
+ends = 40 * np.array([SIZES[0], SIZES[-1]])
+panel.loglog(ends, in_step.mean() / np.sqrt(40 * np.array(SIZES)).mean() * ends**0.5, "k-", lw=1,
+             label=r"$\sqrt{d\eta}$")  # fmt: skip
+panel.set(xlabel=r"dimension × step, $d\,\eta$", ylabel="rms distance from the gradient flow")
+panel.set_title(f"error of SGD at time {END:g} (N = {WIDTH})", fontsize="medium")
+panel.legend(fontsize="small")
+
+panel = panels[1, 0]
+for j, d in enumerate(DIMS):
+    band(panel, np.array(WIDTHS) * 1.03 ** (j - 1.5), far[:, :, j], COLOURS[d], marker="o", ls="",
+         label=f"d = {d}")  # fmt: skip
+scale = (far.mean(0) * np.sqrt(WIDTHS)[:, None]).mean()
+panel.loglog(WIDTHS, scale / np.sqrt(WIDTHS), "k-", lw=1, label="$N^{-1/2}$")
+panel.set(xlabel="width $N$", ylabel="rms distance from the limit")
+panel.set_title(f"gradient flows at time {END:g}: width", fontsize="medium")
+panel.set_xticks(WIDTHS, [str(n) for n in WIDTHS])
+panel.xaxis.minorticks_off()
+panel.legend(fontsize="small")
+
+panel = panels[1, 1]
+for d in DIMS[:3]:
+    for results, style in ((lazy, "s--"), (rich, "o-")):
+        sizes, errors = results[d]
+        name = ("lazy" if results is lazy else "mean field") + f", d = {d}"
+        band(panel, sizes, errors, COLOURS[d], fmt=style, ms=4, label=name)
+panel.axhline(LEVEL, color="k", lw=0.7, ls=":")
+panel.axhline(1 - 3 / np.pi, color="C3", lw=0.9, ls="-.", label="best linear fit")
+panel.set(xscale="log", yscale="log", xlabel="samples $n$", ylabel="test error / variance of $y$")
+panel.set_title(f"learning from n samples ({SPLITS} seeds)", fontsize="medium")
+panel.legend(fontsize="x-small")
+
+panel = panels[1, 2]
+for (name, (dims, values)), colour in zip(needed.items(), ("C1", "C0"), strict=True):
+    rate = fit_rate(dims, values)
+    band(panel, dims, values, colour, marker="o", ls="", label=f"{name}: $d^{{{rate.exponent:.2f}}}$"
+         f" [{rate.low:.2f}, {rate.high:.2f}]")  # fmt: skip
+    rate.plot(dims, panel, color=colour)
+panel.set(
+    xscale="log", yscale="log", xlabel="dimension $d$", ylabel=f"samples to error {LEVEL:.0%}"
+)
+panel.set_title("samples needed", fontsize="medium")
+panel.set_xticks(LAZY_DIMS, [str(d) for d in LAZY_DIMS])
+panel.xaxis.minorticks_off()
+panel.legend(fontsize="small")
+folder = Path(__file__).parent / "figures"
+folder.mkdir(exist_ok=True)
+figure.savefig(folder / "single_neuron.png", dpi=150)
+print(f"\nfigure: {folder / 'single_neuron.png'} [{time.perf_counter() - began:.0f} s]")
