@@ -193,8 +193,10 @@ for j, d in enumerate(DIMS):
         counts[i, :, j] = passage(times, risks) * d / c
         if c == FACTORS[0]:
             curves[d] = times, np.asarray(risks)
-print(f"\nsteps of one sample until the risk is {GOAL:.4f} (mean of {len(KEYS)} seeds, N = {WIDTH}; "
-      f"in brackets how many never came there)")  # fmt: skip
+print(
+    f"\nsteps of one sample until the risk is {GOAL:.4f}, mean of {len(KEYS)} seeds, N = {WIDTH}; "
+    "in brackets how many never came there"
+)
 print(f"{'step × d':>10}" + "".join(f"{f'd = {d}':>16}" for d in DIMS) + "   exponent in d")
 never = np.isnan(counts).sum(1)
 mean_steps = np.where(never == 0, counts.mean(1), np.inf)
@@ -209,8 +211,9 @@ best = mean_steps.argmin(0)
 fastest = np.stack([counts[i, :, j] for j, i in enumerate(best)], 1)
 steps_rate = fit_rate(DIMS, fastest)
 print(f"{'best':>10}" + "".join(f"{f'{m:.0f}':>16}" for m in fastest.mean(0)) + f"   {steps_rate}")
-print("the limit is there at time " + ", ".join(f"{a:.2f} (d = {d or '∞'})" for a, d in
-      zip(arrivals, limits, strict=True)) + f" [{time.perf_counter() - began:.0f} s]", flush=True)  # fmt: skip
+there = (f"{a:.2f} (d = {d or '∞'})" for a, d in zip(arrivals, limits, strict=True))
+print(f"the limit is there at time {', '.join(there)} [{time.perf_counter() - began:.0f} s]",
+      flush=True)  # fmt: skip
 
 # %%
 # The error of SGD
@@ -343,8 +346,9 @@ def fitted(x, y, masses, validation, test, key):
     def error(network, data):
         return ((network(data[0]) - data[1]) ** 2).mean() * 3
 
-    start = shallow(unit, measure(jax.random.normal(key, (WIDTH, 1 + x.shape[1]))
-                                  * jnp.append(1.0, jnp.full(x.shape[1], x.shape[1]**-0.5))))  # fmt: skip
+    d = x.shape[1]
+    scales = jnp.append(1.0, jnp.full(d, d**-0.5))
+    start = shallow(unit, measure(jax.random.normal(key, (WIDTH, 1 + d)) * scales))
     looks = [lambda network, data=data: error(network, data) for data in (validation, test)]
     run = train(
         start, Risk(Data(x, y, masses)), step=0.5, t1=100.0, times=jnp.arange(0, 101, 2.5),
@@ -408,34 +412,41 @@ print(f"[{time.perf_counter() - began:.0f} s]", flush=True)
 # ----------
 
 figure, panels = plt.subplots(2, 3, figsize=(14, 8), constrained_layout=True)
-COLOURS = {d: plt.cm.viridis(i / 5.5) for i, d in enumerate(LAZY_DIMS[:4:2] + [20, 40, 80])}
-COLOURS |= dict(zip([7, 14], plt.cm.viridis([0.5 / 5.5, 1.5 / 5.5]), strict=True))
+SHADES = sorted({*DIMS, *LAZY_DIMS})
+COLOURS = {d: plt.cm.viridis(i / len(SHADES)) for i, d in enumerate(SHADES)}
 
 
 def band(panel, x, values, colour, **options):
-    """Means over seeds with their standard errors."""
-    mean, error = values.mean(0), values.std(0, ddof=1) / np.sqrt(len(values))
-    panel.errorbar(x, mean, 2 * error, color=colour, capsize=2, **options)
+    """Geometric means over seeds, with twice the standard errors of the logarithms."""
+    mean, error = np.log(values).mean(0), np.log(values).std(0, ddof=1) / np.sqrt(len(values))
+    centre = np.exp(mean)
+    bars = [centre - np.exp(mean - 2 * error), np.exp(mean + 2 * error) - centre]
+    panel.errorbar(x, centre, bars, color=colour, capsize=2, **options)
+
+
+def law(rate, letter):
+    return f"${letter}^{{{rate.exponent:.2f}}}$ [{rate.low:.2f}, {rate.high:.2f}]"
 
 
 panel = panels[0, 0]
-for d, (times, risks) in curves.items():
+for d in (DIMS[0], DIMS[-1]):
+    times, risks = curves[d]
     low, high = np.quantile(risks, [0.1, 0.9], axis=0)
     panel.fill_between(times, low, high, color=COLOURS[d], alpha=0.25, lw=0)
+    panel.plot(times, np.median(risks, 0), ":", color=COLOURS[d], lw=2, label=f"SGD, d = {d}")
     panel.plot(moments, limits[d].energies, color=COLOURS[d], label=f"limit, d = {d}")
 panel.plot(moments, limits[None].energies, "k--", lw=1.2, label=r"limit, $d\to\infty$")
 panel.axhline(GOAL, color="k", lw=0.7, ls=":")
-panel.set(yscale="log", xlim=(0, 8), ylim=(2e-4, 0.25), xlabel="time (step × number of steps)",
+panel.set(yscale="log", xlim=(0, 8), ylim=(3e-4, 0.25), xlabel="time (step × number of steps)",
           ylabel=r"risk $E(y-\hat y)^2/2$")  # fmt: skip
-panel.set_title(f"SGD (bands: 80 % of seeds, step {FACTORS[0]}/d, N = {WIDTH})", fontsize="medium")
+panel.set_title(f"SGD, N = {WIDTH}, step {FACTORS[0]}/d: median, 80 % of seeds", fontsize="medium")
 panel.legend(fontsize="small", loc="lower left")
 
 panel = panels[0, 1]
 for c, marker in ((0.5, "o"), (1.0, "s"), (8.0, "^")):
     band(panel, DIMS, counts[FACTORS.index(c)], "C0", marker=marker, ls="", label=f"step {c:g}/d")
 band(panel, DIMS, fastest, "C3", marker="D", ls="", label="best step")
-steps_rate.plot(DIMS, panel, color="C3", label=f"$d^{{{steps_rate.exponent:.2f}}}$ "
-                f"[{steps_rate.low:.2f}, {steps_rate.high:.2f}]")  # fmt: skip
+steps_rate.plot(DIMS, panel, color="C3", label=law(steps_rate, "d"))
 panel.set(xlabel="dimension $d$", ylabel=f"steps to risk {GOAL:.4f}")
 panel.set_title("steps of one sample", fontsize="medium")
 panel.set_xticks(DIMS, [str(d) for d in DIMS])
@@ -443,15 +454,17 @@ panel.xaxis.minorticks_off()
 panel.legend(fontsize="small")
 
 panel = panels[0, 2]
-band(panel, SIZE * np.array(DIMS), in_d, "C0", marker="o", ls="", label=f"step {SIZE}, d = 10–80: "
-     f"$d^{{{rate_d.exponent:.2f}}}$ [{rate_d.low:.2f}, {rate_d.high:.2f}]")  # fmt: skip
-band(panel, 40 * np.array(SIZES), in_step, "C1", marker="s", ls="", label="d = 40: "
-     rf"$\eta^{{{rate_step.exponent:.2f}}}$ [{rate_step.low:.2f}, {rate_step.high:.2f}]")  # fmt: skip
-band(panel, [SIZE * 40] * len(DIMS), fixed, "C2", marker="^", ls="", label="step ∝ 1/d, d = 10–80")
+band(panel, SIZE * np.array(DIMS), in_d, "C0", marker="o", ls="",
+     label=rf"$\eta$ = {SIZE}, d = 10–80: {law(rate_d, 'd')}")  # fmt: skip
+band(panel, 40 * np.array(SIZES), in_step, "C1", marker="s", ls="",
+     label=rf"d = 40: {law(rate_step, chr(92) + 'eta')}")  # fmt: skip
+band(panel, [SIZE * 40] * len(DIMS), fixed, "C2", marker="^", ls="",
+     label=r"$\eta$ ∝ 1/d, d = 10–80")  # fmt: skip
 ends = 40 * np.array([SIZES[0], SIZES[-1]])
 panel.loglog(ends, in_step.mean() / np.sqrt(40 * np.array(SIZES)).mean() * ends**0.5, "k-", lw=1,
              label=r"$\sqrt{d\eta}$")  # fmt: skip
-panel.set(xlabel=r"dimension × step, $d\,\eta$", ylabel="rms distance from the gradient flow")
+panel.set(xlabel=r"dimension × step, $d\,\eta$", ylabel="rms distance from the gradient flow",
+          ylim=(4e-3, 0.1))  # fmt: skip
 panel.set_title(f"error of SGD at time {END:g} (N = {WIDTH})", fontsize="medium")
 panel.legend(fontsize="small")
 
@@ -475,19 +488,17 @@ for d in DIMS[:3]:
         band(panel, sizes, errors, COLOURS[d], fmt=style, ms=4, label=name)
 panel.axhline(LEVEL, color="k", lw=0.7, ls=":")
 panel.axhline(1 - 3 / np.pi, color="C3", lw=0.9, ls="-.", label="best linear fit")
-panel.set(xscale="log", yscale="log", xlabel="samples $n$", ylabel="test error / variance of $y$")
+panel.set(xscale="log", yscale="log", xlabel="samples $n$", ylabel="test error / variance of $y$",
+          ylim=(2e-4, 0.5))  # fmt: skip
 panel.set_title(f"learning from n samples ({SPLITS} seeds)", fontsize="medium")
-panel.legend(fontsize="x-small")
+panel.legend(fontsize="x-small", loc="lower left", ncols=2)
 
 panel = panels[1, 2]
 for (name, (dims, values)), colour in zip(needed.items(), ("C1", "C0"), strict=True):
     rate = fit_rate(dims, values)
-    band(panel, dims, values, colour, marker="o", ls="", label=f"{name}: $d^{{{rate.exponent:.2f}}}$"
-         f" [{rate.low:.2f}, {rate.high:.2f}]")  # fmt: skip
+    band(panel, dims, values, colour, marker="o", ls="", label=f"{name}: {law(rate, 'd')}")
     rate.plot(dims, panel, color=colour)
-panel.set(
-    xscale="log", yscale="log", xlabel="dimension $d$", ylabel=f"samples to error {LEVEL:.0%}"
-)
+panel.set(xscale="log", yscale="log", xlabel="dimension $d$", ylabel=f"samples to {LEVEL:.0%}")
 panel.set_title("samples needed", fontsize="medium")
 panel.set_xticks(LAZY_DIMS, [str(d) for d in LAZY_DIMS])
 panel.xaxis.minorticks_off()
