@@ -462,13 +462,13 @@ panel.legend(fontsize="small")
 
 panel = panels[1, 2]
 for j, k in enumerate((0, 1, 2, 3, 4)):
-    panel.hist(norms[k], bins=90, range=(0.4, 2.6), density=True, alpha=0.35, color=f"C{j}")
+    panel.hist(norms[k], bins=120, range=(0.4, 3.4), density=True, alpha=0.35, color=f"C{j}")
     panel.plot(radii, laws[D].masses[k] / laws[D].volume, color=f"C{j}",
                label=f"t = {hours_r[k]:g}")  # fmt: skip
-panel.set(xlim=(0.4, 2.6), xlabel=r"$r = |w|$", ylabel="density")
+panel.set(xlim=(0.4, 3.4), xlabel=r"$r = |w|$", ylabel="density")
 panel.set_title(rf"Gaussians, $\Delta$ = {DELTA}: SGD in d = {D} and grid", fontsize="medium")
-panel.legend(fontsize="small", loc="center right")
-inset = panel.inset_axes([0.58, 0.66, 0.4, 0.3])
+panel.legend(fontsize="small", loc=(0.8, 0.2))
+inset = panel.inset_axes([0.6, 0.64, 0.38, 0.33])
 inset.plot(DELTAS, np.sqrt(best), "o-", ms=3, lw=1, color="k")
 inset.axvline(IsotropicGaussians.threshold(), color="C3", lw=1, ls="--")
 inset.set_xlabel(r"$\Delta$", fontsize="x-small", labelpad=0)

@@ -87,7 +87,7 @@ def test_the_law_of_waves_is_a_boltzmann_law_of_its_own_where_the_flow_ends():
     run = grid_flow(ENERGY, bump(-1.0, 0.3), t1=260.0, times=np.linspace(0, 260, 14), **BOX)
     assert np.diff(run.free_energies).max() < 1e-14
     assert np.abs(run.masses[-1] - rest.masses[0]).sum() / 2 < 1e-6
-    hotter = boltzmann(ENERGY, tol=1e-10, **(BOX | dict(temperature=0.03)))
+    hotter = boltzmann(ENERGY, tol=1e-10, **(BOX | dict(temperature=2 * COLD)))
     assert np.abs(hotter.masses[0] - rest.masses[0]).sum() / 2 > 0.05
 
 
@@ -166,6 +166,7 @@ def settle(delta, t1):
     return 2 * run.energies[-1], run.final.points(0)[:, 0]
 
 
+@pytest.mark.slow
 def test_the_risk_of_isotropic_gaussians_vanishes_at_the_threshold_in_closed_form():
     """Its root falls like a line, to zero; beyond, several points have no risk."""
     deltas = np.array([0.44, 0.455, 0.47])

@@ -105,7 +105,8 @@ def reduced(d):
 
 @pytest.mark.slow
 def test_steps_to_a_risk_are_proportional_to_the_dimension():
-    """For steps η = c/d, small and as large as they may be; one η for all d is the control."""
+    """For steps η = c/d, small and almost as large as they may be. One η = 0.05 for d = 10, 20, 80
+    is the control: the number of steps then is the same until noise takes over, so no law in d."""
     keys, counts = jax.random.split(jax.random.key(1), 8), {}
     for c, horizon in ((0.5, 8.0), (1.0, 10.0), (4.0, 32.0)):
         found = np.zeros((8, 4))
@@ -122,9 +123,10 @@ def test_steps_to_a_risk_are_proportional_to_the_dimension():
         counts[c] = found
         rate = fit_rate(DIMS, found)
         print(f"\nstep {c}/d: {found.mean(0).round(0)} steps, exponent {rate}")
-        assert 0.85 < rate.low and rate.high < 1.2
-    fixed = counts[0.5][:, 0].mean(), counts[1.0][:, 1].mean(), counts[4.0][:, 3].mean()
-    assert fixed[-1] > 2.5 * fixed[0]  # one step size, 0.05, for d = 10, 20 and 80
+        assert rate.low > 0.85 and rate.high < 1.2
+    same = [counts[c][:, j].mean() for c, j in ((0.5, 0), (1.0, 1), (4.0, 3))]
+    print(f"step 0.05 for d = 10, 20, 80: {np.round(same)} steps")
+    assert same[1] < 1.5 * same[0] and same[2] > 2.5 * same[0]
 
 
 @pytest.mark.slow
