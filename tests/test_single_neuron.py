@@ -21,7 +21,7 @@ from limits import (
     train,
 )
 
-DIMS, LARGEST, WIDTH, GOAL = np.array([10, 20, 40, 80]), 80, 100, 1 / 60
+DIMS, LARGEST, WIDTH, GOAL = np.array([10, 20, 40]), 40, 100, 1 / 60
 PAIRS = charged(ErfKernel())
 
 
@@ -67,7 +67,7 @@ def descend(d, step, times, keys):
         start = shallow(unit, measure(draws(d, WIDTH, jax.random.fold_in(key, 0))))
         return train(
             start, risk, SGD(batch=1), step=step, t1=times[-1], times=times, observe=neurons,
-            key=jax.random.fold_in(key, 1),
+            key=jax.random.fold_in(key, 1), throw=False,
         ).observed  # fmt: skip
 
     seen = jax.vmap(one)(keys)
@@ -78,7 +78,7 @@ def descend(d, step, times, keys):
 def follow(d, n, times, keys):
     def one(key):
         start = particles(measure(draws(d, n, jax.random.fold_in(key, 0))))
-        run = flow(start, NEURON, t1=times[-1], times=times, observe=neurons, rtol=1e-5)
+        run = flow(start, NEURON, t1=times[-1], times=times, observe=neurons, rtol=1e-4)
         return run.observed
 
     return jax.vmap(one)(keys)
@@ -105,11 +105,11 @@ def reduced(d):
 
 @pytest.mark.slow
 def test_steps_to_a_risk_are_proportional_to_the_dimension():
-    """For steps η = c/d, small and almost as large as they may be. One η = 0.05 for d = 10, 20, 80
-    is the control: the number of steps then is the same until noise takes over, so no law in d."""
-    keys, counts = jax.random.split(jax.random.key(1), 8), {}
+    """For steps η = c/d, small and almost as large as they may be; the largest one that serves
+    d = 10 is the control: it is of no use for d = 40."""
+    keys = jax.random.split(jax.random.key(1), 8)
     for c, horizon in ((0.5, 8.0), (1.0, 10.0), (4.0, 32.0)):
-        found = np.zeros((8, 4))
+        found = np.zeros((8, len(DIMS)))
         for j, d in enumerate(DIMS):
             every = round(horizon * d / c / 48)
             times = c / d * every * np.arange(round(horizon * d / c / every) + 1)
@@ -120,13 +120,13 @@ def test_steps_to_a_risk_are_proportional_to_the_dimension():
             high, low = (np.log(np.take_along_axis(np.asarray(risks), i[:, None], 1)[:, 0] / GOAL)
                          for i in (k - 1, k))  # fmt: skip
             found[:, j] = (times[k - 1] + high / (high - low) * (times[k] - times[k - 1])) * d / c
-        counts[c] = found
         rate = fit_rate(DIMS, found)
         print(f"\nstep {c}/d: {found.mean(0).round(0)} steps, exponent {rate}")
         assert rate.low > 0.85 and rate.high < 1.2
-    same = [counts[c][:, j].mean() for c, j in ((0.5, 0), (1.0, 1), (4.0, 3))]
-    print(f"step 0.05 for d = 10, 20, 80: {np.round(same)} steps")
-    assert same[1] < 1.5 * same[0] and same[2] > 2.5 * same[0]
+    times = jnp.array([0.0, 60.0])
+    small, large = (descend(jnp.array(d), jnp.array(0.6), times, keys)[1][:, -1] for d in (10, 40))
+    print(f"step 0.6: risks {np.sort(small)} for d = 10, {np.sort(large)} for d = 40")
+    assert np.median(small) < GOAL < 0.1 < np.median(large)
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ def test_the_width_needed_does_not_depend_on_the_dimension():
     def averages(f, one, other):
         return jax.vmap(lambda t: jax.vmap(lambda u: f(t, u))(other))(one)
 
-    far = np.zeros((16, 2, 4))
+    far = np.zeros((16, 2, len(DIMS)))
     for j, d in enumerate(DIMS):
         begin, energy = reduced(d), single_neuron(int(d))
         law = flow(particles(begin), energy, t1=4.0, rtol=1e-5).final.measure(0)
@@ -178,7 +178,7 @@ def test_the_width_needed_does_not_depend_on_the_dimension():
         rate = fit_rate(widths, far[:, :, j])
         print(f"\nd = {d}: exponent in N {rate}")
         assert rate.low <= -0.5 <= rate.high and rate.high < -0.2
-    rate = fit_rate(DIMS, (far * np.sqrt(widths)[None, :, None]).reshape(-1, 4))
+    rate = fit_rate(DIMS, (far * np.sqrt(widths)[None, :, None]).reshape(-1, len(DIMS)))
     print(f"exponent in d {rate}")
     assert rate.low <= 0 <= rate.high and rate.high < 0.25
 
