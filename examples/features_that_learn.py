@@ -100,7 +100,8 @@ def infinite(samples, test):
     """The same for all w ~ N(0, I): K(x, x') = E relu(w · x) relu(w · x')."""
 
     def K(a, b):
-        return jax.vmap(lambda one: jax.vmap(lambda two: ReLUKernel(1)(one, two))(b))(a)
+        row = jax.vmap(ReLUKernel(1), (None, 0))
+        return jax.lax.map(lambda one: row(one, b), a, batch_size=32)
 
     return ridge(K(samples.x, samples.x), K(test.x, samples.x), samples, test)
 
@@ -110,7 +111,7 @@ def compare(target, n, keys):
     def one(key):
         start, sample, fresh = jax.random.split(key, 3)
         network = shallow(unit, Gaussian(DIM + 1)).sample(UNITS, key=start)
-        sets = data(target, n, sample), data(target, 4096, fresh)
+        sets = data(target, n, sample), data(target, 2048, fresh)
         return *learned(network, *sets), frozen(network, *sets), infinite(*sets)
 
     return jax.vmap(one)(keys)

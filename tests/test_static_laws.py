@@ -13,8 +13,6 @@ Dynamic: neurons stay within C N^(-1/2) of the limit, with C the same in all dim
 times were fixed before the first run; figures are printed (`pytest -s`).
 """
 
-import functools
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -149,7 +147,6 @@ def unit(theta, x):
     return theta[:1] * jax.scipy.special.erf(theta[1:] @ x / 2**0.5)[None]
 
 
-@functools.cache
 def population(dim):
     teacher = jnp.zeros((1, dim + 1)).at[:, :2].set(1.0)
     return teacher_student(charged(ErfKernel()), Measure(teacher, jnp.ones(1)))
