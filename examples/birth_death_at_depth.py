@@ -59,8 +59,8 @@ began = time.perf_counter()
 u = jax.random.normal(jax.random.key(1), (24, 2))
 x = jnp.concatenate([u, jnp.ones((24, 1))], axis=1)
 risk = Risk(Data(x, jnp.stack([jnp.sin(2 * u[:, 0]), u[:, 0] * u[:, 1]], axis=1)))
-T1, WIDTHS, SEEDS = 20.0, [16, 48, 144], 12
-TIMES = jnp.linspace(0.0, T1, 21)
+T1, WIDTHS, SEEDS = 10.0, [16, 48, 144], 12
+TIMES = jnp.linspace(0.0, T1, 11)
 TANH = Affine(jnp.tanh)
 DYNAMICS = {"gradient flow": GradientFlow(), "births and deaths": WassersteinFisherRao()}
 
@@ -75,8 +75,8 @@ def start(kind, depth, deviation=0.5):
 def nodes(kind, depth):
     """In the limit of an i.i.d. start a middle layer has one label."""
     if kind == "diverse":
-        return dict(nodes=64, rule=Sobol())
-    return dict(nodes=[128] if depth == 2 else [64, *[1] * (depth - 3), 32])
+        return dict(nodes=128, rule=Sobol())
+    return dict(nodes=[2048] if depth == 2 else [512, *[1] * (depth - 3), 128])
 
 
 # %%
@@ -89,22 +89,26 @@ def nodes(kind, depth):
 # the two starts are the same.
 
 
+def deviation(p, values):
+    """Over neurons of masses p, the last axis."""
+    return jnp.sqrt((values - (values @ p)[..., None]) ** 2 @ p)
+
+
 def look(network):
-    """The spread of H_2 over neurons, and the largest growth of every hidden layer."""
-    pairs = zip(network.masses, network.initial_masses, strict=True)
-    growth = jnp.stack([jnp.abs(jnp.log(p / q)).max() for p, q in pairs])
-    p, h = network.masses[-1], network.preactivations(x)[1]
+    """The spread of H_2 over neurons, and that of the growth of every hidden layer."""
+    p, q = network.masses, network.initial_masses
+    growth = jnp.stack([deviation(b, jnp.log(a / b)) for a, b in zip(p, q, strict=True)])
     if network.depth == 2:
         return jnp.zeros(()), growth
-    p = network.masses[1]
-    return jnp.sqrt((((h - (h @ p)[:, None]) ** 2) @ p).mean()), growth
+    spread = deviation(p[1], network.preactivations(x)[1])
+    return jnp.sqrt((spread**2).mean()), growth
 
 
 @eqx.filter_jit
 def trained(ensemble, dynamics, n, keys):
     def one(key):
         run = train(
-            ensemble.sample(n, key=key), risk, SGD(dynamics), step=0.1, t1=T1, times=TIMES,
+            ensemble.sample(n, key=key), risk, SGD(dynamics), step=0.05, t1=T1, times=TIMES,
             observe=look,
         )  # fmt: skip
         return run.energies, *run.observed
@@ -154,13 +158,13 @@ for depth in (2, 3, 4):
 # %%
 # Where masses move
 # -----------------
-# Growth is the log of a neuron's mass over its mass at the start, here the largest over neurons.
-# In 4 layers layer 2 collapses: in the limit its masses stand still, and in finite networks they
-# move less the wider these are, as long as neurons are alike. With hidden weights that all start at
-# 1 the neurons of layer 2 are equal in finite networks already, and their masses move by rounding
-# only, while those of layers 1 and 3 do move.
+# Growth is the log of a neuron's mass over its mass at the start; here its standard deviation over
+# neurons. In 4 layers layer 2 collapses: in the limit its masses stand still, and in finite
+# networks they move less the wider these are, as long as neurons are alike. With hidden weights
+# that all start at 1 the neurons of layer 2 are equal in finite networks already, and their masses
+# do not move, while those of layers 1 and 3 do.
 
-print(f"\nlargest |growth| in 4 layers, mean over {SEEDS} seeds")
+print(f"\nspread of growth over neurons in 4 layers, mean over {SEEDS} seeds")
 print(
     f"{'start':>24}{'layer':>7}"
     + "".join(f"{f't = {EARLY}, N = {n}':>17}" for n in WIDTHS)
@@ -198,12 +202,11 @@ for (depth, kind, name), (energies, spread, _) in runs.items():
         panel = panels[1, depth - 2]
         for time_index, marker in ((EARLY, "o"), (-1, "s")):
             mean, error = (f(spread[..., time_index], axis=0) for f in (np.mean, np.std))
-            when = f"t = {TIMES[time_index]:.0f}"
             panel.errorbar(
                 WIDTHS, mean, error, marker=marker, ms=4, capsize=2,
-                label=f"{label}, ${when}$", alpha=1 if marker == "o" else 0.5, **style,
+                alpha=1 if marker == "o" else 0.5, **style,
             )  # fmt: skip
-        panel.set(title=f"depth {depth}: spread of $H_2$ over neurons")
+        panel.set(title=f"depth {depth}: ● $t = {EARLY}$, ■ $t = {T1:.0f}$")
 for kind, color in zip(growths, ("C0", "C1", "C2"), strict=True):
     for layer, line in ((1, ":"), (2, "-")):
         g = growths[kind][..., EARLY, layer - 1]
@@ -212,15 +215,16 @@ for kind, color in zip(growths, ("C0", "C1", "C2"), strict=True):
                 WIDTHS, g.mean(0), g.std(0), ls=line, marker="o", ms=4, capsize=2, color=color,
                 label=f"{kind}, layer {layer}",
             )  # fmt: skip
-panels[1, 0].set(title=rf"depth 4: largest |growth|, $t = {EARLY}$")
+panels[1, 0].set(title=rf"depth 4: growth at $t = {EARLY}$", ylabel="spread of growth over neurons")
 for panel in panels[1]:
     panel.set(xscale="log", yscale="log", xlabel="width $N$")
     panel.set_xticks(WIDTHS, WIDTHS)
     panel.set_xticks([], minor=True)
 panels[0, 0].set_ylabel(f"risk (lines: limit, bands: N = {WIDTHS[-1]})")
 panels[0, 2].legend(fontsize="x-small")
-panels[1, 0].legend(fontsize="x-small")
-panels[1, 2].legend(fontsize="xx-small")
+panels[1, 0].set_ylim(top=2)
+panels[1, 0].legend(fontsize="x-small", ncols=2, loc="upper center")
+panels[1, 1].set_ylabel("spread of $H_2$ over neurons")
 folder = Path(__file__).parent / "figures"
 folder.mkdir(exist_ok=True)
 figure.savefig(folder / "birth_death_at_depth.png", dpi=150)

@@ -175,7 +175,7 @@ def apart(a, b):
 @eqx.filter_jit
 def from_limit(dim, n, keys):
     nodes = quadrature(REDUCED, 64).pushforward(lambda c: jnp.append(1.0, c))
-    options = dict(t1=2.0, times=TIMES, observe=places, rtol=1e-7)
+    options = dict(t1=2.0, times=TIMES, observe=places, rtol=1e-5)
 
     def one(key):
         full, reduced, rest = neurons(dim, n, key)
@@ -186,7 +186,7 @@ def from_limit(dim, n, keys):
         there = jnp.concatenate([jnp.stack([a, s], -1), r[..., None] * rest[None]], -1)
         return apart(finite, there)
 
-    return jax.vmap(one)(keys)
+    return jax.lax.map(one, keys)
 
 
 def uniform(points):
@@ -195,7 +195,7 @@ def uniform(points):
 
 @pytest.mark.slow
 def test_the_distance_to_the_limit_is_free_of_the_dimension():
-    widths, seeds = [16, 64, 256], 16
+    widths, seeds = [16, 48, 144], 16
     found = {
         dim: np.stack(
             [from_limit(dim, n, jax.random.split(jax.random.key(n), seeds)) for n in widths], 1
@@ -223,9 +223,9 @@ def from_flow(dim, step, keys, batch=1):
 
     def one(key):
         start, sample = jax.random.split(key)
-        points = uniform(neurons(dim, 256, start)[0])
+        points = uniform(neurons(dim, 96, start)[0])
         there = flow(
-            particles(points), population(dim), t1=2.0, times=TIMES, observe=places, rtol=1e-7
+            particles(points), population(dim), t1=2.0, times=TIMES, observe=places, rtol=1e-5
         )  # fmt: skip
         options = dict(step=step, t1=2.0, times=TIMES, observe=places)
         if batch is None:
@@ -234,12 +234,12 @@ def from_flow(dim, step, keys, batch=1):
             run = train(shallow(unit, points), fresh, SGD(batch=1), key=sample, **options)
         return apart(run.observed, there.observed)
 
-    return jax.vmap(one)(keys)
+    return jax.lax.map(one, keys)
 
 
 @pytest.mark.slow
 def test_single_samples_add_the_root_of_dimension_times_step():
-    """Against the flow of the same 256 neurons; full batches add the step itself, whatever D."""
+    """Against the flow of the same 96 neurons; full batches add the step itself, whatever D."""
     steps, seeds = [2.0**-8, 2.0**-10, 2.0**-12], 8
     keys = jax.random.split(jax.random.key(5), seeds)
     noisy = np.array([[from_flow(dim, step, keys) for step in steps] for dim in DIMS])
