@@ -16,7 +16,7 @@ from .data import Data
 from .energy import Energy
 
 _LOOKED_AT = 128  # particles, and points of a space, of which K is looked at
-_PAIRS = 2**22  # evaluated at once; more are summed in blocks of particles
+PAIRS = 2**22  # evaluated at once; more are summed in blocks of particles
 
 
 class Interaction(Energy):
@@ -181,9 +181,9 @@ def over_particles(f: Callable, points: Float[Array, "n dim"]):
     """`f` of every particle; in blocks, each evaluated again in derivatives, where `f` is itself a
     sum over all and the pairs are many."""
     n = points.shape[0]
-    if n * n <= _PAIRS:
+    if n * n <= PAIRS:
         return jax.vmap(f)(points)
-    return jax.lax.map(jax.checkpoint(f), points, batch_size=max(1, _PAIRS // n))
+    return jax.lax.map(jax.checkpoint(f), points, batch_size=max(1, PAIRS // n))
 
 
 def _value_aux_grad(f: Callable, theta: Array):
