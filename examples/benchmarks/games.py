@@ -2,10 +2,10 @@
 Games against their payoffs
 ===========================
 
-What a step of a zero-sum game costs: with 1,000 + 1,000 strategies, over the payoffs of all pairs and
-the two sums of their gradients, written by hand and evaluated once (for mirror prox, which looks
-twice, twice); and 200 random games of 15 + 15 strategies, in one batch and one by one, over the same
-mirror prox written by hand. Ratios are medians of paired repeats, in single precision.
+What a step of a zero-sum game costs: with 1,000 + 1,000 strategies, over the payoffs of all pairs
+and the two sums of their gradients, written by hand and evaluated once (for mirror prox, which
+looks twice, twice); and 200 random games of 15 + 15 strategies, in one batch and one by one, over
+the same mirror prox written by hand. Ratios are medians of paired repeats, in single precision.
 """
 
 # %%
@@ -174,8 +174,8 @@ off = [
     float(jnp.median(jnp.abs(a - b).max(1)))
     for a, b in zip(batch(coefficients), batch_by_hand(coefficients), strict=True)
 ]
-print(f"\n{GAMES} games of {SIZE} + {SIZE}, {LONG} steps of mirror prox (masses differ by {max(off):.0e}"
-      " from those by hand, median over games)", flush=True)  # fmt: skip
+print(f"\n{GAMES} games of {SIZE} + {SIZE}, {LONG} steps of mirror prox (masses differ from those "
+      f"by hand by {max(off):.0e}, median over games)", flush=True)  # fmt: skip
 spent = seconds(
     {
         "batch": lambda: batch(coefficients),
