@@ -250,7 +250,8 @@ powers = np.polyfit(np.log(ETAS), np.log(np.stack(rates)[:, converged]), 1)[0]
 half = stats.t.ppf(0.975, len(powers) - 1) * powers.std(ddof=1) / len(powers) ** 0.5
 print(f"\nrate per step of mirror prox is the step to the power {powers.mean():.2f} ± {half:.2f} "
       f"(mean over the {len(powers)} games that converge, 95 %; quartiles "
-      f"{np.round(np.quantile(powers, [0.25, 0.75]), 2)}) [{time.perf_counter() - began:.0f} s]")  # fmt: skip
+      f"{np.round(np.quantile(powers, [0.25, 0.75]), 2)}) "
+      f"[{time.perf_counter() - began:.0f} s]")  # fmt: skip
 
 # %%
 # A game where explicit steps diverge
