@@ -240,8 +240,8 @@ for i, (name, (accuracy, *_)) in enumerate(found.items()):
     a = np.asarray(accuracy)
     ax.plot(RADII, a.mean(0), "o-", ms=3, color=f"C{i}", label=name)
     ax.fill_between(RADII, a.mean(0) - half(a), a.mean(0) + half(a), color=f"C{i}", alpha=0.2, lw=0)
-ax.set(xlabel="radius of the attack (pixels are in [0, 1])", ylabel="accuracy on test images", ylim=(-0.02, 1.02),
-       title="robust accuracy (95 % over 8 seeds)")  # fmt: skip
+ax.set(xlabel="radius of the attack (pixels are in [0, 1])", ylabel="accuracy on test images",
+       ylim=(-0.02, 1.02), title="robust accuracy (95 % over 8 seeds)")  # fmt: skip
 ax.legend(fontsize="small")
 ax = middle.subplots()
 for i, (name, bounds) in enumerate(curves.items(), 1):
