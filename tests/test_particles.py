@@ -102,7 +102,7 @@ def test_potentials_of_samples_are_unbiased():
 def test_pairs_summed_in_blocks_are_the_same(monkeypatch):
     points = cloud(SHALLOW)
     whole = POTENTIALS.value_and_gradient(points), POTENTIALS.first_variation(points)
-    monkeypatch.setattr(interaction, "_PAIRS", 40)
+    monkeypatch.setattr(interaction, "PAIRS", 40)
     blocks = POTENTIALS.value_and_gradient(points), POTENTIALS.first_variation(points)
     assert largest(whole, blocks) < 1e-14
     slope = jax.grad(lambda p: POTENTIALS(points.weighed((p,))))(points.masses[0])

@@ -1,7 +1,9 @@
 """Games between measures: every player has a loss, and lowers it in a law of strategies."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,14 +13,14 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters, Space
 from ensembles._checks import concrete, count
-from ensembles._contractions import dot
+from ensembles._contractions import dot, matmul
 from ensembles._measures import choose
 
 from .energy import Energy
-from .interaction import over_particles
+from .interaction import PAIRS, over_particles
 
 Loss = Callable[..., Array]
-Player = tuple[Float[Array, "n dim"], Float[Array, " n"]]
+Player = tuple[Array, Array]  # strategies (n, dim) and their masses (n,)
 
 
 class Game(Energy):
@@ -71,18 +73,24 @@ class Game(Energy):
         return self.value_and_first_variation(network)[0]
 
     def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
-        each = self._seen(network, jax.value_and_grad)
+        return self.value_gradient_and_variation(network)[:2]
+
+    def value_gradient_and_variation(
+        self, network: Network
+    ) -> tuple[Float[Array, ""], Parameters, tuple[Float[Array, " n"], ...]]:
+        each = self._seen(network, True)
         _, pull = jax.vjp(lambda p: self._rows(network, p), network.parameters)
         slopes = [slope for _, slope in each]
         for i, space in enumerate(self.spaces):
             if space is not None:
                 slopes[i] = -space.tangent(network.points(i), -slopes[i])
-        return dot(network.masses[0], each[0][0]), pull(tuple(slopes))[0].still()
+        value, gradient = dot(network.masses[0], each[0][0]), pull(tuple(slopes))[0].still()
+        return value, gradient, tuple(psi for psi, _ in each)
 
     def value_and_first_variation(
         self, network: Network
     ) -> tuple[Float[Array, ""], tuple[Float[Array, " n"], ...]]:
-        each = tuple(self._seen(network, lambda f: f))
+        each = tuple(psi for psi, _ in self._seen(network, False))
         return dot(network.masses[0], each[0]), each
 
     def retracted(self, network: Network) -> Network:
@@ -91,15 +99,39 @@ class Game(Energy):
                 network = network.with_points(space.project(network.points(i)), i)
         return network
 
-    def _seen(self, network: Network, of: Callable) -> list:
-        """`of` Ψ_i, at the strategies of every player."""
+    def _seen(self, network: Network, slopes: bool) -> list[tuple[Array, Any]]:
+        """Ψ_i, and ∇Ψ_i with `slopes`, at the strategies of every player."""
         players = self._players(network)
+        if self._shares(players):
+            return self._table(players, slopes)
         found = []
         for i in range(len(players)):
-            others = self._opponents(network, players, i)
-            psi = of(partial(self._variation, i, others))
-            found.append(over_particles(psi, players[i][0]))
+            psi = partial(self._variation, i, self._opponents(network, players, i))
+            f = jax.value_and_grad(psi) if slopes else lambda theta, psi=psi: (psi(theta), None)
+            found.append(over_particles(f, players[i][0]))
         return found
+
+    def _shares(self, players: list[Player]) -> bool:
+        """Whether one table of payoffs gives both players all they need, and is not too large."""
+        second = self.losses[1]
+        zero_sum = len(players) == 2 and isinstance(second, _Negative)
+        pairs = math.prod(len(masses) for _, masses in players)
+        return zero_sum and self.sample is None and pairs <= PAIRS
+
+    def _table(self, players: list[Player], slopes: bool) -> list[tuple[Array, Any]]:
+        """`_seen` of a zero-sum game, from every payoff once."""
+        (x, p), (y, q) = players
+
+        def payoffs(x: Array, y: Array) -> Float[Array, "n m"]:
+            return jax.vmap(lambda a: jax.vmap(lambda b: self.losses[0](a, b))(y))(x)
+
+        table, pull = jax.vjp(payoffs, x, y) if slopes else (payoffs(x, y), None)
+        psi = (matmul(table, q), -matmul(p, table))
+        if pull is None:
+            return [(psi[0], None), (psi[1], None)]
+        down = pull(jnp.broadcast_to(q[None], table.shape))[0]
+        up = pull(jnp.broadcast_to(p[:, None], table.shape))[1]
+        return [(psi[0], down), (psi[1], -up)]
 
     def _variation(self, i: int, others: list[Player], theta: Array) -> Array:
         """Ψ_i(θ)."""
@@ -130,9 +162,9 @@ class Game(Energy):
     def _rows(self, network: Network, parameters: Parameters) -> tuple[Array, ...]:
         return tuple(network.rows(parameters, i) for i in range(len(self.losses)))
 
-    def outputs(self, network: Network) -> Float[Array, "1 2k+1"]:
+    def outputs(self, network: Network) -> Float[Array, "1 outputs"]:
         """L_1, and for every player the variance of Ψ_i and the mean of |∇Ψ_i|²."""
-        each = self._seen(network, jax.value_and_grad)
+        each = self._seen(network, True)
         seen = [dot(network.masses[0], each[0][0])]
         for (psi, slope), p in zip(each, network.masses, strict=True):
             seen += [dot(p, (psi - dot(p, psi)) ** 2), dot(p, (slope**2).sum(1))]

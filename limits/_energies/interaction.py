@@ -16,7 +16,7 @@ from .data import Data
 from .energy import Energy
 
 _LOOKED_AT = 128  # particles, and points of a space, of which K is looked at
-_PAIRS = 2**22  # evaluated at once; more are summed in blocks of particles
+PAIRS = 2**22  # evaluated at once; more are summed in blocks of particles
 _CACHED = 2**18  # the same on processors, in whose cache they should stay
 _FEW = 4  # coordinates of a particle, up to which slopes are taken forward, in one pass over pairs
 
@@ -188,7 +188,7 @@ def over_particles(f: Callable, points: Float[Array, "n dim"]):
     """`f` of every particle; in blocks, each evaluated again in derivatives, where `f` is itself a
     sum over all and the pairs are many."""
     n = points.shape[0]
-    most = min(_PAIRS, _CACHED) if jax.default_backend() == "cpu" else _PAIRS
+    most = min(PAIRS, _CACHED) if jax.default_backend() == "cpu" else PAIRS
     if n * n <= most:
         return jax.vmap(f)(points)
     return jax.lax.map(jax.checkpoint(f), points, batch_size=max(1, most // n))
