@@ -38,6 +38,12 @@ class Energy(eqx.Module):
         """`network` with neurons brought back to where they live, when a step has left it."""
         return network
 
+    @property
+    def confines(self) -> bool:
+        """Whether noise would take neurons from where they live, so that steps have to be
+        `retracted`."""
+        return False
+
     @abc.abstractmethod
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
         """What the energy sees of the network; limits are compared in it."""

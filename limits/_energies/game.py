@@ -91,6 +91,10 @@ class Game(Energy):
                 network = network.with_points(space.project(network.points(i)), i)
         return network
 
+    @property
+    def confines(self) -> bool:
+        return any(space is not None and space.bounded for space in self.spaces)
+
     def _seen(self, network: Network, of: Callable) -> list:
         """`of` Ψ_i, at the strategies of every player."""
         players = self._players(network)
