@@ -18,7 +18,7 @@ from .energy import Energy
 from .interaction import over_particles
 
 Loss = Callable[..., Array]
-Player = tuple[Float[Array, "n dim"], Float[Array, " n"]]
+Player = tuple[Array, Array]  # strategies (n, dim) and masses (n,), other numbers for each
 
 
 class Game(Energy):
@@ -134,7 +134,7 @@ class Game(Energy):
     def _rows(self, network: Network, parameters: Parameters) -> tuple[Array, ...]:
         return tuple(network.rows(parameters, i) for i in range(len(self.losses)))
 
-    def outputs(self, network: Network) -> Float[Array, "1 2k+1"]:
+    def outputs(self, network: Network) -> Float[Array, "1 outputs"]:
         """L_1, and for every player the variance of Ψ_i and the mean of |∇Ψ_i|²."""
         each = self._seen(network, jax.value_and_grad)
         seen = [dot(network.masses[0], each[0][0])]
