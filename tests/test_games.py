@@ -498,15 +498,12 @@ def test_the_limit_of_a_gaussian_game_is_its_closed_form():
 
 
 def test_players_follow_their_limit_as_one_over_the_root_of_their_number():
+    """Particle by particle; with masses that move in `test_games_studies.py`."""
     found = coupling(
-        players(*START), GAUSSIAN, WassersteinFisherRao(), widths=[8, 32], seeds=12, nodes=16,
-        t1=1.0, key=KEY,
-    )  # fmt: skip
-    for what in ("sup", "growth", "energies"):
-        rate = found.rate(what)
-        print(f"{what}: {rate}")
-        assert rate.low < -0.5 < rate.high or abs(rate.exponent + 0.5) < 0.15
-    assert (found.error.max() <= 0.1 * found.distance("sup").mean(0)).all()
+        players(*START), GAUSSIAN, widths=[4, 8, 32], seeds=32, nodes=8, t1=1.0, key=KEY
+    )
+    assert found.rate("rms").low < -0.5 < found.rate("rms").high
+    assert (found.error.max() <= 1e-4 * found.distance("sup").mean(0)).all()
 
 
 def test_the_payoff_fluctuates_as_predicted():
