@@ -85,6 +85,11 @@ class Space(eqx.Module):
         """The part of velocities at `points` that does not leave the space."""
         return velocities
 
+    @property
+    def bounded(self) -> bool:
+        """Whether some velocity leaves it: it has a wall, or is not flat."""
+        return type(self).tangent is not Space.tangent
+
     def sample(self, n: int, *, key: PRNGKeyArray) -> Measure:
         """`n` independent labels of mass `1/n`. Raises `ValueError` unless n ≥ 1."""
         return uniform(self.draw(count("n", n), key))
@@ -389,6 +394,10 @@ class Product(Space):
         )
         along = [space.tangent(p, v) for space, p, v in parts]
         return jnp.concatenate([v.astype(velocities.dtype) for v in along], axis=1)
+
+    @property
+    def bounded(self) -> bool:
+        return any(space.bounded for space in self.spaces)
 
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         order = np.argsort([space.cube_dim for space in self.spaces], kind="stable")

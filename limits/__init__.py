@@ -31,6 +31,11 @@ from ._energies.potentials import teacher_student as teacher_student
 from ._energies.risk import Risk as Risk
 from ._energies.three_spin import ThreeSpin as ThreeSpin
 from ._references.cones import activation_patterns as activation_patterns
+from ._references.games import MatrixGame as MatrixGame
+from ._references.games import QuadraticGame as QuadraticGame
+from ._references.games import boltzmann_game as boltzmann_game
+from ._references.games import matrix_game as matrix_game
+from ._references.games import quadratic_on_sphere as quadratic_on_sphere
 from ._references.grid import GridFlow as GridFlow
 from ._references.grid import boltzmann as boltzmann
 from ._references.grid import grid_flow as grid_flow

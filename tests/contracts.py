@@ -36,6 +36,7 @@ from ensembles import (
     iid,
     mixture,
     particles,
+    players,
     quadrature,
     shallow,
     wasserstein,
@@ -50,11 +51,13 @@ from limits import (
     Energy,
     ErfKernel,
     FisherRao,
+    Game,
     GradientFlow,
     HuberLoss,
     Interaction,
     Langevin,
     LogisticLoss,
+    MirrorProx,
     PowerPenalty,
     Risk,
     SquaredLoss,
@@ -62,7 +65,9 @@ from limits import (
     Update,
     WassersteinFisherRao,
     activation_patterns,
+    aggregate,
     boltzmann,
+    boltzmann_game,
     charged,
     collapse,
     convergence,
@@ -75,10 +80,13 @@ from limits import (
     grid_flow,
     initial_motion,
     limit,
+    matrix_game,
     mean_field_gradient,
     minimal_interpolation,
     minimising_movement,
+    nikaido_isoda,
     optimality_gap,
+    quadratic_on_sphere,
     sgd_noise,
     simulate,
     single_neuron,
@@ -228,6 +236,7 @@ PARTICLES: dict[str, Energy] = {
     "potentials of data": Interaction.from_data(_neuron, _weighted(lambda y: y)),
     "penalised risk": Risk(_weighted(lambda y: y), penalty=PowerPenalty(0.1, 1.5)),
 }
+GAMES: dict[str, Energy] = {"bilinear game": Game(jnp.dot)}  # of players, in `test_games.py`
 LOSSES = (SquaredLoss, HuberLoss, LogisticLoss, CrossEntropyLoss)
 
 
@@ -329,6 +338,7 @@ UPDATES: dict[str, Update] = {
     "SGD": SGD(GradientFlow([slowing, 1.0]), batch=2),
     "SGD with masses": SGD(WassersteinFisherRao(), batch=2),
     "heavy ball": HeavyBall(GradientFlow()),
+    "mirror prox": MirrorProx(WassersteinFisherRao(GradientFlow([slowing, 1.0])), batch=2),
     "Langevin": SGD(Langevin(temperature=1e-4)),
     "birth and death": BirthDeath(SGD(batch=2), rate=0.1),
 }
@@ -406,10 +416,16 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
     studied = {"ensemble": NeuronalEnsemble, "energy": Energy}
     moved = {"dynamics": Dynamics}
     space = Uniform(-1.0, 1.0)
+    duel, game = players(*[quadrature(space, 2)] * 2), GAMES["bilinear game"]
     return {
         "quadrature": (quadrature, dict(space=space, n=4), {"space": Space, "rule": Rule}),
         "shallow": (shallow, dict(sigma=_neuron, neurons=space), {"neurons": Measure}),
         "particles": (particles, dict(positions=space), {"positions": Measure}),
+        "players": (
+            lambda strategies: players(strategies, space),
+            dict(strategies=space),
+            {"strategies": Measure},
+        ),
         "mixture": (mixture, dict(measures=[quadrature(space, 2)]), {}),
         "wasserstein": (
             wasserstein,
@@ -509,6 +525,27 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
             ),
             {"interaction": Data},
         ),
+        "nikaido_isoda": (
+            nikaido_isoda,
+            dict(network=duel, game=game, spaces=(space, space), key=KEY),
+            {"network": Network, "game": Energy},
+        ),
+        "aggregate": (
+            aggregate,
+            dict(measure=quadrature(space, 2), radius=0.1),
+            {"measure": Measure},
+        ),
+        "matrix_game": (matrix_game, dict(payoff=[[0.0, 1.0]]), {}),
+        "quadratic_on_sphere": (
+            quadratic_on_sphere,
+            dict(matrix=jnp.eye(2), vector=jnp.ones(2)),
+            {},
+        ),
+        "boltzmann_game": (
+            boltzmann_game,
+            dict(game=game, low=-1.0, high=1.0, cells=8, temperature=1.0),
+            {"game": Energy},
+        ),
         "minimising_movement": (
             minimising_movement,
             dict(
@@ -523,6 +560,7 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
         "fit_rate": (fit_rate, dict(x=[1.0, 2.0, 4.0], y=[1.0, 0.7, 0.5]), {}),
         "Risk": (Risk, dict(data=risk.data), {"data": Data}),
         "SGD": (SGD, {}, moved),
+        "MirrorProx": (MirrorProx, {}, moved),
         "BirthDeath": (BirthDeath, {}, {"prior": Space}),
         "Langevin": (Langevin, {}, {"transport": GradientFlow}),
         "Interaction.from_data": (

@@ -20,6 +20,7 @@ from contracts import (
     ENERGIES,
     FAMILIES,
     FROZEN,
+    GAMES,
     KEY,
     LAYERS,
     LOSSES,
@@ -699,8 +700,8 @@ def test_studies_take_every_solver(name):
 LISTED = {
     "Space": [law.make(jnp.float64) for law in SPACES.values()],
     "Rule": [nodes.rule for nodes in RULES.values()],
-    "Layer": [layer for make in LAYERS.values() for layer in make().layers],
-    "Energy": [*ENERGIES.values(), *PARTICLES.values()],
+    "Layer": [*(layer for make in LAYERS.values() for layer in make().layers), ensembles.Player()],
+    "Energy": [*ENERGIES.values(), *PARTICLES.values(), *GAMES.values()],
     "Dynamics": [*(motion.dynamics for motion in DYNAMICS.values()), UPDATES["Langevin"].dynamics],
     "Update": list(UPDATES.values()),
     "Solver": [way.solver for way in SOLVERS.values()],

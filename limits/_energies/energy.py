@@ -37,11 +37,18 @@ class Energy(eqx.Module):
     def retracted(self, network: Network) -> Network:
         """`network` with neurons brought back to where they live, when a step has left it."""
         return network
+
     def value_gradient_and_variation(
         self, network: Network
     ) -> tuple[Float[Array, ""], Parameters, tuple[Float[Array, " n"], ...]]:
         """The value, the derivative per unit mass and the first variation."""
         return *self.value_and_gradient(network), self.first_variation(network)
+
+    @property
+    def confines(self) -> bool:
+        """Whether noise would take neurons from where they live, so that steps have to be
+        `retracted`."""
+        return False
 
     @abc.abstractmethod
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:

@@ -99,6 +99,10 @@ class Game(Energy):
                 network = network.with_points(space.project(network.points(i)), i)
         return network
 
+    @property
+    def confines(self) -> bool:
+        return any(space is not None and space.bounded for space in self.spaces)
+
     def _seen(self, network: Network, slopes: bool) -> list[tuple[Array, Any]]:
         """Ψ_i, and ∇Ψ_i with `slopes`, at the strategies of every player."""
         players = self._players(network)

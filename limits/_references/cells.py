@@ -123,10 +123,10 @@ def _bernoulli(x: Array) -> Array:
     return jnp.where(small, 1 - x / 2 + x**2 / 12, safe / jnp.expm1(safe))
 
 
-def make_grid(
-    interaction: Interaction, low: ArrayLike, high: ArrayLike, cells: int | tuple[int, ...]
-) -> Grid:
-    kind("interaction", interaction, Interaction, "write Interaction(F, K)")
+def box(
+    low: ArrayLike, high: ArrayLike, cells: int | tuple[int, ...]
+) -> tuple[Float[Array, "n dim"], Float[Array, " dim"], tuple[int, ...]]:
+    """The centres of the cells of a box, flattened, their widths, and how many on every axis."""
     ends = [np.atleast_1d(np.asarray(end, float)) for end in (low, high)]
     fits = ends[0].shape == ends[1].shape and ends[0].shape in ((1,), (2,))
     if not (fits and np.isfinite(ends).all() and (ends[0] < ends[1]).all()):
@@ -141,13 +141,19 @@ def make_grid(
     axes = [a + h * (np.arange(n) + 0.5) for a, h, n in zip(ends[0], widths, shape, strict=True)]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(shape))
     dtype = jnp.result_type(float)
-    grid = Grid(jnp.asarray(points, dtype), jnp.asarray(widths, dtype), interaction, shape)
+    return jnp.asarray(points, dtype), jnp.asarray(widths, dtype), shape
+
+
+def make_grid(
+    interaction: Interaction, low: ArrayLike, high: ArrayLike, cells: int | tuple[int, ...]
+) -> Grid:
+    kind("interaction", interaction, Interaction, "write Interaction(F, K)")
+    points, widths, shape = box(low, high, cells)
     n = len(points)
-    uniform = Measure(grid.points, jnp.full(n, 1 / n, dtype))
-    network = particles(uniform)
+    network = particles(Measure(points, jnp.full(n, 1 / n, points.dtype)))
     assert isinstance(network, Network)
     interaction.check(network)
-    return grid
+    return Grid(points, widths, interaction, shape)
 
 
 def cell_masses(density: Density, grid: Grid) -> Array:

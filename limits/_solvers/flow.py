@@ -87,6 +87,12 @@ def flow(
         solver, rtol = solver or diffrax.ShARK(), 1e-3 if rtol is None else rtol
         if tangent is not None:
             raise ValueError("tangent must be None for a dynamics with noise: leave it out")
+        if energy.confines:
+            raise ValueError(
+                "dynamics must be without noise in spaces with walls or curvature, which it would "
+                "leave: write train(network, game, SGD(Langevin(...)), ...), whose steps are "
+                "brought back"
+            )
     elif key is not None:
         raise ValueError("key must be None for a dynamics without noise: leave it out")
     options = Adaptive(

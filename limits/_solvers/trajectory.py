@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from ensembles import Network
+from ensembles import Network, Player
 from ensembles._checks import concrete
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ class Trajectory(eqx.Module):
         raise failure(self, where)
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
-        """The energy against time, with its error band where one was estimated."""
+        """The energy against time, with its error band where one was estimated (in a game the loss
+        of the first player, which need not fall)."""
         import matplotlib.pyplot as plt
 
         ax = plt.subplots()[1] if ax is None else ax
@@ -93,7 +94,8 @@ class Trajectory(eqx.Module):
             ax.fill_between(
                 times, energies - error, energies + error, color=line.get_color(), alpha=0.3, lw=0
             )
-        ax.set(xlabel="time $t$", ylabel="energy")
+        in_game = isinstance(self.final.layers[0], Player)
+        ax.set(xlabel="time $t$", ylabel="loss of player 1" if in_game else "energy")
         return ax
 
 
