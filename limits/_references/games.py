@@ -3,7 +3,7 @@
 The first player lowers what the second raises, as in `Game(payoff)`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -164,7 +164,8 @@ def _root(f, low: float, high: float) -> float:
         return high
     if low > 0 and f(low) <= 0:
         return low
-    return float(brentq(f, low, high, xtol=1e-300, rtol=1e-15, maxiter=500))
+    root = brentq(f, low, high, xtol=1e-300, rtol=np.float64(1e-15), maxiter=500)
+    return float(root)  # pyright: ignore[reportArgumentType]
 
 
 def boltzmann_game(
@@ -219,7 +220,7 @@ def boltzmann_game(
     return flat.weighed((p, q))
 
 
-def _both(value: ArrayLike | tuple, dtype: type = float) -> list:
+def _both(value: Any, dtype: type = float) -> list:
     """One for each player."""
     nested = isinstance(value, list | tuple) and all(np.ndim(v) for v in value)
     if not nested:
