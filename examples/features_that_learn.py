@@ -18,7 +18,8 @@ Run it with ``python examples/features_that_learn.py``. It prints its tables and
 # Two targets
 # -----------
 # Gaussian inputs in R^8, without noise: one ReLU neuron, and |x|, which is the average of ReLU
-# neurons over all directions. Errors are relative to the variance of the target.
+# neurons over all directions and so the first function of the kernel of frozen ones, in which its
+# norm is the least possible. Errors are relative to the variance of the target.
 
 import os
 
@@ -131,7 +132,7 @@ for target in TARGETS:
         keys = jax.random.split(jax.random.key(n), SEEDS)
         learns, falls, *others = map(np.asarray, compare(target, n, keys))
         found.append([learns, *others])
-        cells = "".join(f"{e.mean():>10.4f} ± {e.std(ddof=1):.4f}" for e in found[-1])
+        cells = "".join(f"{e.mean():>10.1e} ± {e.std(ddof=1):.0e}" for e in found[-1])
         clock = f"   [{time.perf_counter() - began:.0f} s]"
         print(f"{target:>20}{n:>9}{cells}{falls.max():>17.1%}{clock}", flush=True)
     errors[target] = np.moveaxis(np.array(found), 0, -1)  # (three ways, seeds, samples)
