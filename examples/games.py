@@ -4,7 +4,7 @@ Two-player games of particles
 
 Mixed strategies as particles with masses (Domingo-Enrich et al., arXiv:2002.06277; Wang & Chizat,
 arXiv:2211.01280): random Fourier games on the circle and on the torus under five dynamics, each
-judged by its Nikaidô–Isoda error, what both players together could gain alone. Explicit steps
+judged by its Nikaidô–Isoda error, what both players together could gain alone. Explicit steps often
 circle the equilibrium outward; mirror prox, which looks one step ahead, reaches it. On a game with
 a known equilibrium both rates are compared with what linearisation gives.
 
@@ -208,8 +208,7 @@ for i in (0, 1):
 # %%
 # Why some games are missed
 # -------------------------
-# Convergence is local. More particles, or slower positions? With slow ones explicit steps solve
-# some games too: positions damp what masses alone would not.
+# Convergence is local. More particles, or slower positions? And do these help explicit steps?
 
 rows = {}
 for name, update in (("explicit", SGD), ("mirror prox", MirrorProx)):
