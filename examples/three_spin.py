@@ -173,10 +173,46 @@ for i, t in enumerate(LATE):
 # %%
 # Stochastic gradient descent
 # ---------------------------
-# Fresh samples, n/32 for each step: step/batch is proportional to 1/n, and so is the loss once n is
-# large enough. With 4 samples whatever n it does not fall. From time 256 to 320 there is a quench:
-# batches of n²/1024, or exact gradients. The difference of the two is what sampling costs; it falls
-# fast, and what is left are modes that decay slowly, whatever the batch.
+# On n/8 fresh samples for each step, step/batch is proportional to 1/n, and at finite times so is
+# the distance from the limit. On 8 samples whatever n it is not.
+
+
+@eqx.filter_jit
+def sampled(n, batch, keys):
+    def one(key):
+        first, second = jax.random.split(key)
+        network = shallow(unit, start).sample(n, key=first)
+        run = train(
+            network, risk, SGD(batch=batch), step=STEP, t1=TIMES[-1], times=TIMES, key=second,
+            observe=outputs,
+        )  # fmt: skip
+        return run.observed
+
+    return jax.vmap(one)(keys)
+
+
+def distances(batches):
+    found = [sampled(n, b, keys(7, n)) for n, b in zip(WIDTHS, batches, strict=True)]
+    return np.stack([((s - limit) ** 2).mean(2) / 2 for s in found], 2)
+
+
+noisy = {"n/8": distances([n // 8 for n in WIDTHS]), "8": distances([8] * len(WIDTHS))}
+say(f"\nSGD, n = {WIDTHS}, {SEEDS} seeds: e = ½‖f_n − f_∞‖² (mean over seeds), its exponent in n")
+noisy_rates = {b: [fit_rate(WIDTHS, e[:, i]) for i in range(len(TIMES))] for b, e in noisy.items()}
+for batch, e in noisy.items():
+    for i in range(1, len(TIMES)):
+        several = "  ".join(f"{v:.2e}" for v in e[:, i].mean(0))
+        print(
+            f"batch {batch:>3}, t = {TIMES[i]:2.0f}  {several}  {noisy_rates[batch][i]}", flush=True
+        )
+
+# %%
+# Late losses and a quench
+# ------------------------
+# Batches of n/32 up to time 256, then up to 320 batches of n²/1024, or exact gradients. The target
+# has no noise, so that sampling noise is proportional to what is left to learn: late losses fall
+# from n to 2n by powers that change with n, no power law. What sampling costs in the quench, the
+# difference from exact gradients, falls fast; what is left are modes that decay slowly.
 
 WIDE, QUENCHED, TURN, END = [128, 256, 512, 1024], [128, 256, 512], 256.0, 320.0
 theta = np.linspace(0, 2 * np.pi, 181)
@@ -221,9 +257,11 @@ stages = {
 say(f"\nSGD, n = {WIDE}, {SEEDS} seeds: the loss (mean over seeds), its exponent in n")
 trained = {name: fit_rate(*stage) for name, stage in stages.items()}
 for name, (widths, loss) in stages.items():
-    several = "  ".join(f"{v:.2e}" for v in loss.mean(0))
-    larger = fit_rate(widths[1:], loss[:, 1:])
-    print(f"{name:>22}  {several:<38}  {trained[name]}, without n = 128 {larger}", flush=True)
+    means = loss.mean(0)
+    several, local = "  ".join(f"{v:.2e}" for v in means), np.diff(np.log2(means))
+    print(
+        f"{name:>22}  {several:<38}  {trained[name]}, from n to 2n {np.round(local, 2)}", flush=True
+    )
 cost = large - still
 several = (
     f"{m:.1e} ± {2 * v:.0e}"
@@ -331,19 +369,25 @@ def finish(ax, title, x, y, legend=None):
 
 
 DISTANCE = "$\\frac{1}{2}\\Vert f_n - f_\\infty\\Vert^2$"
-figure, panels = plt.subplots(2, 3, figsize=(14, 8), constrained_layout=True)
+figure, panels = plt.subplots(2, 4, figsize=(18, 8), constrained_layout=True)
 ax = panels[0, 0]
 for i, rate in enumerate(healing):
     points(ax, WIDTHS, far[:, i], color=f"C{i}", label=f"t = {TIMES[i]:.0f}: {rate.exponent:.2f}")
     rate.plot(WIDTHS, ax, color=f"C{i}")
 finish(ax, "exact gradients: distance from the limit", "units n", DISTANCE, "time, exponent")
 ax = panels[0, 1]
+for batch, i, color in (("n/8", 1, "C1"), ("n/8", 2, "C2"), ("n/8", 3, "C3"), ("8", 1, "0.5")):
+    rate, label = noisy_rates[batch][i], f"batch {batch}, t = {TIMES[i]:.0f}"
+    points(ax, WIDTHS, noisy[batch][:, i], color=color, label=f"{label}: {rate.exponent:.2f}")
+    rate.plot(WIDTHS, ax, color=color)
+finish(ax, "SGD: distance from the limit", "units n", DISTANCE, "batch, time, exponent")
+ax = panels[0, 2]
 for i, (name, stage) in enumerate(stages.items()):
     points(ax, *stage, color=f"C{i}", label=f"{name}: {trained[name].exponent:.2f}")
     trained[name].plot(stage[0], ax, color=f"C{i}")
 ax.set_ylim(5e-5, 5e-2)
-finish(ax, "stochastic gradients", "units n", "loss", "batch, time, exponent")
-ax = panels[0, 2]
+finish(ax, "SGD: late losses", "units n", "loss", "batch, time, exponent")
+ax = panels[0, 3]
 for k, d in enumerate(DIMS):
     rate = across_rates[d]
     points(ax, WIDTHS, across[d], color=f"C{k}", label=f"d = {d}: {rate.exponent:.2f}")
@@ -363,6 +407,10 @@ for when, curves, color, label in (
 ax.axhline(floor, color="k", ls="--", lw=1, label="$\\frac{1}{2}\\Vert f_3\\Vert^2$")
 finish(ax, "ReLU units (n = 64, four seeds): the floor", "time t", "loss")
 ax = panels[1, 2]
+ax.loglog(late[1:], above[:, 1:].T, "C0", lw=1, alpha=0.6)
+ax.loglog(late[1:], above[:, 1:].mean(0), "C0", lw=2, label="without biases, mean of four seeds")
+finish(ax, "ReLU units: reached, not crossed", "time t", "loss − $\\frac{1}{2}\\Vert f_3\\Vert^2$")
+ax = panels[1, 3]
 for color, (n, values) in zip(("C1", "C0"), slices.items(), strict=True):
     mean, spread = values.mean(0), 2 * values.std(0, ddof=1)
     ax.fill_between(theta, mean - spread, mean + spread, color=color, alpha=0.3, lw=0)

@@ -112,8 +112,8 @@ def stochastic(n, batch, keys, risk):
     def one(key):
         first, second = jax.random.split(key)
         network = shallow(unit, START).sample(n, key=first)
-        run = train(network, risk, SGD(batch=batch), step=STEP, t1=128.0, key=second)
-        return run.energies[-1]
+        run = train(network, risk, SGD(batch=batch), step=STEP, t1=1.0, key=second)
+        return run.final(PROBES)[:, 0]
 
     return jax.vmap(one)(keys)
 
@@ -127,7 +127,7 @@ def test_errors_are_of_order_one_over_n_at_finite_times_and_heal():
     widths, times = [64, 128, 256], jnp.array([0.0, 1.0, 16.0])
     limit = descend(particles(quadrature(START, 1024, key=jax.random.key(5))), times)[1]
     far = np.stack(
-        [((descents(n, seeds(n), times)[1] - limit) ** 2).mean(2) / 2 for n in widths], 2
+        [((descents(n, seeds(n), times)[1] - limit[None]) ** 2).mean(2) / 2 for n in widths], 2
     )
     rates = [fit_rate(widths, far[:, i]) for i in range(3)]
     print(f"\nat t = 0, 1, 16: {', '.join(map(str, rates))}; n e: {256 * far[:, :, -1].mean(0)}")
@@ -137,11 +137,15 @@ def test_errors_are_of_order_one_over_n_at_finite_times_and_heal():
 
 
 @pytest.mark.slow
-def test_losses_under_sgd_fall_with_batches_proportional_to_n_and_not_with_fixed_ones():
-    f, widths = TARGET, [256, 512, 1024]
-    risk = Risk(Data.from_space(Sphere(D, D**0.5), f, 2048, key=jax.random.key(6)))
-    grown = np.stack([stochastic(n, n // 64, seeds(n), risk) for n in widths], 1)
-    fixed = np.stack([stochastic(n, 4, seeds(n), risk) for n in widths], 1)
-    one, other = fit_rate(widths, grown), fit_rate(widths, fixed)
-    print(f"\nbatch n/64 {grown.mean(0)}: {one}; batch 4 {fixed.mean(0)}: {other}")
-    assert one.low < -0.9 and one.high > -1.3 and other.low > -0.35
+def test_errors_under_sgd_are_of_order_one_over_n_for_batches_like_n_and_not_for_fixed_ones():
+    widths, times = [64, 128, 256, 512], jnp.array([0.0, 1.0])
+    limit = descend(particles(quadrature(START, 1024, key=jax.random.key(5))), times)[1][-1]
+    risk = Risk(Data.from_space(Sphere(D, D**0.5), TARGET, 256, key=jax.random.key(6)))
+
+    def far(n, batch):
+        return ((stochastic(n, batch, seeds(n), risk) - limit[None]) ** 2).mean(1) / 2
+
+    grown = fit_rate(widths, np.stack([far(n, n // 8) for n in widths], 1))
+    fixed = fit_rate(widths, np.stack([far(n, 8) for n in widths], 1))
+    print(f"\nt = 1, batch n/8: {grown}; batch 8: {fixed}")
+    assert grown.low <= -1 <= grown.high and fixed.low > -0.5
