@@ -256,7 +256,7 @@ stages = {
 }
 say(f"\nSGD, n = {WIDE}, {SEEDS} seeds: the loss (mean over seeds), its exponent in n")
 trained = {name: fit_rate(*stage) for name, stage in stages.items()}
-for name, (widths, loss) in stages.items():
+for name, (_, loss) in stages.items():
     means = loss.mean(0)
     several, local = "  ".join(f"{v:.2e}" for v in means), np.diff(np.log2(means))
     print(

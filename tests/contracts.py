@@ -9,8 +9,10 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from models import regression, smooth
 
 from ensembles import (
@@ -33,12 +35,16 @@ from ensembles import (
     Torus,
     Uniform,
     diverse,
+    from_mlp,
     iid,
+    load,
     mixture,
     particles,
     players,
     quadrature,
+    save,
     shallow,
+    to_mlp,
     wasserstein,
 )
 from limits import (
@@ -58,6 +64,7 @@ from limits import (
     Langevin,
     LogisticLoss,
     MirrorProx,
+    Optimiser,
     PowerPenalty,
     Risk,
     SquaredLoss,
@@ -338,6 +345,7 @@ UPDATES: dict[str, Update] = {
     "SGD": SGD(GradientFlow([slowing, 1.0]), batch=2),
     "SGD with masses": SGD(WassersteinFisherRao(), batch=2),
     "heavy ball": HeavyBall(GradientFlow()),
+    "Adam": Optimiser(optax.adam(0.05), batch=2),
     "mirror prox": MirrorProx(WassersteinFisherRao(GradientFlow([slowing, 1.0])), batch=2),
     "Langevin": SGD(Langevin(temperature=1e-4)),
     "birth and death": BirthDeath(SGD(batch=2), rate=0.1),
@@ -398,6 +406,10 @@ def mistakable() -> dict[type, tuple[Any, ...]]:
 
 def _outputs(network):
     return network.biases[-1]
+
+
+def _mlp():
+    return eqx.nn.MLP(2, 1, 3, 1, dtype=jnp.float64, key=KEY)
 
 
 @functools.cache
@@ -558,6 +570,10 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
         ),
         "single_neuron": (single_neuron, dict(dim=3), {}),
         "fit_rate": (fit_rate, dict(x=[1.0, 2.0, 4.0], y=[1.0, 0.7, 0.5]), {}),
+        "from_mlp": (from_mlp, dict(mlp=_mlp()), {"mlp": Network}),
+        "to_mlp": (to_mlp, dict(network=from_mlp(_mlp()).network), {"network": Network}),
+        "save": (save, dict(path="", value=1), {}),
+        "load": (load, dict(path=""), {}),
         "Risk": (Risk, dict(data=risk.data), {"data": Data}),
         "SGD": (SGD, {}, moved),
         "MirrorProx": (MirrorProx, {}, moved),

@@ -340,7 +340,7 @@ def test_a_frozen_layer_does_not_hide_what_few_nodes_miss_of_a_moving_one(rule):
     options = dict(t1=0.5, observe=see)
     key = None if rule is None else jax.random.key(5)
     found = limit(ensemble, risk, dynamics, nodes=32, rule=rule, key=key, **options)
-    fine = flow(ensemble.discretise(20_001), risk, dynamics, rtol=1e-9, **options)
+    fine = flow(ensemble.discretise(4001), risk, dynamics, rtol=1e-9, **options)
     true = distance((found.energies, found.observed), (fine.energies, fine.observed))
     print(true, found.error)
     assert true > 1e-3 and true <= 3 * float(found.error)

@@ -187,6 +187,7 @@ def test_the_error_estimates_cover_the_errors(three):
     assert (jnp.abs(fine.mean - three.mean) <= fine.mean_error + 1e-7).all()
 
 
+@pytest.mark.slow
 def test_simulation_is_what_single_runs_give_and_near_the_prediction(three):
     risk, key = Risk(regression(16)), jax.random.key(21)
     found = simulate(
@@ -229,6 +230,7 @@ def test_a_single_neuron_fluctuates_by_the_noise_of_its_edges_besides():
     assert abs(found / labels - 1) > 1
 
 
+@pytest.mark.slow
 def test_sgd_noise_of_frozen_features_has_its_closed_form():
     """Var f_t = (ε/b) ∫ Var_k[(e^{−(t−s)K/n} K_k)(f_s(k) − y_k)] ds, here by quadrature."""
     times = jnp.array([0.0, 1.0, 3.0])

@@ -641,6 +641,7 @@ def apart(a, b) -> float:
     return max(np.abs(a[0] - b[0]).max(), np.sqrt(((a[1] - b[1]) ** 2).mean((1, 2))).max())
 
 
+@pytest.mark.slow
 def test_limits_refine_as_fast_as_without_growth():
     ensemble, best, errors = smooth(3, outputs=2), [], []
     for rate in (1.0, 0.0):
@@ -676,6 +677,7 @@ def test_growth_is_the_log_density_in_discrete_time_too():
         assert float(g.max()) > 0 > float(g.min())
 
 
+@pytest.mark.slow
 def test_the_limit_of_constant_steps_knows_its_error_in_time():
     solver = Adaptive(step=0.25, solver=diffrax.Euler())
     found = coupling(

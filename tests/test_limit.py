@@ -72,6 +72,7 @@ def refinement_errors(depth: int = 4, sizes=(8, 16, 32, 64)) -> np.ndarray:
     return np.array([distance(outputs_and_energies(ensemble, risk, n), exact) for n in sizes])
 
 
+@pytest.mark.slow
 def test_error_falls_faster_than_any_power():
     errors = refinement_errors()
     print("limit error at 8, 16, 32, 64 nodes:", errors)

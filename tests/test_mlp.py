@@ -42,7 +42,7 @@ def trained(mlp, step, steps):
 
 
 @pytest.mark.parametrize(
-    "number", [n if n < 4 else pytest.param(n, marks=pytest.mark.slow) for n in range(20)]
+    "number", [n if n < 2 else pytest.param(n, marks=pytest.mark.slow) for n in range(20)]
 )
 def test_an_mlp_has_its_outputs_and_its_own_gradient_descent(number):
     mlp, step = a_random_mlp(number), 0.02

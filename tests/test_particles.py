@@ -78,7 +78,7 @@ def test_potentials_from_data_are_the_risk_of_the_shallow_network():
     assert largest(POTENTIALS.first_variation(points), risk.first_variation(SHALLOW)) < 1e-14
 
 
-@pytest.mark.parametrize("dynamics", [GradientFlow(), FisherRao(), WassersteinFisherRao()])
+@pytest.mark.parametrize("dynamics", [FisherRao(), WassersteinFisherRao()])
 def test_a_shallow_network_flows_as_its_particles_under_the_potentials(dynamics):
     options = dict(t1=2.0, times=jnp.linspace(0.0, 2.0, 5), rtol=1e-11)
     one = flow(SHALLOW, Risk(DATA), dynamics, **options)
@@ -188,6 +188,7 @@ def test_energies_fall_by_what_transport_and_reaction_dissipate():
     assert abs(run.energies[0] - run.energies[-1] - lost) < 1e-6
 
 
+@pytest.mark.slow
 def test_coupling_follows_particles_one_by_one_growth_included():
     found = coupling(
         particles(Gaussian(1, 0.5)), ATTRACTION, WassersteinFisherRao(), widths=[16, 64, 256],

@@ -95,6 +95,7 @@ def test_the_reduced_flow_is_that_of_the_network(dim):
     np.testing.assert_allclose(end, small.final.points(0), atol=3e-3)
 
 
+@pytest.mark.slow
 def test_many_random_particles_follow_the_reduced_flow():
     """d = 10: particles in R^11, and others with the same law of (a, s, r)."""
     d, n = 10, 400

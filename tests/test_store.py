@@ -34,6 +34,7 @@ from limits import (
     fluctuations,
     initial_motion,
     limit,
+    optimality_gap,
     simulate,
 )
 
@@ -59,7 +60,6 @@ RUN = dict(t1=0.5, times=jnp.array([0.0, 0.5]))
 
 
 def kept():
-    study = dict(**RUN, seeds=2, key=KEY)
     return {
         "ensemble": ENSEMBLE,
         "network": NETWORK,
@@ -68,17 +68,30 @@ def kept():
         "energy": RISK,
         "solver": Adaptive(rtol=1e-3),
         "trajectory": flow(NETWORK, RISK, WassersteinFisherRao(), **RUN, observe=outputs),
-        "limit": limit(ENSEMBLE, RISK, **RUN, tol=1e-3),
-        "coupling": coupling(ENSEMBLE, RISK, widths=[3, 6], nodes=6, **study),
-        "fluctuations": fluctuations(ENSEMBLE, RISK, outputs, nodes=4, **RUN),
-        "simulation": simulate(ENSEMBLE, RISK, outputs, width=3, **study),
         "rate": fit_rate([1.0, 2.0, 4.0], [1.0, 0.7, 0.5]),
         "motion": initial_motion(ENSEMBLE, RISK),
     }
 
 
-def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
-    for name, value in kept().items():
+def studied():
+    study = dict(**RUN, seeds=2, key=KEY)
+    cloud = shallow(unit, Gaussian(3)).sample(4, key=KEY)
+    return {
+        "limit": limit(ENSEMBLE, RISK, **RUN, tol=1e-3),
+        "coupling": coupling(ENSEMBLE, RISK, widths=[3, 6], nodes=6, **study),
+        "fluctuations": fluctuations(ENSEMBLE, RISK, outputs, nodes=4, **RUN),
+        "simulation": simulate(ENSEMBLE, RISK, outputs, width=3, **study),
+        "gap": optimality_gap(cloud, RISK, space=Gaussian(3), key=KEY, starts=4, steps=4),
+    }
+
+
+def unit(theta, x):
+    return theta[:1] * jnp.tanh(theta[1:] @ x)
+
+
+@pytest.mark.parametrize("some", [kept, pytest.param(studied, marks=pytest.mark.slow)])
+def test_what_is_saved_comes_back_bit_for_bit(tmp_path, some):
+    for name, value in some().items():
         save(tmp_path / "kept.zip", value)
         back = load(tmp_path / "kept.zip")
         assert jax.tree.structure(back) == jax.tree.structure(value), name
