@@ -713,6 +713,7 @@ def test_a_failed_coupling_keeps_the_seeds_that_did_not_fail():
     assert caught.value.partial.sup.shape == (2, 1, 3)
 
 
+@pytest.mark.slow
 def test_a_failed_simulation_and_a_failed_prediction_keep_what_they_have():
     options = dict(t1=50.0, times=jnp.linspace(0, 50, 11))
     bad = Risk(regression(8), explosive)

@@ -45,6 +45,7 @@ def test_distance_falls_as_the_square_root_of_width(depth):
     assert result.error.max() < 1e-2 * np.nanmin(result.distance("rms"))
 
 
+@pytest.mark.slow
 def test_distance_falls_with_width_in_a_short_run():
     result = coupling(
         smooth(3), Risk(regression()), widths=[32, 96, 288], seeds=[80, 60, 30], t1=3.0,

@@ -84,6 +84,7 @@ def _third_times(c, e):
     return c[2] * jnp.cos(e[0])
 
 
+@pytest.mark.slow
 def test_diverse_starts_are_diverse_at_every_width_and_iid_starts_are_not():
     """i.i.d.: no rank in conditional means, a span that vanishes; diverse: both stay."""
     widths = (32, 128)
