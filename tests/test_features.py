@@ -109,8 +109,8 @@ def test_three_layers_learn_an_oscillation_that_two_do_not():
         return 2 * float(train(network, risk, SGD(batch=256), **options).energies[-1])
 
     deep = diverse(depth=3, modes=8, scale=2.0, **start(4.0))
-    three = [end(deep, 48, seed) for seed in range(2)]
+    three = [end(deep, 48, seed) for seed in range(4)]
     two = [end(iid(depth=2, **start(s)), 336, 0) for s in (8.0, 16.0, 32.0)]
     variance = float(risk.data.y.var())
     print(f"\nthree layers {np.array(three) / variance}, two {np.array(two) / variance}")
-    assert max(three) < 0.6 * min(two)
+    assert max(three) < min(two) and np.mean(three) < 0.6 * min(two)
