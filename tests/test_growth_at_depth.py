@@ -34,7 +34,7 @@ def test_masses_stand_still_where_neurons_are_equal(depth):
 
 @pytest.mark.slow
 def test_births_and_deaths_do_not_undo_the_collapse_of_iid_starts():
-    widths, middle = [24, 96], (2, 3)
+    widths, middle = [48, 192], (2, 3)
     options = dict(
         widths=widths, seeds=[12, 8], t1=2.0, times=np.linspace(0.0, 2.0, 3),
         solver=Steps(0.1, limit=Adaptive(rtol=1e-4)), key=KEY,

@@ -107,9 +107,9 @@ def reduced(d):
 def test_steps_to_a_risk_are_proportional_to_the_dimension():
     """For steps η = c/d, small and almost as large as they may be; the largest one that serves
     d = 10 is the control: it is of no use for d = 40."""
-    keys = jax.random.split(jax.random.key(1), 8)
+    keys = jax.random.split(jax.random.key(1), 24)
     for c, horizon in ((0.5, 8.0), (1.0, 10.0), (4.0, 32.0)):
-        found = np.zeros((8, len(DIMS)))
+        found = np.zeros((24, len(DIMS)))
         for j, d in enumerate(DIMS):
             every = round(horizon * d / c / 48)
             times = c / d * every * np.arange(round(horizon * d / c / every) + 1)
@@ -138,7 +138,7 @@ def test_the_error_of_sgd_is_the_root_of_dimension_times_step():
         seen, _ = descend(jnp.array(d), jnp.array(step), ends, keys)
         return np.asarray(apart(seen[:, -1], exact[int(d)]))
 
-    sizes = np.array([0.00025, 0.0005, 0.001, 0.002])
+    sizes = np.array([0.000125, 0.00025, 0.0005, 0.001])
     laws = {
         "in d": fit_rate(DIMS, np.stack([errors(d, 0.0005) for d in DIMS], 1)),
         "in the step": fit_rate(sizes, np.stack([errors(40, s) for s in sizes], 1)),
