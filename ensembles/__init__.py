@@ -1,10 +1,19 @@
 """What a network is: neuronal ensembles, their measures, weights and layers."""
 
 from ._ensemble import NeuronalEnsemble as NeuronalEnsemble
+from ._groups import Group as Group
+from ._groups import cyclic as cyclic
+from ._groups import dihedral as dihedral
+from ._groups import direct_product as direct_product
+from ._groups import generated as generated
+from ._groups import orthogonal as orthogonal
+from ._groups import rotations as rotations
+from ._groups import symmetric as symmetric
 from ._layers import Affine as Affine
 from ._layers import Elementwise as Elementwise
 from ._layers import Layer as Layer
 from ._layers import Player as Player
+from ._layers import SetAverage as SetAverage
 from ._layers import Unit as Unit
 from ._measures import Measure as Measure
 from ._measures import mixture as mixture
@@ -18,6 +27,11 @@ from ._quadrature import MonteCarlo as MonteCarlo
 from ._quadrature import Rule as Rule
 from ._quadrature import Sobol as Sobol
 from ._quadrature import quadrature as quadrature
+from ._representations import defining as defining
+from ._representations import direct_sum as direct_sum
+from ._representations import intertwining as intertwining
+from ._representations import pixels as pixels
+from ._representations import trivial as trivial
 from ._spaces import Atoms as Atoms
 from ._spaces import Gaussian as Gaussian
 from ._spaces import Product as Product
@@ -32,5 +46,7 @@ from ._starts import players as players
 from ._starts import shallow as shallow
 from ._store import load as load
 from ._store import save as save
+from ._symmetries import Symmetry as Symmetry
+from ._transport import relative_measure_distance as relative_measure_distance
 from ._transport import wasserstein as wasserstein
 from ._weights import Noisy as Noisy

@@ -196,6 +196,26 @@ class Elementwise(Layer):
         return f"Elementwise({_name(self.phi)})"
 
 
+class SetAverage(eqx.Module):
+    """The first layer of networks on sets, φ_1(w, b, x) = mean over elements x_j of x of
+    activation(w · x_j + b), for inputs x (elements, d): `Elementwise(SetAverage(jax.nn.relu))`.
+
+    The layer behind averages these over neurons as they are: `Affine` with the identity. Source:
+    Zaheer et al. (arXiv:1703.06114); Zweig & Bruna (arXiv:2008.06952), depth 3.
+    """
+
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        _function("activation", self.activation, "SetAverage(jax.nn.relu)")
+
+    def __call__(
+        self, w: Float[Array, " d"], b: Float[Array, ""] | None, x: Float[Array, "elements d"]
+    ) -> Float[Array, ""]:
+        h = matmul(x, w)
+        return self.activation(h if b is None else h + b[None]).mean()
+
+
 class Unit(Layer):
     """A shallow model, ŷ(x) = Σ_k p_k sigma(θ_k, x), with neurons θ of any shape.
 

@@ -24,11 +24,15 @@ from ._energies.losses import CrossEntropyLoss as CrossEntropyLoss
 from ._energies.losses import HuberLoss as HuberLoss
 from ._energies.losses import LogisticLoss as LogisticLoss
 from ._energies.losses import SquaredLoss as SquaredLoss
+from ._energies.path_norm import PathNorm as PathNorm
 from ._energies.penalties import PowerPenalty as PowerPenalty
 from ._energies.potentials import charged as charged
 from ._energies.potentials import from_potentials as from_potentials
 from ._energies.potentials import teacher_student as teacher_student
 from ._energies.risk import Risk as Risk
+from ._energies.symmetric_risks import EquivariantArchitecture as EquivariantArchitecture
+from ._energies.symmetric_risks import FeatureAveraging as FeatureAveraging
+from ._energies.symmetric_risks import augmented as augmented
 from ._energies.three_spin import ThreeSpin as ThreeSpin
 from ._references.cones import activation_patterns as activation_patterns
 from ._references.games import MatrixGame as MatrixGame
@@ -58,6 +62,8 @@ from ._solvers.train import train as train
 from ._solvers.trajectory import RESULTS as RESULTS
 from ._solvers.trajectory import FailedRun as FailedRun
 from ._solvers.trajectory import Trajectory as Trajectory
+from ._studies.architecture import Discovery as Discovery
+from ._studies.architecture import discover_architecture as discover_architecture
 from ._studies.collapse import Collapse as Collapse
 from ._studies.collapse import Spreads as Spreads
 from ._studies.collapse import collapse as collapse

@@ -21,6 +21,7 @@ from ensembles import (
     Elementwise,
     Gauss,
     Gaussian,
+    Group,
     Layer,
     Measure,
     MonteCarlo,
@@ -32,19 +33,33 @@ from ensembles import (
     Sobol,
     Space,
     Sphere,
+    Symmetry,
     Torus,
     Uniform,
+    cyclic,
+    defining,
+    dihedral,
+    direct_product,
+    direct_sum,
     diverse,
     from_mlp,
+    generated,
     iid,
+    intertwining,
     load,
     mixture,
+    orthogonal,
     particles,
+    pixels,
     players,
     quadrature,
+    relative_measure_distance,
+    rotations,
     save,
     shallow,
+    symmetric,
     to_mlp,
+    trivial,
     wasserstein,
 )
 from limits import (
@@ -55,7 +70,9 @@ from limits import (
     Data,
     Dynamics,
     Energy,
+    EquivariantArchitecture,
     ErfKernel,
+    FeatureAveraging,
     FisherRao,
     Game,
     GradientFlow,
@@ -65,6 +82,7 @@ from limits import (
     LogisticLoss,
     MirrorProx,
     Optimiser,
+    PathNorm,
     PowerPenalty,
     Risk,
     SquaredLoss,
@@ -73,12 +91,14 @@ from limits import (
     WassersteinFisherRao,
     activation_patterns,
     aggregate,
+    augmented,
     boltzmann,
     boltzmann_game,
     charged,
     collapse,
     convergence,
     coupling,
+    discover_architecture,
     diversity,
     fit_rate,
     flow,
@@ -229,6 +249,7 @@ def _weighted(targets: Callable[[jax.Array], jax.Array]) -> Data:
     return Data(data.x, targets(data.y), jnp.arange(1.0, 7.0) / 21)
 
 
+SWAP = Symmetry(cyclic(2), inputs=defining, outputs=defining, neurons=trivial(1))
 ENERGIES: dict[str, Energy] = {
     "risk": Risk(_weighted(lambda y: y)),
     "Huber risk": Risk(_weighted(lambda y: y), HuberLoss(0.4)),
@@ -238,10 +259,16 @@ ENERGIES: dict[str, Energy] = {
     "risk of a population": Risk(
         Data.from_space(Uniform(jnp.array([-1.0, -1.0]), 1.0), _target, 64, Gauss())
     ),
+    "feature averaging": FeatureAveraging(_weighted(lambda y: y), symmetry=SWAP),
 }
 PARTICLES: dict[str, Energy] = {
+    "equivariant architecture": EquivariantArchitecture(_weighted(lambda y: y), symmetry=SWAP),
     "potentials of data": Interaction.from_data(_neuron, _weighted(lambda y: y)),
     "penalised risk": Risk(_weighted(lambda y: y), penalty=PowerPenalty(0.1, 1.5)),
+}
+NORMS: dict[str, Energy] = {
+    "path norm": PathNorm(0.3),
+    "risk and path norm": Risk(_weighted(lambda y: y)) + PathNorm(0.3),
 }
 GAMES: dict[str, Energy] = {"bilinear game": Game(jnp.dot)}  # of players, in `test_games.py`
 LOSSES = (SquaredLoss, HuberLoss, LogisticLoss, CrossEntropyLoss)
@@ -401,6 +428,8 @@ def mistakable() -> dict[type, tuple[Any, ...]]:
         Space: (measure, Gauss(), Uniform),
         Measure: (network, Gauss()),
         Rule: (Uniform(-1.0, 1.0), Gauss),
+        Symmetry: (cyclic(2), Symmetry),
+        Group: (jnp.eye(2), Group),
     }
 
 
@@ -443,6 +472,50 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
             wasserstein,
             dict(mu=quadrature(space, 2), nu=quadrature(space, 3)),
             {"mu": Measure, "nu": Measure},
+        ),
+        "relative_measure_distance": (
+            relative_measure_distance,
+            dict(mu=quadrature(space, 2), nu=quadrature(space, 3)),
+            {"mu": Measure, "nu": Measure},
+        ),
+        "cyclic": (cyclic, dict(n=3), {}),
+        "symmetric": (symmetric, dict(n=3), {}),
+        "dihedral": (dihedral, dict(n=3), {}),
+        "generated": (lambda: generated(jnp.eye(2)), {}, {}),
+        "direct_product": (lambda: direct_product(cyclic(2), cyclic(2)), {}, {}),
+        "rotations": (rotations, dict(dim=2), {}),
+        "orthogonal": (orthogonal, dict(dim=2, samples=3, key=KEY), {}),
+        "defining": (defining, dict(g=jnp.eye(2)), {}),
+        "trivial": (trivial, dict(dim=2), {}),
+        "direct_sum": (lambda: direct_sum(defining, trivial(1)), {}, {}),
+        "intertwining": (intertwining, dict(outputs=defining, inputs=defining), {}),
+        "pixels": (pixels, dict(size=2), {}),
+        "augmented": (
+            augmented,
+            dict(data=_weighted(lambda y: y), symmetry=SWAP),
+            {"data": Data, "symmetry": Symmetry},
+        ),
+        "discover_architecture": (
+            discover_architecture,
+            dict(
+                network=shallow(_neuron, quadrature(space, 2)),
+                energy=PARTICLES["penalised risk"],
+                step=0.1,
+                t1=0.2,
+            ),
+            started,
+        ),
+        "Symmetry": (
+            Symmetry,
+            dict(group=cyclic(2), inputs=defining, outputs=defining),
+            {"group": Group},
+        ),
+        "Symmetry.symmetrised": (SWAP.symmetrised, dict(law=quadrature(space, 2)), {"law": Space}),
+        "Symmetry.projected": (SWAP.projected, dict(law=quadrature(space, 2)), {"law": Space}),
+        "Symmetry.ensemble": (
+            SWAP.ensemble,
+            dict(ensemble=smooth(3, outputs=2)),
+            {"ensemble": NeuronalEnsemble},
         ),
         "optimality_gap": (
             optimality_gap,

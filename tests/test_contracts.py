@@ -24,6 +24,7 @@ from contracts import (
     KEY,
     LAYERS,
     LOSSES,
+    NORMS,
     PARTICLES,
     RULES,
     SOLVERS,
@@ -282,7 +283,7 @@ def two_outputs(name=None):
 
 
 def energy_of(name):
-    return PARTICLES[name] if name in PARTICLES else ENERGIES[name]
+    return (ENERGIES | PARTICLES | NORMS)[name]
 
 
 @eqx.filter_jit
@@ -315,7 +316,7 @@ def looked_at(network, energy):
     }
 
 
-@every(ENERGIES | PARTICLES)
+@every(ENERGIES | PARTICLES | NORMS)
 def test_values_and_gradients_of_energies_are_those_of_the_call(name):
     network, traced = two_outputs(name)
     seen = looked_at(traced, energy_of(name))
@@ -326,7 +327,7 @@ def test_values_and_gradients_of_energies_are_those_of_the_call(name):
     assert largest(gradient, ordinary_over_masses(network, energy_of(name))) < 1e-12
 
 
-@every(ENERGIES | PARTICLES)
+@every(ENERGIES | PARTICLES | NORMS)
 def test_first_variations_are_derivatives_in_masses_and_exist_at_mass_zero(name):
     _, traced = two_outputs(name)
     seen = looked_at(traced, energy_of(name))
@@ -701,7 +702,7 @@ LISTED = {
     "Space": [law.make(jnp.float64) for law in SPACES.values()],
     "Rule": [nodes.rule for nodes in RULES.values()],
     "Layer": [*(layer for make in LAYERS.values() for layer in make().layers), ensembles.Player()],
-    "Energy": [*ENERGIES.values(), *PARTICLES.values(), *GAMES.values()],
+    "Energy": [*ENERGIES.values(), *PARTICLES.values(), *GAMES.values(), *NORMS.values()],
     "Dynamics": [*(motion.dynamics for motion in DYNAMICS.values()), UPDATES["Langevin"].dynamics],
     "Update": list(UPDATES.values()),
     "Solver": [way.solver for way in SOLVERS.values()],

@@ -16,7 +16,8 @@ class Dynamics(eqx.Module):
     """Motion in continuous time: d(increment)/dt = velocity(t, network, energy).
 
     A subclass gives `value_and_velocity` and `check`; `prepare` where it moves more than weights
-    and biases; `schedules` where it depends on time; `random` and `diffusion` where there is noise.
+    and biases; `schedules` where it depends on time; `random`, `diffusion` and `shaped` where there
+    is noise.
     """
 
     @property
@@ -25,9 +26,13 @@ class Dynamics(eqx.Module):
         return False
 
     def diffusion(self, t: Float[Array, ""], network: Network) -> Parameters:
-        """What multiplies independent white noise of every entry, with the shape of a prepared
-        increment, where the dynamics is random."""
+        """What multiplies the white noise of every entry, with the shape of a prepared increment,
+        where the dynamics is random."""
         raise NotImplementedError
+
+    def shaped(self, white: Parameters, network: Network) -> Parameters:
+        """The noise made of independent white noise of every entry: itself; linear in `white`."""
+        return white
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:

@@ -4,10 +4,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network, Parameters
-from ensembles._checks import kind
+from ensembles._checks import concrete, floating, kind
+from ensembles._contractions import matmul
 
 from .._energies.energy import Energy
 from .dynamics import Dynamics
@@ -28,15 +30,37 @@ class Langevin(Dynamics):
     never scaled by its mass; a tracer has its own. Networks of one hidden layer only: weights
     between hidden layers belong to pairs. There is no limit by nodes, so `limit` and `coupling`
     refuse it; `grid_flow` solves for the law itself.
+
+    `projection` (dim, dim) lets the noise of neurons, of one hidden layer, move them in a subspace
+    only: with `symmetry.projection` strongly invariant laws stay so (Maass & Fontbona,
+    arXiv:2405.19995, projected noise).
     """
 
     transport: GradientFlow
     temperature: tuple[Array | Schedule, ...]
+    projection: Float[Array, "dim dim"] | None
 
-    def __init__(self, transport: GradientFlow | None = None, temperature: Any = 1.0):
+    def __init__(
+        self,
+        transport: GradientFlow | None = None,
+        temperature: Any = 1.0,
+        *,
+        projection: ArrayLike | None = None,
+    ):
         self.transport = GradientFlow() if transport is None else transport
         kind("transport", self.transport, GradientFlow, "write transport=GradientFlow()")
         self.temperature = schedules("temperature", temperature)
+        self.projection = None if projection is None else floating("projection", projection, ndim=2)
+        known = None if self.projection is None else concrete(self.projection)
+        if known is not None and not (
+            known.shape[0] == known.shape[1]
+            and np.allclose(known, known.T, atol=1e-5)
+            and np.allclose(known @ known, known, atol=1e-5)
+        ):
+            raise ValueError(
+                "projection must be an orthogonal projection P = Pᵀ = P², got a matrix of shape "
+                f"{known.shape} that is none: write symmetry.projection, or basis @ basis.T"
+            )
 
     @property
     def random(self) -> bool:
@@ -65,9 +89,18 @@ class Langevin(Dynamics):
             jax.tree.map(jnp.zeros_like, like.growth),
         )
 
+    def shaped(self, white: Parameters, network: Network) -> Parameters:
+        if self.projection is None:
+            return white
+        rows, back = jax.vjp(lambda p: network.rows(p, 0), white)
+        (near,) = back(matmul(rows, self.projection.astype(rows.dtype)))
+        return Parameters(near.weights, near.biases, white.growth)
+
     def check(self, network: Network, energy: Energy) -> None:
         self.transport.check(network, energy)
         check_schedules("temperature", self.temperature, 1, "temperature of all layers")
+        if self.projection is not None:
+            self._check_projection(network, self.projection)
         if any(w is not None for w in network.start.weights[1:-1]):
             raise ValueError(
                 f"network must have one hidden layer for Langevin, or be of players, got "
@@ -78,4 +111,11 @@ class Langevin(Dynamics):
             raise ValueError(
                 "network must have no output bias for Langevin, got one: it is no neuron's; write "
                 "biases=(..., None)"
+            )
+
+    def _check_projection(self, network: Network, projection: Array) -> None:
+        if network.depth != 2 or network.points(0).shape[1] != len(projection):
+            raise ValueError(
+                f"projection must be of the neurons of one hidden layer, got {projection.shape} "
+                f"for depth {network.depth} and neurons of dimension {network.points(0).shape[1]}"
             )

@@ -56,7 +56,8 @@ class SGD(Update):
         if self.dynamics.random:
             assert key is not None
             size = self.dynamics.diffusion(t, network)
-            noise = _gaussians(size, jax.random.fold_in(key, 1))
+            white = _gaussians(size, jax.random.fold_in(key, 1))
+            noise = self.dynamics.shaped(white, network)
             root = jnp.sqrt(step)
             change = jax.tree.map(
                 lambda c, s, z: c + root.astype(c.dtype) * s * z, change, size, noise

@@ -4,6 +4,7 @@ import abc
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
@@ -78,6 +79,53 @@ class Energy(eqx.Module):
     @abc.abstractmethod
     def check(self, network: Network, batch: int | None = None) -> None:
         """Raise `ValueError` when the network, or a batch of that size, does not fit."""
+
+    def __add__(self, other: "Energy") -> "Energy":
+        kind("other", other, Energy, "write Risk(data) + PathNorm(1e-3)")
+        return Total(self, other)
+
+
+class Total(Energy):
+    """`first` + `second`: a risk with a penalty, say. Outputs are those of the first."""
+
+    first: Energy
+    second: Energy
+
+    def __call__(self, network: Network) -> Float[Array, ""]:
+        return self.first(network) + self.second(network)
+
+    def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
+        (a, slope), (b, other) = (
+            energy.value_and_gradient(network) for energy in (self.first, self.second)
+        )
+        return a + b, jax.tree.map(jnp.add, slope, other)
+
+    def retracted(self, network: Network) -> Network:
+        return self.second.retracted(self.first.retracted(network))
+
+    @property
+    def confines(self) -> bool:
+        return self.first.confines or self.second.confines
+
+    def outputs(self, network: Network) -> Float[Array, "n outputs"]:
+        return self.first.outputs(network)
+
+    def size(self, outputs: Float[Array, "... n outputs"]) -> Float[Array, "..."]:
+        return self.first.size(outputs)
+
+    def stationarity(self, network: Network) -> Float[Array, ""]:
+        return self.first.stationarity(network)
+
+    def check_convex(self, network: Network, points: Float[Array, "m dim"]) -> None:
+        self.first.check_convex(network, points)
+        self.second.check_convex(network, points)
+
+    def draw(self, batch: int, key: PRNGKeyArray) -> Energy:
+        return Total(self.first.draw(batch, key), self.second.draw(batch, key))
+
+    def check(self, network: Network, batch: int | None = None) -> None:
+        self.first.check(network, batch)
+        self.second.check(network, batch)
 
 
 @eqx.filter_jit

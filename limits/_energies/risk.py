@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -60,11 +61,15 @@ class Risk(Energy):
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
         return network(self.data.x)
 
+    def backpropagate(self, network: Network) -> tuple[Array, Callable[[Array], Parameters]]:
+        """The outputs, and the map from derivatives in them to those per unit mass."""
+        return backpropagate(network, self.data.x)
+
     def size(self, outputs: Float[Array, "... n outputs"]) -> Float[Array, "..."]:
         return jnp.sqrt(tensordot((outputs**2).mean(-1), self.data.masses))
 
     def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
-        outputs, pull = backpropagate(network, self.data.x)
+        outputs, pull = self.backpropagate(network)
         losses, d = jax.vmap(jax.value_and_grad(self.loss))(outputs, self.data.y)
         gradient = pull(self.data.masses[:, None] * d)
         if self.penalty is not None:
@@ -92,7 +97,7 @@ class Risk(Energy):
             )
 
     def draw(self, batch: int, key: PRNGKeyArray) -> "Risk":
-        return Risk(self.data.draw(batch, key), self.loss, self.penalty)
+        return eqx.tree_at(lambda risk: risk.data, self, self.data.draw(batch, key))
 
     def check(self, network: Network, batch: int | None = None) -> None:
         y = self.data.y

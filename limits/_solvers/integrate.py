@@ -1,5 +1,6 @@
 """One compiled solve of the mean-field ODE, or of an SDE where the dynamics has noise."""
 
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
@@ -75,9 +76,14 @@ def integrate(
         whole, part = jnp.floor(t0), t0 - jnp.floor(t0)  # runs from other times have other noise
         key = jax.random.fold_in(key, whole.astype(jnp.uint32))
         key = jax.random.fold_in(key, (part * 2**24).astype(jnp.uint32))
-        path = diffrax.VirtualBrownianTree(
+        white = diffrax.VirtualBrownianTree(
             t0, t1, (t1 - t0) * _FINEST, like, key, levy_area=diffrax.SpaceTimeLevyArea
         )
+
+        def shaped(drawn: tuple[Any, Any]) -> tuple[Any, Any]:
+            return pack(dynamics.shaped(unpack(drawn[0]), network)), None
+
+        path = _Shaped(t0, t1, diffrax.SpaceTimeLevyArea, white, shaped)
         terms = diffrax.MultiTerm(terms, diffrax.ControlTerm(noise, path))  # pyright: ignore[reportArgumentType]
     solution = diffrax.diffeqsolve(
         terms,
@@ -123,3 +129,24 @@ def integrate(
             "accepted_steps": solution.stats["num_accepted_steps"],
         },
     )
+
+
+class _Shaped(diffrax.AbstractBrownianPath):
+    """A linear map of Brownian motion, and of its Lévy area."""
+
+    t0: Any
+    t1: Any
+    levy_area: Any = eqx.field(static=True)
+    white: diffrax.VirtualBrownianTree
+    shape: Callable[[Any], Any]
+
+    def evaluate(
+        self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False, **kwargs: Any
+    ) -> Any:
+        drawn: Any = self.white.evaluate(t0, t1, left, use_levy, **kwargs)
+        if not use_levy:
+            return self.shape(drawn)
+        return eqx.tree_at(
+            lambda d: (d.W, d.H), drawn, (self.shape(drawn.W), self.shape(drawn.H)),
+            is_leaf=lambda x: x is None,
+        )  # fmt: skip

@@ -1,0 +1,273 @@
+"""A group acting on inputs, outputs and neurons: what it makes of measures, functions, networks.
+
+Sources: Maass & Fontbona, *Symmetries in overparametrized neural networks: a mean-field view*
+(arXiv:2405.19995). With ρ, ρ̂ and M the orthogonal actions on inputs, outputs and neurons, and λ the
+Haar measure,
+
+    Q_G f = ∫ ρ̂_g⁻¹ f(ρ_g ·) dλ(g)     the closest equivariant function,
+    μ^G = ∫ M_g#μ dλ(g)                 the symmetrised law; weakly invariant: μ = μ^G,
+    μ^E = P#μ,  P = ∫ M_g dλ(g)         the law projected to E^G = {z: M_g z = z for all g};
+                                        strongly invariant: μ = μ^E.
+
+For a jointly equivariant unit, σ(ρ_g x, M_g z) = ρ̂_g σ(x, z), Q_G Φ_μ = Φ_{μ^G}.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from ._checks import concrete, kind
+from ._contractions import einsum, matmul, tensordot
+from ._ensemble import NeuronalEnsemble
+from ._groups import Group, check_orthogonal
+from ._measures import Measure
+from ._network import Network
+from ._representations import Representation
+from ._spaces import Atoms, Product
+from ._weights import WeightFunction
+
+_Law = TypeVar("_Law", Measure, Network)
+
+
+class Symmetry(eqx.Module):
+    """A `Group` with its orthogonal representations on inputs, outputs and neurons.
+
+    `inputs`, `outputs` and `neurons` are functions of a group element (k, k) that give matrices:
+    `defining`, `trivial(dim)`, `direct_sum(...)`, `intertwining(outputs, inputs)`, `pixels(size)`,
+    or your own. Inputs of several axes are acted on flat. Without `neurons` what needs the action
+    on them is refused. Raises `ValueError` for functions that are no orthogonal representations.
+    """
+
+    group: Group
+    inputs: Representation = eqx.field(static=True)
+    outputs: Representation = eqx.field(static=True)
+    neurons: Representation | None = eqx.field(static=True)
+
+    def __init__(
+        self,
+        group: Group,
+        *,
+        inputs: Representation,
+        outputs: Representation,
+        neurons: Representation | None = None,
+    ):
+        kind("group", group, Group, "write cyclic(4), or generated(matrix)")
+        self.group, self.inputs, self.outputs, self.neurons = group, inputs, outputs, neurons
+        for name, rep in (("inputs", inputs), ("outputs", outputs), ("neurons", neurons)):
+            if rep is not None:
+                _check_representation(name, rep, group)
+
+    def on_inputs(self, x: Float[Array, "n ..."]) -> Float[Array, "m n ..."]:
+        """ρ_g x for every element g and each of `x`."""
+        return act(self._matrices("inputs", x), x)
+
+    def on_outputs(self, y: Float[Array, "n outputs"]) -> Float[Array, "m n outputs"]:
+        """ρ̂_g y for every element g and each of `y`."""
+        return act(self._matrices("outputs", y), y)
+
+    def on_neurons(self, z: Float[Array, "n dim"]) -> Float[Array, "m n dim"]:
+        """M_g z for every element g and each of `z`."""
+        return act(self._matrices("neurons", z), z)
+
+    @property
+    def projection(self) -> Float[Array, "dim dim"]:
+        """P = ∫ M_g dλ(g), the orthogonal projection to E^G."""
+        return tensordot(self.group.masses, self._matrices("neurons", self.group.elements))
+
+    @property
+    def basis(self) -> Float[Array, "dim k"]:
+        """An orthonormal basis of E^G, its columns."""
+        return fixed_subspace(self.projection)
+
+    def function(self, f: Callable[[Array], Array]) -> Callable[[Array], Array]:
+        """Q_G f, for `f` (a network, say) from inputs (batch, ...) to outputs (batch, outputs)."""
+
+        def averaged(x: Float[Array, "batch ..."]) -> Float[Array, "batch outputs"]:
+            moved = self.on_inputs(x)
+            values = f(moved.reshape(-1, *x.shape[1:]))
+            return self.returned(values.reshape(*moved.shape[:2], -1))
+
+        return averaged
+
+    def returned(self, values: Float[Array, "m n outputs"]) -> Float[Array, "n outputs"]:
+        """∫ ρ̂_g⁻¹ v_g dλ(g): what averages values found at ρ_g x."""
+        back = self._matrices("outputs", values)
+        return einsum("g,gij,gni->nj", self.group.masses.astype(values.dtype), back, values)
+
+    def symmetrised(self, law: _Law) -> _Law:
+        """μ^G for a `Measure` of neurons or a `Network` of one hidden layer: every neuron becomes
+        its whole orbit."""
+        kind("law", law, (Measure, Network), "write network.measure(0)")
+        if isinstance(law, Measure):
+            moved = self.on_neurons(law.points)
+            masses = jnp.outer(self.group.masses.astype(law.masses.dtype), law.masses).reshape(-1)
+            return Measure(moved.reshape(len(masses), -1), masses)
+        m = self.group.order
+        haar = self.group.masses.astype(law.dtype)
+        masses = tuple(jnp.outer(haar, p).reshape(-1) for p in law.initial_masses)
+
+        def copies(i: int, a: Array, axis: int) -> Array:
+            return jnp.concatenate([a] * m, axis)
+
+        moved = self.on_neurons(law.points(0))
+        return law.map_neurons(copies, masses).with_points(moved.reshape(-1, moved.shape[2]))
+
+    def projected(self, law: _Law) -> _Law:
+        """μ^E for a `Measure` of neurons or a `Network` of one hidden layer."""
+        kind("law", law, (Measure, Network), "write network.measure(0)")
+        points = law.points if isinstance(law, Measure) else law.points(0)
+        near = matmul(points, self.projection.astype(points.dtype))
+        if isinstance(law, Measure):
+            return Measure(near, law.masses)
+        return law.with_points(near)
+
+    def ensemble(self, ensemble: NeuronalEnsemble) -> NeuronalEnsemble:
+        """The ensemble of Q_G f, f the function of `ensemble`, of any depth; finite groups.
+
+        Labels are (c, g), g an index of a group element in the last coordinate, with
+
+            w_1(c, g) = ρ_g w_1(c),   w_L(c, g) = ρ̂_g w_L(c),
+            w_i((c, g), (c', g')) = w_i(c, c') 1[g = g'] / λ_g.
+
+        The group acts on labels by (c, g) ↦ (c, h g), under which it is symmetric: so are the
+        limits from it (energies being invariant), and networks on quadrature nodes, not networks
+        of independent labels. Affine layers with first-layer weights on R^d, without noisy weights.
+        """
+        kind("ensemble", ensemble, NeuronalEnsemble, "write NeuronalEnsemble(...)")
+        if self.group.haar is not None:
+            raise ValueError(
+                "group must be finite for a symmetric ensemble, got nodes of a compact one: copies "
+                "of the neurons would not see each other"
+            )
+        if not all(layer.affine for layer in ensemble.layers):
+            raise ValueError(
+                f"ensemble must have Affine layers to be symmetrised, got {ensemble.layers!r}"
+            )
+        dtype = ensemble.spaces[0].dtype
+        index = jnp.arange(self.group.order, dtype=dtype)[:, None]
+        masses = self.group.masses.astype(dtype)
+        group, last = Atoms(index, masses), ensemble.depth - 1
+        weights = [
+            _Turned(ensemble.weights[0], self._matrices("inputs", index)),
+            *(_Paired(w, masses) for w in ensemble.weights[1:last]),
+            _Turned(ensemble.weights[last], self._matrices("outputs", index)),
+        ]
+        biases = [
+            _Unturned(b) if callable(b) and i < last else b for i, b in enumerate(ensemble.biases)
+        ]
+        spaces = [Product(space, group) for space in ensemble.spaces]
+        return NeuronalEnsemble(spaces, weights, biases, layers=ensemble.layers)
+
+    def check_unit(
+        self,
+        sigma: Callable[[Array, Array], Array],
+        theta: Float[Array, "n dim"],
+        x: Float[Array, "n ..."],
+    ) -> None:
+        """Raise `ValueError` unless σ(M_g θ, ρ_g x) = ρ̂_g σ(θ, x), looked at on pairs of neurons
+        `theta` and inputs `x`."""
+        each = jax.vmap(sigma)
+        moved = jax.vmap(each)(self.on_neurons(theta), self.on_inputs(x))
+        wanted = self.on_outputs(each(theta, x))
+        found = concrete(jnp.abs(moved - wanted).max())
+        slack = 1e-9 if theta.dtype.itemsize >= 8 else 1e-4
+        if found is not None and not found <= slack * (1 + float(jnp.abs(wanted).max())):
+            raise ValueError(
+                "sigma must be jointly equivariant, σ(M_g θ, ρ_g x) = ρ̂_g σ(θ, x), got a unit that "
+                f"is {float(found):.3g} off: choose another `neurons` (a representation on θ)"
+            )
+
+    def _matrices(self, name: str, like: Array) -> Float[Array, "m d d"]:
+        rep = getattr(self, name)
+        if rep is None:
+            raise ValueError(
+                f"{name} must be a representation for this, got None: write Symmetry(..., "
+                f"{name}=intertwining(outputs, inputs)), say"
+            )
+        return jax.vmap(rep)(self.group.elements).astype(like.dtype)
+
+
+def act(matrices: Float[Array, "m d d"], x: Float[Array, "n ..."]) -> Float[Array, "m n ..."]:
+    """Every matrix on each of `x`, flat."""
+    flat = x.reshape(len(x), -1)
+    if flat.shape[1] != matrices.shape[2]:
+        raise ValueError(
+            f"the group acts on R^{matrices.shape[2]}, got points of shape {x.shape[1:]}: give "
+            "the representation of that dimension"
+        )
+    return einsum("gij,nj->gni", matrices, flat).reshape(len(matrices), *x.shape)
+
+
+def fixed_subspace(projection: Float[Array, "dim dim"]) -> Float[Array, "dim k"]:
+    """An orthonormal basis of the range of an orthogonal projection, its columns."""
+    values, vectors = np.linalg.eigh(np.asarray(projection, float))
+    return jnp.asarray(vectors[:, values > 0.5], projection.dtype)
+
+
+class _Turned(eqx.Module):
+    """The matrix of g times a weight."""
+
+    weight: WeightFunction | None
+    matrices: Float[Array, "m d d"]
+
+    def __call__(self, label: Float[Array, " dim"]) -> Array:
+        assert self.weight is not None
+        return matmul(self.matrices[label[-1].astype(int)], self.weight(label[:-1]))
+
+
+class _Paired(eqx.Module):
+    """A weight between neurons of the same g."""
+
+    weight: WeightFunction | None
+    masses: Float[Array, " m"]
+
+    def __call__(self, c: Float[Array, " dim"], e: Float[Array, " dim"]) -> Array:
+        assert self.weight is not None
+        g = c[-1].astype(int)
+        same = jnp.where(c[-1] == e[-1], 1 / self.masses[g], 0)
+        return same * self.weight(c[:-1], e[:-1])
+
+
+class _Unturned(eqx.Module):
+    """A bias, whatever g."""
+
+    bias: Callable[[Array], Array]
+
+    def __call__(self, label: Float[Array, " dim"]) -> Array:
+        return self.bias(label[:-1])
+
+
+def _check_representation(name: str, rep: Representation, group: Group) -> None:
+    if not callable(rep):
+        raise ValueError(
+            f"{name} must be a function of a group element, got {rep!r}: write defining, or "
+            "trivial(1)"
+        )
+    try:
+        hash(rep)
+    except TypeError:
+        raise ValueError(f"{name} must be hashable, got {rep!r}: write a plain function") from None
+    known = concrete(group.elements)
+    if known is None:
+        return
+    matrices = jax.vmap(rep)(group.elements)
+    if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2]:
+        raise ValueError(
+            f"{name} must give a square matrix for a group element, got shape {matrices.shape[1:]}"
+        )
+    check_orthogonal(name, matrices)
+    pairs = np.random.default_rng(0).integers(group.order, size=(2, 256))
+    left, right = group.elements[pairs[0]], group.elements[pairs[1]]
+    products = jax.vmap(rep)(matmul(left, right))
+    off = jnp.abs(products - matmul(matrices[pairs[0]], matrices[pairs[1]])).max((1, 2))
+    if float(off.max()) > (1e-8 if matrices.dtype.itemsize >= 8 else 1e-4):
+        i, j = pairs[:, int(off.argmax())]
+        raise ValueError(
+            f"{name} must multiply as the group does, got rep(g h) that differs from rep(g) rep(h) "
+            f"by {float(off.max()):.3g} at elements {i} and {j}"
+        )
