@@ -97,6 +97,11 @@ class Symmetry(eqx.Module):
     def returned(self, values: Float[Array, "m n outputs"]) -> Float[Array, "n outputs"]:
         """∫ ρ̂_g⁻¹ v_g dλ(g): what averages values found at ρ_g x."""
         back = self._matrices("outputs", values)
+        if values.shape[2] != back.shape[1]:
+            raise ValueError(
+                f"f must give outputs in R^{back.shape[1]}, on which the group acts, got shape "
+                f"{values.shape[1:]}"
+            )
         return einsum("g,gij,gni->nj", self.group.masses.astype(values.dtype), back, values)
 
     def symmetrised(self, law: _Law) -> _Law:

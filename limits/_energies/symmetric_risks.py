@@ -78,6 +78,9 @@ class FeatureAveraging(Risk):
     def __check_init__(self) -> None:
         _check_symmetry(self.symmetry, self.data)
 
+    def check(self, network: Network, batch: int | None = None) -> None:
+        Risk(self.data, self.loss, self.penalty).check(network, batch)
+
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
         return self.symmetry.function(network)(self.data.x)
 
