@@ -40,13 +40,16 @@ class Symmetry(eqx.Module):
     `inputs`, `outputs` and `neurons` are functions of a group element (k, k) that give matrices:
     `defining`, `trivial(dim)`, `direct_sum(...)`, `intertwining(outputs, inputs)`, `pixels(size)`,
     or your own. Inputs of several axes are acted on flat. Without `neurons` what needs the action
-    on them is refused. Raises `ValueError` for functions that are no orthogonal representations.
+    on them is refused. `matrices` are those of all elements (m, d, d), by these names.
+
+    Raises `ValueError` for functions that are no orthogonal representations.
     """
 
     group: Group
     inputs: Representation = eqx.field(static=True)
     outputs: Representation = eqx.field(static=True)
     neurons: Representation | None = eqx.field(static=True)
+    matrices: dict[str, Float[Array, "m d d"]]
 
     def __init__(
         self,
@@ -58,9 +61,10 @@ class Symmetry(eqx.Module):
     ):
         kind("group", group, Group, "write cyclic(4), or generated(matrix)")
         self.group, self.inputs, self.outputs, self.neurons = group, inputs, outputs, neurons
-        for name, rep in (("inputs", inputs), ("outputs", outputs), ("neurons", neurons)):
-            if rep is not None:
-                _check_representation(name, rep, group)
+        given = {"inputs": inputs, "outputs": outputs, "neurons": neurons}
+        self.matrices = {
+            name: _representation(name, rep, group) for name, rep in given.items() if rep
+        }
 
     def on_inputs(self, x: Float[Array, "n ..."]) -> Float[Array, "m n ..."]:
         """ρ_g x for every element g and each of `x`."""
@@ -188,13 +192,12 @@ class Symmetry(eqx.Module):
             )
 
     def _matrices(self, name: str, like: Array) -> Float[Array, "m d d"]:
-        rep = getattr(self, name)
-        if rep is None:
+        if name not in self.matrices:
             raise ValueError(
                 f"{name} must be a representation for this, got None: write Symmetry(..., "
                 f"{name}=intertwining(outputs, inputs)), say"
             )
-        return jax.vmap(rep)(self.group.elements).astype(like.dtype)
+        return self.matrices[name].astype(like.dtype)
 
 
 def act(matrices: Float[Array, "m d d"], x: Float[Array, "n ..."]) -> Float[Array, "m n ..."]:
@@ -247,7 +250,8 @@ class _Unturned(eqx.Module):
         return self.bias(label[:-1])
 
 
-def _check_representation(name: str, rep: Representation, group: Group) -> None:
+def _representation(name: str, rep: Representation, group: Group) -> Float[Array, "m d d"]:
+    """The matrices of all elements, checked."""
     if not callable(rep):
         raise ValueError(
             f"{name} must be a function of a group element, got {rep!r}: write defining, or "
@@ -257,14 +261,13 @@ def _check_representation(name: str, rep: Representation, group: Group) -> None:
         hash(rep)
     except TypeError:
         raise ValueError(f"{name} must be hashable, got {rep!r}: write a plain function") from None
-    known = concrete(group.elements)
-    if known is None:
-        return
     matrices = jax.vmap(rep)(group.elements)
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2]:
         raise ValueError(
             f"{name} must give a square matrix for a group element, got shape {matrices.shape[1:]}"
         )
+    if concrete(matrices) is None:
+        return matrices
     check_orthogonal(name, matrices)
     pairs = np.random.default_rng(0).integers(group.order, size=(2, 256))
     left, right = group.elements[pairs[0]], group.elements[pairs[1]]
@@ -276,3 +279,4 @@ def _check_representation(name: str, rep: Representation, group: Group) -> None:
             f"{name} must multiply as the group does, got rep(g h) that differs from rep(g) rep(h) "
             f"by {float(off.max()):.3g} at elements {i} and {j}"
         )
+    return matrices

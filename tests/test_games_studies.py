@@ -207,7 +207,7 @@ def test_chaos_propagates_as_one_over_the_root_of_the_number_of_particles():
             t1=t, key=KEY,
         )  # fmt: skip
         rms, growth = found.rate("rms"), found.rate("growth")
-        constants.append(float((found.distance("rms") * np.sqrt(WIDTHS)[None]).mean()))
+        constants.append(float(np.nanmean(found.distance("rms") * np.sqrt(WIDTHS)[None])))
         say(f"t = {t}: rms {rms}, sup {found.rate('sup')}, growth {growth}; "
             f"√N rms = {constants[-1]:.3f}; limit's error {found.error.max():.1e}")  # fmt: skip
         assert rms.low < -0.5 < rms.high or abs(rms.exponent + 0.5) < 0.1
@@ -235,8 +235,9 @@ def test_laws_of_particles_are_apart_in_the_wasserstein_distance_as_their_start_
         for s in range(seeds):
             one, other = (Measure(jnp.asarray(ends[k]), jnp.full(n, 1 / n)) for k in (s, seeds + s))
             apart[s, j] = wasserstein(one, other)
-    rate = fit_rate(widths, apart)
-    print(f"{name}: W2 falls as N to {rate}, theory {theory:.3f}; {apart.mean(0)}")
+    size = np.sqrt((apart**2).mean(0))  # single pairs of laws on atoms may coincide
+    rate = fit_rate(widths, size)
+    print(f"{name}: W2 falls as N to {rate}, theory {theory:.3f}; {size}")
     others = [t for _, t in LAWS.values() if t != theory]
     assert abs(rate.exponent - theory) < min(abs(rate.exponent - t) for t in others)
     assert abs(rate.exponent - theory) < 0.1

@@ -34,6 +34,8 @@ def test_masses_stand_still_where_neurons_are_equal(depth):
 
 @pytest.mark.slow
 def test_births_and_deaths_do_not_undo_the_collapse_of_iid_starts():
+    """Spreads fall as N^(−1/2), in layer 3 faster as long as H_2, whose limit is small here, is
+    itself mostly what N leaves of it."""
     widths, middle = [48, 192], (2, 3)
     options = dict(
         widths=widths, seeds=[12, 8], t1=2.0, times=np.linspace(0.0, 2.0, 3),
@@ -50,7 +52,7 @@ def test_births_and_deaths_do_not_undo_the_collapse_of_iid_starts():
             fit_rate(widths, growth[..., layer - 1]),
         )
         print(f"layer {layer}: exponents of the spread {spread}, of growth {moved}")
-        assert spread.low <= -0.5 <= spread.high and moved.high < 0
+        assert spread.low <= -0.5 and spread.high < -0.4 and moved.high < 0
     assert max(ours[1:3]) == 0 and min(ours[0], ours[3]) > 0.05
     assert max(float(found.limit.preactivations[:, i].max()) for i in (1, 2)) < 1e-12
 

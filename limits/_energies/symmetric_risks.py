@@ -22,8 +22,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembles import Group, Network, Parameters, Symmetry, Unit
 from ensembles._backpropagate import backpropagate
 from ensembles._checks import concrete, kind
-from ensembles._contractions import matmul
-from ensembles._symmetries import act
+from ensembles._contractions import einsum, matmul
+from ensembles._measures import choose
 
 from .data import Data
 from .risk import Risk
@@ -39,12 +39,11 @@ def augmented(data: Data, symmetry: Symmetry) -> Data:
     _check_symmetry(symmetry, data)
     x, y = symmetry.on_inputs(data.x), symmetry.on_outputs(data.y)
     masses = jnp.outer(symmetry.group.masses.astype(data.masses.dtype), data.masses)
-    fresh = data.sampler is not None or symmetry.group.haar is not None
     return Data(
         x.reshape(-1, *data.x.shape[1:]),
         y.reshape(-1, *data.y.shape[1:]),
         masses.reshape(-1),
-        sampler=_Augmented(data, symmetry) if fresh else None,
+        sampler=_Augmented(data, symmetry),
     )
 
 
@@ -56,14 +55,20 @@ class _Augmented(eqx.Module):
 
     def __call__(self, size: int, key: PRNGKeyArray) -> tuple[Array, Array]:
         of_data, of_group = jax.random.split(key)
-        drawn = self.data.draw(size, of_data)
-        elements = self.symmetry.group.sample(size, key=of_group)
+        drawn, group = self.data.draw(size, of_data), self.symmetry.group
+        if group.haar is None:
+            chosen = choose(group.masses, size, of_group)
+            rho, rho_hat = (self.symmetry.matrices[k][chosen] for k in ("inputs", "outputs"))
+        else:
+            elements = group.sample(size, key=of_group)
+            rho, rho_hat = map(jax.vmap, (self.symmetry.inputs, self.symmetry.outputs))
+            rho, rho_hat = rho(elements), rho_hat(elements)
 
-        def move(rep: Callable[[Array], Array], x: Array) -> Array:
-            each = jax.vmap(rep)(elements).astype(x.dtype)
-            return jax.vmap(lambda g, one: act(g[None], one[None])[0, 0])(each, x)
+        def move(matrices: Array, x: Array) -> Array:
+            flat = x.reshape(size, -1)
+            return einsum("nij,nj->ni", matrices.astype(x.dtype), flat).reshape(x.shape)
 
-        return move(self.symmetry.inputs, drawn.x), move(self.symmetry.outputs, drawn.y)
+        return move(rho, drawn.x), move(rho_hat, drawn.y)
 
 
 class FeatureAveraging(Risk):

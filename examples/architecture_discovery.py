@@ -1,0 +1,145 @@
+"""
+Discovering which parameters to share
+=====================================
+
+Train from a space of parameters; where training leaves it, add the direction in which it did; stop
+where it stays. On data that are equivariant under a group the last space should be that of all
+neurons which the group leaves alone, so that the group has been found without being known (Maass &
+Fontbona, arXiv:2405.19995). The rule as printed adds the mean of what sticks out; it is compared
+with two others, for cyclic and symmetric groups on two and three coordinates.
+
+Run it with ``python examples/architecture_discovery.py``. It prints its table and saves
+``examples/figures/architecture_discovery.png``.
+"""
+
+import os
+
+os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled runs can be kept on disk
+
+import time
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ensembles import Gaussian, Symmetry, cyclic, defining, intertwining, shallow, symmetric
+from limits import SGD, Data, Risk, augmented, discover_architecture
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+began = time.perf_counter()
+N, SEEDS, THRESHOLD = 100, 10, 3e-3
+
+# %%
+# Equivariant data
+# ----------------
+# Units σ(z x) of matrices z, Gaussian inputs (standard deviation 4), and teachers of random
+# particles with all their images. The neurons that C_n leaves alone are circulant matrices, of n
+# dimensions, those of S_3 have one number on the diagonal and one off it.
+
+GROUPS = {"C₂": cyclic(2), "C₃": cyclic(3), "S₃": symmetric(3)}
+
+
+class Unit(eqx.Module):
+    dim: int = eqx.field(static=True)
+
+    def __call__(self, z, x):
+        return jax.nn.sigmoid(z.reshape(self.dim, self.dim) @ x)
+
+
+class Teacher(eqx.Module):
+    points: jax.Array
+    unit: Unit
+
+    def __call__(self, x):
+        return jax.vmap(lambda z: self.unit(z, x))(self.points).mean(0)
+
+
+def problem(group, seed):
+    """A symmetry, fresh data of a symmetric teacher, and a student that is to be started."""
+    dim = group.elements.shape[1]
+    acts = Symmetry(
+        group, inputs=defining, outputs=defining, neurons=intertwining(defining, defining)
+    )
+    of_teacher, of_student = jax.random.split(jax.random.key(seed))
+    own = Gaussian(dim**2, scale=0.6).sample(5, key=of_teacher)
+    teacher = Teacher(acts.symmetrised(own).points, Unit(dim))
+    nodes = jax.random.normal(of_teacher, (32, dim)) * 4
+    data = Data.from_space(Gaussian(dim, scale=4.0), teacher, 2048, key=of_teacher)
+    still = augmented(Data(nodes, jax.vmap(teacher)(nodes)), acts)
+    student = shallow(Unit(dim), Gaussian(dim**2, scale=0.25).sample(N, key=of_student))
+    return acts, data, still, student
+
+
+# %%
+# Three rules
+# -----------
+# The mean of the residuals after plain SGD, as printed; their leading principal direction; and
+# their mean under gradient descent on augmented data, under which residuals stay in E^G.
+
+RULES = {
+    "mean, SGD": (SGD(batch=20), "mean"),
+    "principal, SGD": (SGD(batch=20), "principal"),
+    "mean, augmented": (SGD(), "mean"),
+}
+found = {}
+for title, group in GROUPS.items():
+    for name, (update, direction) in RULES.items():
+        for seed in range(SEEDS):
+            acts, data, still, student = problem(group, seed)
+            found[title, name, seed] = discover_architecture(
+                student, Risk(data if update.random else still), update, step=1.0, t1=2000.0,
+                threshold=THRESHOLD, direction=direction,
+                key=jax.random.key(100 + seed) if update.random else None,
+            ), np.asarray(acts.projection)  # fmt: skip
+        print(f"[{time.perf_counter() - began:4.0f} s] {title}, {name}", flush=True)
+
+# %%
+# What they find
+# --------------
+
+
+def right(discovery, projection):
+    """Whether the space is E^G, up to an angle of 0.1."""
+    own = discovery.basis @ discovery.basis.T
+    return bool(discovery.settled and np.linalg.norm(own - projection, 2) < 0.1)
+
+
+print(
+    f"\n{'group':>6} {'dim E^G':>8} {'rule':>16}   {'E^G found':>10}   expansions of {SEEDS} seeds"
+)
+for title in GROUPS:
+    for name in RULES:
+        runs = [found[title, name, seed] for seed in range(SEEDS)]
+        hits = sum(right(*run) for run in runs)
+        counts = " ".join(str(run[0].expansions) for run in runs)
+        dim = round(np.trace(runs[0][1]))
+        print(f"{title:>6} {dim:8d} {name:>16}   {hits:7d}/{SEEDS}   {counts}")
+
+# %%
+# The figure
+# ----------
+# RMD² between trained neurons and the space they started in; the last dot under the line ends a
+# search.
+
+figure, axes = plt.subplots(1, 3, figsize=(11, 3.6), sharey=True, layout="constrained")
+for ax, title in zip(axes, GROUPS, strict=True):
+    for colour, name in zip(("C3", "C0", "C2"), RULES, strict=True):
+        for seed in range(SEEDS):
+            run = found[title, name, seed][0]
+            ax.semilogy(
+                np.maximum(run.distances, 1e-8), "o-", color=colour, ms=3, lw=0.8, alpha=0.6,
+                label=name if seed == 0 else None,
+            )  # fmt: skip
+    ax.axhline(THRESHOLD, color="k", ls="--", lw=1, label="threshold")
+    dim = round(np.trace(found[title, "mean, SGD", 0][1]))
+    ax.set(title=f"{title}: dim $E^G$ = {dim}", xlabel="dimension of the space trained in")
+axes[0].set_ylabel("RMD² to that space (below $10^{-8}$: there)")
+axes[2].legend(fontsize=8)
+folder = Path(__file__).parent / "figures"
+folder.mkdir(exist_ok=True)
+figure.savefig(folder / "architecture_discovery.png", dpi=150)
+print(f"\n[{time.perf_counter() - began:4.0f} s] saved {folder / 'architecture_discovery.png'}")

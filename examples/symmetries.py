@@ -1,0 +1,252 @@
+"""
+Learning with a symmetry: vanilla, augmented, averaged, equivariant
+===================================================================
+
+A teacher and students of units σ(z x), z a 2 × 2 matrix, under the group C_2 that swaps coordinates
+(Maass & Fontbona, arXiv:2405.19995). Students learn by SGD without regard to the group (vanilla),
+with data augmentation (DA), feature averaging (FA), or projected parameters (EA), from strongly
+invariant (SI) and weakly invariant (WI) starts. How far do they leave their kind of symmetry, and
+how does that depend on the width N?
+
+Run it with ``python examples/symmetries.py`` (widths up to 100, four seeds) or with ``--full``
+(widths up to 1,000, ten seeds, an hour). It prints its table and saves
+``examples/figures/symmetries.png``.
+"""
+
+import os
+
+os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled runs can be kept on disk
+
+import sys
+import time
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy import stats
+
+from ensembles import (
+    Gauss,
+    Gaussian,
+    Measure,
+    Symmetry,
+    cyclic,
+    defining,
+    intertwining,
+    relative_measure_distance,
+    shallow,
+)
+from limits import (
+    SGD,
+    Data,
+    EquivariantArchitecture,
+    FeatureAveraging,
+    Langevin,
+    PowerPenalty,
+    Risk,
+    augmented,
+    fit_rate,
+    train,
+)
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+began = time.perf_counter()
+FULL = "--full" in sys.argv
+WIDTHS, SEEDS = ([5, 10, 50, 100, 500, 1000], 10) if FULL else ([5, 10, 50, 100], 4)
+
+# %%
+# The group, the teachers, and four ways to learn
+# -----------------------------------------------
+# The group swaps the coordinates of inputs and outputs, and acts on matrices by z ↦ P z P, under
+# which σ(z x) is jointly equivariant. Teachers are five arbitrary particles, these and their images
+# (WI), and five in the fixed space E^G, spanned by 1 and P (SI). In the units of the source the
+# loss is ‖ŷ − y‖² and the step 50 on the gradient of the averaged loss: here, where the loss is
+# half of that and gradients are per unit mass, the step is 100/N, the penalty τ/2 and the
+# temperature β/2. There are 20 N steps on 20 fresh samples each, so that every width trains up to
+# time 2000. Data augmentation draws a group element for every sample (DA), or takes both (DA-2).
+
+SWAP = Symmetry(
+    cyclic(2), inputs=defining, outputs=defining, neurons=intertwining(defining, defining)
+)
+ROWS = np.array(
+    [[-1, 0, 0, 0.5], [0.5, 1, 0, 1], [-0.5, 0.3, 1, 0], [0, -1, -0.5, 1], [0.7, -0.7, 0.5, 0.7]]
+)
+SHARED = np.array([[1, 0], [0.5, 1], [-0.5, 0.3], [0, -1], [0.7, 0.7]])
+BASIS = np.stack([np.eye(2).ravel(), np.eye(2)[::-1].ravel()]) / np.sqrt(2)
+
+
+def sigma(z, x):
+    return jax.nn.sigmoid(z.reshape(2, 2) @ x)
+
+
+class Teacher(eqx.Module):
+    """Units of equal masses."""
+
+    points: jax.Array
+
+    def __call__(self, x):
+        return jax.vmap(lambda z: sigma(z, x))(self.points).mean(0)
+
+
+arbitrary = Measure(jnp.asarray(ROWS / 2), jnp.full(5, 0.2))
+TEACHERS = {
+    "arbitrary": Teacher(jnp.tile(arbitrary.points, (2, 1))),  # in the shape of the others
+    "WI": Teacher(SWAP.symmetrised(arbitrary).points),
+    "SI": Teacher(jnp.asarray(np.tile(SHARED @ BASIS / 2, (2, 1)))),
+}
+SUBSPACE = SWAP.projection
+INPUTS, PENALTY, TEMPERATURE = Gaussian(2, scale=4.0), PowerPenalty(1e-4 / 2), 1e-6 / 2
+
+
+def population(teacher):
+    return Data.from_space(INPUTS, teacher, 24**2, Gauss())
+
+
+class BothImages(eqx.Module):
+    """Draws of samples, each with its image."""
+
+    data: Data
+
+    def __call__(self, size, key):
+        batch = augmented(self.data.draw(size, key), SWAP)
+        return batch.x, batch.y
+
+
+def in_pairs(data):
+    whole = augmented(data, SWAP)
+    return Data(whole.x, whole.y, whole.masses, sampler=BothImages(data))
+
+
+WAYS = {
+    "vanilla": lambda data: Risk(data, penalty=PENALTY),
+    "DA": lambda data: Risk(augmented(data, SWAP), penalty=PENALTY),
+    "DA-2": lambda data: Risk(in_pairs(data), penalty=PENALTY),
+    "FA": lambda data: FeatureAveraging(data, penalty=PENALTY, symmetry=SWAP),
+    "EA": lambda data: EquivariantArchitecture(data, penalty=PENALTY, symmetry=SWAP),
+}
+NOISE = {
+    "SI": SGD(Langevin(temperature=TEMPERATURE, projection=SUBSPACE), batch=20),
+    "WI": SGD(Langevin(temperature=TEMPERATURE), batch=20),
+}
+
+
+@eqx.filter_jit
+def learn(points, n, risk, update, plain, step, keys):
+    """Neurons at the end, the first n of which have masses, and the risks of their function."""
+    masses = jnp.where(jnp.arange(points.shape[1]) < n, 1 / n, 0)
+
+    def one(points, key):
+        start = shallow(sigma, Measure(points, masses))
+        final = train(start, risk, update, step=step, t1=2000.0, key=key).final
+        return final.points(0), plain(final)
+
+    return jax.vmap(one)(points, keys)
+
+
+# %%
+# Training
+# --------
+# Networks of all widths are networks of the largest one whose other neurons have mass 0: one
+# compilation serves them all.
+
+found = {}
+for n in WIDTHS:
+    keys = jax.random.split(jax.random.key(n), SEEDS)
+    drawn = jax.vmap(lambda k: Gaussian(4, scale=0.25).sample(WIDTHS[-1], key=k).points)(keys)
+    for kind, points in {"WI": drawn, "SI": drawn @ SUBSPACE}.items():
+        for title, teacher in TEACHERS.items():
+            data = population(teacher)
+            for way, risk in WAYS.items():
+                energy = risk(data)
+                plain = eqx.tree_at(lambda r: r.penalty, energy, None, is_leaf=lambda x: x is None)
+                ends, risks = learn(
+                    points,
+                    jnp.array(float(n)),
+                    energy,
+                    NOISE[kind],
+                    plain,
+                    jnp.array(100 / n),
+                    keys,
+                )
+                found[kind, title, way, n] = np.asarray(ends)[:, :n], np.asarray(risks)
+    print(f"[{time.perf_counter() - began:4.0f} s] width {n}", flush=True)
+
+# %%
+# How far from its symmetry, and how well
+# ---------------------------------------
+# SI starts are compared with their projection to E^G, WI starts with the symmetrised law: RMD² is a
+# squared Wasserstein distance relative to the second moments of both. No symmetric function is
+# closer to the arbitrary teacher than the floor E ‖f − Q_G f‖² (Corollary 1).
+
+
+def squared(kind, points):
+    """RMD² of one student."""
+    n = len(points)
+    law = Measure(jnp.asarray(points), jnp.full(n, 1 / n))
+    if kind == "SI":  # the projection is an optimal coupling
+        near = np.asarray(points @ SUBSPACE)
+        out = ((points - near) ** 2).sum()
+        return float(out / (2 * ((points**2).sum() + (near**2).sum())))
+    whole = SWAP.symmetrised(law)
+    doubled = Measure(jnp.tile(law.points, (2, 1)), whole.masses)
+    return relative_measure_distance(doubled, whole) ** 2
+
+
+def interval(values):
+    """Mean and half the 95 % interval."""
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return np.mean(values), half
+
+
+distances = {
+    (kind, *rest): np.array([squared(kind, p) for p in points])
+    for (kind, *rest), (points, _) in found.items()
+}
+inputs = population(TEACHERS["arbitrary"])
+explained = SWAP.function(jax.vmap(TEACHERS["arbitrary"]))(inputs.x)
+floor = float(inputs.masses @ ((inputs.y - explained) ** 2).sum(1))
+print(f"\nfloor of symmetric models on the arbitrary teacher: E ‖f − Q f‖² = {floor:.5f}")
+for kind in ("SI", "WI"):
+    for title in TEACHERS:
+        print(f"\n{kind} start, {title} teacher: RMD² | E ‖ŷ − y‖², means ± 95 % of {SEEDS} seeds")
+        print("     N " + "".join(f"{way:>22}" for way in WAYS) + " |" + "".join(
+            f"{way:>20}" for way in WAYS))  # fmt: skip
+        for n in WIDTHS:
+            cells = [interval(distances[kind, title, way, n]) for way in WAYS]
+            risks = [interval(2 * found[kind, title, way, n][1]) for way in WAYS]
+            print(f"{n:6d} " + "".join(f"{m:12.2e} ± {h:7.1e}" for m, h in cells) + " |"
+                  + "".join(f"{m:10.5f} ± {h:7.1e}" for m, h in risks))  # fmt: skip
+        for way in WAYS:
+            values = np.stack([distances[kind, title, way, n] for n in WIDTHS], 1)
+            if (values > 1e-20).all():
+                print(f"       {way}: RMD² ∝ N^{fit_rate(WIDTHS, values)}")
+
+# %%
+# The figure
+# ----------
+
+figure, axes = plt.subplots(2, 3, figsize=(11, 6), sharex=True, sharey="row", layout="constrained")
+for row, kind in zip(axes, ("SI", "WI"), strict=True):
+    for ax, title in zip(row, TEACHERS, strict=True):
+        for way, marker in zip(WAYS, "osD^v", strict=True):
+            cells = np.array([interval(distances[kind, title, way, n]) for n in WIDTHS])
+            shown = np.maximum(cells[:, 0], 1e-18)
+            ax.errorbar(
+                WIDTHS, shown, np.minimum(cells[:, 1], 0.9 * shown), marker=marker, label=way,
+                capsize=2, lw=1,
+            )  # fmt: skip
+        ax.set(xscale="log", yscale="log", title=f"{kind} start, {title} teacher")
+axes[0, 0].set_ylabel("RMD² to the projected law\n(zero is drawn at $10^{-18}$)")
+axes[1, 0].set_ylabel("RMD² to the symmetrised law")
+for ax in axes[1]:
+    ax.set_xlabel("width N")
+axes[0, 0].legend()
+folder = Path(__file__).parent / "figures"
+folder.mkdir(exist_ok=True)
+figure.savefig(folder / "symmetries.png", dpi=150)
+print(f"\n[{time.perf_counter() - began:4.0f} s] saved {folder / 'symmetries.png'}")
