@@ -38,8 +38,9 @@ class Game(Energy):
 
     `spaces`: what the strategies of each player live on (None: all of R^dim). Velocities are made
     tangent to it and steps of `train` are brought back to it (`Space.tangent`, `Space.project`).
-    Batches draw that many strategies of every opponent. Raises `ValueError` for losses that are no
-    functions or don't give finite scalars, and players that do not fit.
+    Batches draw that many strategies of every opponent; `sample=(n, key)` keeps one such draw.
+    Raises `ValueError` for losses that are no functions or don't give finite scalars, and players
+    that do not fit.
     """
 
     losses: tuple[Loss, ...]
