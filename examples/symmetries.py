@@ -157,8 +157,7 @@ def learn(points, n, risk, update, plain, step, keys):
 found = {}
 for n in WIDTHS:
     keys = jax.random.split(jax.random.key(n), SEEDS)
-    law = Gaussian(4, scale=0.25)
-    drawn = jax.vmap(lambda k, m=max(n, 100): law.sample(m, key=k).points)(keys)
+    drawn = jnp.stack([Gaussian(4, scale=0.25).sample(max(n, 100), key=k).points for k in keys])
     for kind, points in {"WI": drawn, "SI": drawn @ SUBSPACE}.items():
         for title, teacher in TEACHERS.items():
             data = population(teacher)
