@@ -256,6 +256,29 @@ def test_a_finite_space_is_looked_at_completely():
     assert abs(found.minimum - min(values)) < 1e-14
     assert abs(found.gap - (float(psi[0].mean()) - min(values))) < 1e-14
     assert found.steps == 0 and len(found.ends) == 3
+    assert "the lowest of all 3 points of a finite space" in str(found)
+
+
+def test_a_variation_without_an_infimum_has_no_gap():
+    """Ψ = −log(1 + θ²) falls without end; −tanh falls to a limit at infinity."""
+    start = particles(Measure(jnp.array([[0.5, 0.5]]), jnp.ones(1)))
+    energy = Interaction(lambda t: jnp.log(1 + t[0] ** 2), lambda t, u: 0 * t[0])
+    found = optimality_gap(start, energy, space=Gaussian(2), key=KEY, starts=8)
+    assert found.gap == np.inf == found.support_excess and found.minimum == -np.inf
+    assert "falls without end" in str(found) and "bounded space" in str(found)
+    energy = Interaction(lambda t: jnp.tanh(t[0]), lambda t, u: 0 * t[0])
+    found = optimality_gap(start, energy, space=Gaussian(2), key=KEY, starts=8)
+    assert abs(found.gap - (1 - np.tanh(0.5))) < 1e-9
+
+
+def test_whole_turns_stay_on_a_torus():
+    start = particles(Measure(jnp.array([[3.25, 0.5]]), jnp.ones(1)))
+    space, energy = Product(Torus(1), Uniform()), Interaction(_sine_of_turns, lambda t, u: 0 * t[0])
+    assert optimality_gap(start, energy, space=space, key=KEY, starts=8).gap < 1e-9
+
+
+def _sine_of_turns(theta):
+    return jnp.sin(2 * jnp.pi * theta[0])
 
 
 # Births and deaths
@@ -574,6 +597,14 @@ WRONG = {
     ),
     "a gap in another space": (
         lambda: optimality_gap(START, FLAT, space=Gaussian(3), key=KEY), "space must have",
+    ),
+    "a gap of neurons outside": (
+        lambda: optimality_gap(START, FLAT, space=Uniform(-jnp.ones(2) / 9, 1 / 9), key=KEY),
+        r"neurons must be in the space Uniform\(2\).*with_points\(space\.project",
+    ),
+    "a gap under jit": (
+        lambda: jax.jit(lambda n: optimality_gap(n, FLAT, space=Gaussian(2), key=KEY).gap)(START),
+        "optimality_gap runs on the host",
     ),
     "K without symmetry": (
         lambda: flow(START, Interaction(lambda t: t[0], lambda t, u: t[0] * u[1]), t1=1.0),
