@@ -21,7 +21,11 @@ def concrete(x: Any) -> np.ndarray | None:
 
 def floating(name: str, x: Any, ndim: int | None = None) -> Array:
     """`x` as a finite floating array of `ndim` axes; a `ValueError` naming `name` otherwise."""
-    x = jnp.asarray(x)
+    try:
+        x = jnp.asarray(x)
+    except (TypeError, ValueError):
+        found = type(x).__name__
+        raise ValueError(f"{name} must be an array of numbers, got {found}: {x!r:.80}") from None
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(
             f"{name} must be floating, got dtype {x.dtype}: write {name}.astype(float) "
@@ -108,6 +112,26 @@ def takes(name: str, f: Callable, n: int, of: str, remedy: str) -> None:
         raise ValueError(
             f"{name} must take {n} argument{'s' * (n > 1)}, {of}, got {shown}{signature}: {remedy}"
         ) from None
+
+
+def shape_of(fit: str, f: Callable, *given: Any) -> Any:
+    """The shape of what `f` gives; a `ValueError` that begins with `fit` where shapes do not."""
+    try:
+        return jax.eval_shape(f, *given)
+    except TypeError as error:
+        raise ValueError(f"{fit}, got an error in it: {error}") from error
+
+
+def indexed(fit: str, f: Callable, given: Sequence[jax.ShapeDtypeStruct], remedy: str) -> None:
+    """Raise a `ValueError` that begins with `fit` where `f` takes entries of NumPy arrays like
+    `given` that are not there: of JAX's it gets the last one."""
+    arrays = [np.full(a.shape, 0.5, a.dtype) for a in given]
+    try:
+        jax.eval_shape(lambda: f(*arrays))
+    except IndexError as error:
+        raise ValueError(f"{fit}, got an error in it: {error}: {remedy}") from None
+    except Exception:  # NumPy's arrays are not for all functions
+        return
 
 
 def on_host(function: str, *trees: Any) -> None:

@@ -672,6 +672,9 @@ WRONG = {
     "a period of nothing": (
         lambda: aggregate(PAIR.measure(0), 0.1, period=0.0), "period must be a positive",
     ),
+    "entries that strategies do not have": (
+        game_with(lambda x, y: x[2] * y[0]), r"payoff must fit strategies of dimensions \[2, 2\]",
+    ),
     "a radius of nothing": (lambda: aggregate(PAIR.measure(0), 0.0), "radius must be"),
 }  # fmt: skip
 

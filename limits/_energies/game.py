@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters, Space
-from ensembles._checks import concrete, count, inside, randomness, takes
+from ensembles._checks import concrete, count, indexed, inside, randomness, shape_of, takes
 from ensembles._contractions import dot, matmul
 from ensembles._measures import choose
 
@@ -231,7 +231,9 @@ class Game(Energy):
                 inside(name, space, p, network.masses[i], remedy, _SLACK)
         each = [jax.ShapeDtypeStruct(p.shape[1:], p.dtype) for p in points]
         for loss in self.losses:
-            given = jax.eval_shape(loss, *each)
+            fit = f"payoff must fit strategies of dimensions {[a.shape[0] for a in each]}"
+            indexed(fit, loss, each, "write strategies of other dimensions, or other entries")
+            given = shape_of(fit, loss, *each)
             if given.shape != ():
                 raise ValueError(
                     f"payoff must return a scalar, got shape {given.shape}: write .sum(), or index "
