@@ -1,11 +1,13 @@
 """What the public boundary checks: concrete values only, with errors that name the remedy."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 
@@ -19,7 +21,11 @@ def concrete(x: Any) -> np.ndarray | None:
 
 def floating(name: str, x: Any, ndim: int | None = None) -> Array:
     """`x` as a finite floating array of `ndim` axes; a `ValueError` naming `name` otherwise."""
-    x = jnp.asarray(x)
+    try:
+        x = jnp.asarray(x)
+    except (TypeError, ValueError):
+        found = type(x).__name__
+        raise ValueError(f"{name} must be an array of numbers, got {found}: {x!r:.80}") from None
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(
             f"{name} must be floating, got dtype {x.dtype}: write {name}.astype(float) "
@@ -86,7 +92,72 @@ def randomness(key: Any, reason: str) -> Array:
     """The key that `reason` needs."""
     if key is None:
         raise ValueError(f"key is required: {reason}; write key=jax.random.key(0)")
+    dtype, ndim = getattr(key, "dtype", None), getattr(key, "ndim", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and ndim == 0
+    if not typed and not (dtype == jnp.uint32 and ndim == 1):
+        raise ValueError(f"key must be one JAX key, got {key!r}: write key=jax.random.key(0)")
     return key
+
+
+def takes(name: str, f: Callable, n: int, of: str, remedy: str) -> None:
+    """Raise `ValueError` unless `f` can be called with `n` arguments, as far as it says."""
+    try:
+        signature = inspect.signature(f)
+    except (TypeError, ValueError):  # it does not say
+        return
+    try:
+        signature.bind(*range(n))
+    except TypeError:
+        shown = getattr(f, "__name__", repr(f))
+        raise ValueError(
+            f"{name} must take {n} argument{'s' * (n > 1)}, {of}, got {shown}{signature}: {remedy}"
+        ) from None
+
+
+def shape_of(fit: str, f: Callable, *given: Any) -> Any:
+    """The shape of what `f` gives; a `ValueError` that begins with `fit` where shapes do not."""
+    try:
+        return jax.eval_shape(f, *given)
+    except TypeError as error:
+        raise ValueError(f"{fit}, got an error in it: {error}") from error
+
+
+def indexed(fit: str, f: Callable, given: Sequence[jax.ShapeDtypeStruct], remedy: str) -> None:
+    """Raise a `ValueError` that begins with `fit` where `f` takes entries of NumPy arrays like
+    `given` that are not there: of JAX's it gets the last one."""
+    arrays = [np.full(a.shape, 0.5, a.dtype) for a in given]
+    try:
+        jax.eval_shape(lambda: f(*arrays))
+    except IndexError as error:
+        raise ValueError(f"{fit}, got an error in it: {error}: {remedy}") from None
+    except Exception:  # NumPy's arrays are not for all functions
+        return
+
+
+def on_host(function: str, *trees: Any) -> None:
+    """Raise `ValueError` where some of `trees` is traced."""
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees)):
+        raise ValueError(
+            f"{function} runs on the host and is not for use under jit, vmap or grad, got traced "
+            "arguments: call it outside"
+        )
+
+
+def inside(
+    name: str, space: Any, points: Array, masses: Array, remedy: str, slack: float = 1e-6
+) -> None:
+    """Raise `ValueError` unless the `points` that have mass are in the space, up to a relative
+    `slack` (1e-3 in single precision)."""
+    known, apart = concrete(masses), concrete(space.distance(points))
+    if known is None or apart is None:
+        return
+    size = np.maximum(np.abs(np.asarray(points)).max(1), 1)
+    out = (known > 0) & ~(apart <= (slack if apart.dtype.itemsize >= 8 else 1e-3) * size)
+    if out.any():
+        raise ValueError(
+            f"{name} must be in the space {type(space).__name__}({space.dim}) where there is mass, "
+            f"got {out.sum()} of {len(out)} outside, by up to {apart[out].max():.3g}: {remedy}"
+        )
 
 
 def kind(name: str, value: Any, wanted: type | tuple[type, ...], remedy: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ._checks import concrete, floating, probabilities
@@ -160,7 +161,13 @@ class Network(eqx.Module):
         """
         self._check_input(x)
         w, b = self.weights, self.biases
-        h = [self.layers[0].first(w[0], b[0], x)]
+        try:
+            h = [self.layers[0].first(w[0], b[0], x)]
+        except TypeError as error:  # JAX's words for shapes that do not fit
+            raise ValueError(
+                f"x must fit the first layer {self.layers[0]!r} with weights of shape "
+                f"{w[0].shape[1:]}, got inputs of shape {x.shape[1:]}: {error}"
+            ) from error
         for i in range(1, self.depth):
             h.append(self.layers[i].forward(self.masses[i - 1], w[i], b[i], h[-1]))
         return tuple(h)
@@ -180,9 +187,9 @@ class Network(eqx.Module):
 
     def rows(self, parameters: Parameters, i: int) -> Float[Array, "n dim"]:
         """`points(i)` of other parameters, derivatives per unit mass, say."""
-        if not 0 <= i < self.depth - 1:
+        if not isinstance(i, int | np.integer) or not 0 <= i < self.depth - 1:
             raise ValueError(
-                f"i must be one of the hidden layers 0, …, {self.depth - 2}, got {i}: they are "
+                f"i must be one of the hidden layers 0, …, {self.depth - 2}, got {i!r}: they are "
                 "counted from 0"
             )
         w = parameters.weights
@@ -201,10 +208,14 @@ class Network(eqx.Module):
 
     def with_points(self, points: Float[Array, "n dim"], i: int = 0) -> "Network":
         """This network with `points` (N, dim) as `points(i)`, all else as it is. Raises
-        `ValueError` for other shapes."""
+        `ValueError` for other shapes and dtypes, and NaN."""
         now, back = jax.vjp(lambda p: self.rows(p, i), self.parameters)
-        if points.shape != now.shape:
-            raise ValueError(f"points must have shape {now.shape}, got {points.shape}")
+        points = floating("points", points)
+        if points.shape != now.shape or points.dtype != now.dtype:
+            raise ValueError(
+                f"points must have shape {now.shape} and dtype {now.dtype}, got {points.shape} and "
+                f"{points.dtype}: write changes of network.points({i})"
+            )
         (further,) = back(points - now)  # rows are entries of parameters: this puts them there
         moved = jax.tree.map(jnp.add, self.increment.still(), further.still())
         return self.moved(Parameters(moved.weights, moved.biases, self.increment.growth))

@@ -79,6 +79,10 @@ class Space(eqx.Module):
         """The nearest points of the space, where steps have left it."""
         return points
 
+    def distance(self, points: Float[Array, "n dim"]) -> Float[Array, " n"]:
+        """How far each of `points` is from the space."""
+        return jnp.linalg.norm(points - self.project(points).astype(points.dtype), axis=1)
+
     def tangent(
         self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
     ) -> Float[Array, "n dim"]:
@@ -215,6 +219,9 @@ class Torus(Space):
     def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
         turned = points - jnp.floor(points)
         return jnp.where(turned < 1, turned, 0)
+
+    def distance(self, points: Float[Array, "n dim"]) -> Float[Array, " n"]:
+        return 0 * points.sum(1)  # whole turns lead nowhere else
 
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         return u
@@ -381,6 +388,11 @@ class Product(Space):
         parts = jnp.split(points, ends, axis=1)
         near = [space.project(p) for space, p in zip(self.spaces, parts, strict=True)]
         return jnp.concatenate([p.astype(points.dtype) for p in near], axis=1)
+
+    def distance(self, points: Float[Array, "n dim"]) -> Float[Array, " n"]:
+        ends = np.cumsum([space.dim for space in self.spaces])[:-1]
+        pairs = zip(self.spaces, jnp.split(points, ends, axis=1), strict=True)
+        return jnp.linalg.norm(jnp.stack([space.distance(p) for space, p in pairs]), axis=0)
 
     def tangent(
         self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]

@@ -2,9 +2,11 @@
 
 import dataclasses
 import hashlib
+import importlib
 import io
 import json
 import math
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -16,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _FORMAT = "neuronal-ensembles 1"
+_OWN = ("ensembles", "limits")
 
 
 def save(path: str | Path, value: Any) -> None:
@@ -25,6 +28,11 @@ def save(path: str | Path, value: Any) -> None:
     names classes and functions by where they are defined. Raises `ValueError` for what cannot be
     found again by a name: lambdas, functions within functions, objects of other kinds.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(
+            f'path must be the name of a file, got {type(path).__name__}: write save("run.zip", '
+            "value)"
+        )
     arrays: list[np.ndarray] = []
     tree = _encode(value, arrays, "value")
     parts = {f"arrays/{i}.npy": _npy(a) for i, a in enumerate(arrays)}
@@ -39,13 +47,20 @@ def load(path: str | Path) -> Any:
     """What `save` wrote to `path`, bit for bit.
 
     Nothing that the file brings is executed: classes and functions are looked up by name among the
-    modules that are already imported, and no constructor is called. Raises `ValueError` for files
-    that are truncated, altered or not of this library, and for names that are not found (import
-    the module that defines them first).
+    modules that are already imported (and those of this library), and no constructor is called.
+    Raises `ValueError` for files that are truncated, altered or not of this library, and for names
+    that are not found (import the module that defines them first).
     """
+    if not isinstance(path, str | os.PathLike):
+        raise ValueError(
+            f"path must be the name of a file that save wrote, got {type(path).__name__}: write "
+            'load("run.zip")'
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             parts = {name: archive.read(name) for name in archive.namelist()}
+        if "sha256" not in parts or "manifest.json" not in parts:
+            raise ValueError("it is an archive of another kind")
         stored = parts.pop("sha256").decode()
         if stored != _digest(parts):
             raise ValueError("its digest is not that of its contents")
@@ -97,11 +112,16 @@ def _encode(value: Any, arrays: list[np.ndarray], where: str) -> Any:
         kind = "array" if isinstance(value, jax.Array) else "numpy"
         return {kind: len(arrays) - 1, "weak": bool(getattr(value, "weak_type", False))}
     if isinstance(value, eqx.Module):
-        fields = {
-            f.name: _encode(getattr(value, f.name), arrays, f"{where}.{f.name}")
-            for f in dataclasses.fields(value)
-            if hasattr(value, f.name)
-        }
+        try:
+            fields = {
+                f.name: _encode(getattr(value, f.name), arrays, f"{where}.{f.name}")
+                for f in dataclasses.fields(value)
+                if hasattr(value, f.name)
+            }
+        except ValueError as error:
+            if isinstance(value, eqx.nn.MLP):
+                raise ValueError(f"{error}; write save(path, from_mlp(mlp)) for an MLP") from None
+            raise
         return {"class": _name(type(value), where), "fields": fields}
     if isinstance(value, dict):
         if not all(isinstance(k, str) for k in value):
@@ -134,6 +154,10 @@ def _name(f: Any, where: str) -> str:
 def _find(name: str) -> Any:
     module, _, path = name.partition(":")
     found = sys.modules.get(module)
+    if found is None and module.partition(".")[0] in _OWN:
+        for package in _OWN:
+            importlib.import_module(package)
+        found = sys.modules.get(module)
     if found is None:
         raise _NotFound(f"{name} is not found: import {module} before loading")
     for part in path.split("."):

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import optimize, sparse
 from scipy.spatial import distance
 
-from ._checks import kind
+from ._checks import kind, on_host
 from ._measures import Measure
 
 _PRECISE = {"dual_feasibility_tolerance": 1e-10, "primal_feasibility_tolerance": 1e-10}
@@ -22,6 +22,7 @@ def wasserstein(mu: Measure, nu: Measure, order: float = 2.0) -> float:
     """
     kind("mu", mu, Measure, "write network.measure(0), or Measure(points, masses)")
     kind("nu", nu, Measure, "write network.measure(0), or Measure(points, masses)")
+    on_host("wasserstein", mu, nu)
     if not 1 <= order < float("inf"):
         raise ValueError(f"order must be a finite number of at least 1, got {order}: write 2.0")
     (x, p), (y, q) = _massive(mu), _massive(nu)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import jaxtyping
 import numpy as np
+import optax
 import pytest
 from models import regression, smooth
 
@@ -42,6 +43,7 @@ from limits import (
     GradientFlow,
     HuberLoss,
     LogisticLoss,
+    Optimiser,
     Risk,
     Steps,
     WassersteinFisherRao,
@@ -73,6 +75,13 @@ def network():
 
 def risk():
     return Risk(regression(8))
+
+
+def smaller():
+    return ensemble().sample(2, key=KEY)
+
+
+ADAM = Optimiser(optax.adam(0.1))
 
 
 class Cauchy(Uniform):
@@ -501,6 +510,27 @@ CALLS = {
         lambda: FisherRao(rate=-1),
         r"rate must be finite numbers ≥ 0 or functions of time, got -1\.0",
     ),
+    "learning rates that begin below zero": (
+        lambda: flow(network(), risk(), GradientFlow(lambda t: t - 1), t1=1.0),
+        r"learning_rates must be functions of time .* ≥ 0, got -1\.0 at t = 0",
+    ),
+    "rates of masses that begin as NaN": (
+        lambda: flow(network(), risk(), FisherRao(lambda t: 0 * jnp.log(t)), t1=1.0),
+        r"rate must be functions of time .* got nan at t = 0",
+    ),
+    "two learning rates at once": (
+        lambda: flow(network(), risk(), GradientFlow(lambda t: jnp.ones(2)), t1=1.0),
+        r"learning_rates must be functions of time .* got \[1\. 1\.\] at t = 0: .*for each layer",
+    ),
+    "a schedule of two": (
+        lambda: GradientFlow(lambda t, u: 1.0),
+        r"learning_rates must take 1 argument, the time, got <lambda>\(t, u\): write lambda t",
+    ),
+    "a learning rate in words": (
+        lambda: GradientFlow("0.1"),
+        r"learning_rates must be finite numbers .* got '0\.1': 0 freezes a layer",
+    ),
+    "no rates": (lambda: FisherRao([]), r"rate must be finite .* got none: 0 keeps a layer's mass"),
     "transport that is no flow": (
         lambda: WassersteinFisherRao(transport=3),
         r"transport must be a GradientFlow, got int: write transport=GradientFlow",
@@ -512,6 +542,30 @@ CALLS = {
     "training by a flow": (
         lambda: train(network(), risk(), GradientFlow(), step=0.1, t1=1.0),
         r"dynamics must be an? Update, got GradientFlow: write SGD\(.*\), or use flow",
+    ),
+    "training by optax": (
+        lambda: train(network(), risk(), optax.adam(0.1), step=0.1, t1=1.0),
+        r"dynamics must be an? Update, got .*: train takes .* Optimiser\(optax\.adam\(1e-3\)\)",
+    ),
+    "SGD of optax": (
+        lambda: SGD(optax.adam(0.1)),
+        r"dynamics must be .* as Optimiser\(optax\.adam",
+    ),
+    "a line search": (
+        lambda: train(network(), risk(), Optimiser(optax.lbfgs()), step=0.1, t1=1.0),
+        r"transformation must need no more than gradients and parameters, .*lbfgs",
+    ),
+    "memory of SGD": (
+        lambda: train(network(), risk(), step=0.1, t1=1.0, memory=jnp.ones(2)),
+        r"memory must be None for SGD, which keeps none",
+    ),
+    "memory of another network": (
+        lambda: train(network(), risk(), ADAM, step=0.1, t1=1.0, memory=ADAM.memory(smaller())),
+        r"memory must be the \.memory of a run of the same network under the same Optimiser",
+    ),
+    "memory of another kind": (
+        lambda: train(network(), risk(), ADAM, step=0.1, t1=1.0, memory=1.0),
+        r"memory must be the \.memory of a run .*write memory=run\.memory",
     ),
     # solvers
     "t1 negative": (
@@ -525,6 +579,23 @@ CALLS = {
     "t0 negative": (
         lambda: flow(network(), risk(), t0=-1.0, t1=1.0),
         r"t0 must be a finite time of at least 0, got -1\.0: write t0=0\.0",
+    ),
+    "t1 in words": (lambda: flow(network(), risk(), t1="1"), r"t1 must be a number, got '1'"),
+    "times in words": (
+        lambda: flow(network(), risk(), t1=1.0, times=["0", "1"]),
+        r"times must be numbers, got",
+    ),
+    "an observation of two": (
+        lambda: flow(network(), risk(), t1=1.0, observe=lambda n, x: n(x)),
+        r"observe must take 1 argument, the network, got <lambda>\(n, x\)",
+    ),
+    "a key that is a number": (
+        lambda: train(network(), risk(), SGD(batch=2), step=0.1, t1=1.0, key=3),
+        r"key must be one JAX key, got 3: write key=jax\.random\.key\(0\)",
+    ),
+    "a limit under jit": (
+        lambda: jax.jit(lambda t: limit(ensemble(), risk(), t1=t).energies)(1.0),
+        r"limit runs on the host and is not for use under jit",
     ),
     "times decreasing": (
         lambda: flow(network(), risk(), t1=1.0, times=[0.0, 0.6, 0.4]),
@@ -691,6 +762,18 @@ def test_diverging_training_says_when_and_loses_nothing():
     assert np.isfinite(run.observed[finite]).all()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(run.final))
     assert abs(float(run.final.weights[-1][0, 0] - run.observed[finite][-1, 0, 0])) == 0
+
+
+def test_a_run_that_is_not_finite_from_the_start_says_so():
+    for loss, words in (
+        (lambda p, y: jnp.log(-1 - (p - y) ** 2).sum(), r"^The energy is not finite at the start"),
+        (lambda p, y: jnp.sqrt(0 * (p - y)).sum(), r"^The energy has no finite derivative at"),
+    ):
+        bad = Risk(regression(8), loss)
+        with pytest.raises(FailedRun, match=words):
+            train(network(), bad, step=0.1, t1=0.2)
+    with pytest.raises(FailedRun, match=words):
+        flow(network(), bad, t1=0.2, times=[0.1], step=0.1)
 
 
 def test_too_few_steps_are_reported_with_what_was_reached():

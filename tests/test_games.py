@@ -633,6 +633,48 @@ WRONG = {
     "a vector of another length": (
         lambda: quadratic_on_sphere(np.eye(3), np.ones(2)), "matrix must have shape",
     ),
+    "gains of players outside": (
+        lambda: nikaido_isoda(PAIR, DOT, key=KEY, spaces=(Sphere(2), Sphere(2))),
+        r"strategies of player 1 must be in the space Sphere\(2\) .*got 3 of 3 outside, by up to",
+    ),
+    "players that start outside": (
+        game_with(jnp.dot, spaces=(Sphere(2), None)),
+        r"strategies of player 1 must be in the space Sphere\(2\).*write game\.retracted",
+    ),
+    "gains under jit": (
+        lambda: jax.jit(lambda n: nikaido_isoda(n, DOT, key=KEY).value)(PAIR),
+        "nikaido_isoda runs on the host",
+    ),
+    "atoms under jit": (
+        lambda: jax.jit(lambda m: aggregate(m, 0.1).masses)(PAIR.measure(0)),
+        "aggregate runs on the host",
+    ),
+    "one space that is no tuple": (
+        lambda: Game(jnp.dot, spaces=Torus(1)), "spaces must be one space .*got Torus",
+    ),
+    "one space of all": (
+        lambda: nikaido_isoda(PAIR, DOT, key=KEY, spaces=Torus(2)), "spaces must be one space",
+    ),
+    "a payoff of three": (lambda: Game(lambda x, y, z: x @ y), "payoff must take 2 arguments"),
+    "losses of one": (lambda: Game(jnp.dot, lambda x: x @ x), "payoff must take 2 arguments, one"),
+    "a payoff of integers": (game_with(lambda x, y: 1), "payoff must return the network's dtype"),
+    "a complex payoff": (
+        game_with(lambda x, y: jax.lax.complex(x @ y, x @ x)), "payoff must return .* complex128",
+    ),
+    "samples without a key": (lambda: Game(jnp.dot, sample=3), "sample must be a number of"),
+    "samples by a number": (lambda: Game(jnp.dot, sample=(3, 0)), "key must be one JAX key"),
+    "values of no players": (
+        lambda: DOT(smooth(3).sample(3, key=KEY)), "network must be of 2 players",
+    ),
+    "a limit of no players": (
+        lambda: limit(smooth(3), DOT, t1=1.0), "network must be of 2 players",
+    ),
+    "a period of nothing": (
+        lambda: aggregate(PAIR.measure(0), 0.1, period=0.0), "period must be a positive",
+    ),
+    "entries that strategies do not have": (
+        game_with(lambda x, y: x[2] * y[0]), r"payoff must fit strategies of dimensions \[2, 2\]",
+    ),
     "a radius of nothing": (lambda: aggregate(PAIR.measure(0), 0.0), "radius must be"),
 }  # fmt: skip
 

@@ -36,10 +36,12 @@ from limits import (
     PowerPenalty,
     Risk,
     WassersteinFisherRao,
+    boltzmann,
     coupling,
     fit_rate,
     flow,
     fluctuations,
+    grid_flow,
     initial_motion,
     limit,
     mean_field_gradient,
@@ -256,6 +258,29 @@ def test_a_finite_space_is_looked_at_completely():
     assert abs(found.minimum - min(values)) < 1e-14
     assert abs(found.gap - (float(psi[0].mean()) - min(values))) < 1e-14
     assert found.steps == 0 and len(found.ends) == 3
+    assert "the lowest of all 3 points of a finite space" in str(found)
+
+
+def test_a_variation_without_an_infimum_has_no_gap():
+    """Ψ = −log(1 + θ²) falls without end; −tanh falls to a limit at infinity."""
+    start = particles(Measure(jnp.array([[0.5, 0.5]]), jnp.ones(1)))
+    energy = Interaction(lambda t: jnp.log(1 + t[0] ** 2), lambda t, u: 0 * t[0])
+    found = optimality_gap(start, energy, space=Gaussian(2), key=KEY, starts=8)
+    assert found.gap == np.inf == found.support_excess and found.minimum == -np.inf
+    assert "falls without end" in str(found) and "bounded space" in str(found)
+    energy = Interaction(lambda t: jnp.tanh(t[0]), lambda t, u: 0 * t[0])
+    found = optimality_gap(start, energy, space=Gaussian(2), key=KEY, starts=8)
+    assert abs(found.gap - (1 - np.tanh(0.5))) < 1e-9
+
+
+def test_whole_turns_stay_on_a_torus():
+    start = particles(Measure(jnp.array([[3.25, 0.5]]), jnp.ones(1)))
+    space, energy = Product(Torus(1), Uniform()), Interaction(_sine_of_turns, lambda t, u: 0 * t[0])
+    assert optimality_gap(start, energy, space=space, key=KEY, starts=8).gap < 1e-9
+
+
+def _sine_of_turns(theta):
+    return jnp.sin(2 * jnp.pi * theta[0])
 
 
 # Births and deaths
@@ -575,6 +600,14 @@ WRONG = {
     "a gap in another space": (
         lambda: optimality_gap(START, FLAT, space=Gaussian(3), key=KEY), "space must have",
     ),
+    "a gap of neurons outside": (
+        lambda: optimality_gap(START, FLAT, space=Uniform(-jnp.ones(2) / 9, 1 / 9), key=KEY),
+        r"neurons must be in the space Uniform\(2\).*with_points\(space\.project",
+    ),
+    "a gap under jit": (
+        lambda: jax.jit(lambda n: optimality_gap(n, FLAT, space=Gaussian(2), key=KEY).gap)(START),
+        "optimality_gap runs on the host",
+    ),
     "K without symmetry": (
         lambda: flow(START, Interaction(lambda t: t[0], lambda t, u: t[0] * u[1]), t1=1.0),
         "K must be symmetric",
@@ -593,7 +626,66 @@ WRONG = {
     "measures of different spaces": (
         lambda: wasserstein(START.measure(0), SHALLOW.measure(0)), "nu must live",
     ),
-    "a negative temperature": (lambda: Langevin(temperature=-1.0), "temperature must be"),
+    "entries beyond the neuron": (
+        lambda: flow(SHALLOW, Risk(DATA, penalty=PowerPenalty(0.1, 1.0, (3,))), t1=1.0),
+        r"entries must be of neurons of dimension 3, got \(3,\)",
+    ),
+    "an entry that is no tuple": (lambda: PowerPenalty(0.1, 1.0, 0), "entries must be a tuple"),
+    "an entry twice": (lambda: PowerPenalty(0.1, 1.0, (0, 0)), "entries must be a tuple of diff"),
+    "half an entry": (lambda: PowerPenalty(0.1, 1.0, (0.5,)), "entries must be a tuple of diff"),
+    "a grid of one dimension for two": (
+        lambda: boltzmann(
+            Interaction(lambda t: t[1], lambda t, u: t @ u), low=-4.0, high=4.0, cells=8,
+            temperature=1.0,
+        ),
+        r"F must fit the grid, .* index 1 .* low and high have dimension 1; write low=\[-4",
+    ),
+    "a grid of two dimensions for data of one": (
+        lambda: grid_flow(
+            POTENTIALS, jnp.ones((4, 4)), low=[-1.0, -1.0], high=[1.0, 1.0], cells=4, t1=1.0
+        ),
+        "F must fit particles of dimension 2, got an error in it",
+    ),
+    "entries that particles do not have": (
+        lambda: flow(START, Interaction(lambda t: t[2], lambda t, u: t @ u), t1=1.0),
+        "F must fit particles of dimension 2, got an error in it: index 2",
+    ),
+    "data of particles": (lambda: flow(START, Risk(DATA), t1=1.0), "network must have outputs"),
+    "data of other inputs": (
+        lambda: flow(SHALLOW, Risk(Data(X[:, :1], DATA.y)), t1=1.0),
+        r"x must fit the first layer Unit\(unit\) .*got inputs of shape \(1,\)",
+    ),
+    "inputs of another dimension": (lambda: SHALLOW(jnp.ones((4, 3))), "x must fit the first lay"),
+    "a constant that is NaN": (
+        lambda: Interaction(FLAT.F, FLAT.K, jnp.nan), "constant must be a finite number",
+    ),
+    "two constants": (lambda: Interaction(FLAT.F, FLAT.K, [1.0, 2.0]), "constant must be a fin"),
+    "F of two": (lambda: Interaction(FLAT.K, FLAT.K), "F must take 1 argument, a particle"),
+    "K of one": (lambda: Interaction(FLAT.F, FLAT.F), "K must take 2 arguments, two particles"),
+    "a penalty as a loss": (
+        lambda: Risk(DATA, PowerPenalty(0.1)), r"loss must take 2 arguments.*penalty=PowerPenalty",
+    ),
+    "a loss as a penalty": (lambda: Risk(DATA, penalty=FLAT.K), "penalty must take 1 argument"),
+    "points that are NaN": (
+        lambda: START.with_points(jnp.full((4, 2), jnp.nan)), "points has 8 NaN or infinite",
+    ),
+    "points in words": (lambda: START.with_points("a"), "points must be an array of numbers, got"),
+    "points of another shape": (
+        lambda: START.with_points([[1.0, 2.0]]), r"points must have shape \(4, 2\) and dtype fl",
+    ),
+    "a measure by a name": (lambda: START.measure("0"), "i must be one of the hidden layers"),
+    "a rate as a transport": (lambda: WassersteinFisherRao(2.0), "and rate= for the rate"),
+    "a temperature as a transport": (lambda: Langevin(0.1), "and temperature= for the temp"),
+    "a training by noise": (
+        lambda: train(START, FLAT, Langevin(), step=0.1, t1=1.0),
+        r"write SGD\(Langevin\(\.\.\.\)\)",
+    ),
+    "a distance under jit": (
+        lambda: jax.jit(lambda m: wasserstein(m, m))(START.measure(0)), "wasserstein runs on the",
+    ),
+    "a negative temperature": (
+        lambda: Langevin(temperature=-1.0), "temperature must be .*0 is a descent without noise",
+    ),
 }  # fmt: skip
 
 

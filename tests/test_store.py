@@ -2,6 +2,7 @@
 
 import json
 import random
+import subprocess
 import sys
 import zipfile
 
@@ -120,6 +121,27 @@ def test_what_has_no_name_is_refused(tmp_path):
         save(tmp_path / "x.zip", {"key": KEY})
     with pytest.raises(ValueError, match="cannot be saved"):
         save(tmp_path / "x.zip", {1, 2})
+
+
+def test_swapped_arguments_foreign_archives_and_other_networks_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="path must be the name of a file, got Network"):
+        save(NETWORK, tmp_path / "x.zip")
+    with pytest.raises(ValueError, match="path must be the name of a file that save wrote, got N"):
+        load(NETWORK)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.txt", "a")
+    with pytest.raises(ValueError, match=r"path must be a file that save wrote.* another kind"):
+        load(tmp_path / "x.zip")
+    mlp = eqx.nn.MLP(2, 1, 4, 1, key=KEY)
+    with pytest.raises(ValueError, match=r"write save\(path, from_mlp\(mlp\)\) for an MLP"):
+        save(tmp_path / "x.zip", mlp)
+
+
+def test_a_fresh_process_finds_what_is_of_this_library(tmp_path):
+    save(tmp_path / "x.zip", (RISK, WassersteinFisherRao()))
+    program = f"from ensembles import load; print(len(load({str(tmp_path / 'x.zip')!r})))"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout == "2\n", ran.stderr
 
 
 def rewritten(path, change):

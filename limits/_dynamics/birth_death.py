@@ -52,7 +52,7 @@ class BirthDeath(Update):
     def __init__(self, update: SGD | None = None, rate: Rates = 1.0, prior: Space | None = None):
         self.update = SGD() if update is None else update
         kind("update", self.update, SGD, "write BirthDeath(SGD(GradientFlow(), batch=32))")
-        self.rate = schedules("rate", rate)
+        self.rate = schedules("rate", rate, "lets no neuron of a layer die")
         if prior is not None:
             kind("prior", prior, Space, "write Product(Atoms([[0.0]]), Gaussian(2))")
         self.prior = prior

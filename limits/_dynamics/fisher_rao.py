@@ -37,7 +37,7 @@ class FisherRao(Dynamics):
     rate: tuple[Array | Schedule, ...]
 
     def __init__(self, rate: Rates = 1.0):
-        self.rate = schedules("rate", rate)
+        self.rate = schedules("rate", rate, "keeps a layer's masses")
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
@@ -76,7 +76,8 @@ class WassersteinFisherRao(Dynamics):
 
     def __init__(self, transport: GradientFlow | None = None, rate: Rates = 1.0):
         self.transport = GradientFlow() if transport is None else transport
-        kind("transport", self.transport, GradientFlow, "write transport=GradientFlow()")
+        remedy = "write transport=GradientFlow(), and rate= for the rate of masses"
+        kind("transport", self.transport, GradientFlow, remedy)
         self.reaction = FisherRao(rate)
 
     @property

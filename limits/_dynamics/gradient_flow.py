@@ -33,8 +33,10 @@ class GradientFlow(Dynamics):
         *,
         bias_rates: Rates | None = None,
     ):
-        self.learning_rates = schedules("learning_rates", learning_rates)
-        self.bias_rates = None if bias_rates is None else schedules("bias_rates", bias_rates)
+        self.learning_rates = schedules("learning_rates", learning_rates, "freezes a layer")
+        self.bias_rates = None
+        if bias_rates is not None:
+            self.bias_rates = schedules("bias_rates", bias_rates, "freezes the biases of a layer")
         decay = scalar(weight_decay, "weight_decay must be a finite number ≥ 0, got {}")
         known = concrete(decay)
         self.weight_decay = None if known is not None and known == 0 else decay

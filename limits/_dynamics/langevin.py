@@ -48,8 +48,9 @@ class Langevin(Dynamics):
         projection: ArrayLike | None = None,
     ):
         self.transport = GradientFlow() if transport is None else transport
-        kind("transport", self.transport, GradientFlow, "write transport=GradientFlow()")
-        self.temperature = schedules("temperature", temperature)
+        remedy = "write transport=GradientFlow(), and temperature= for the temperature"
+        kind("transport", self.transport, GradientFlow, remedy)
+        self.temperature = schedules("temperature", temperature, "is a descent without noise")
         self.projection = None if projection is None else floating("projection", projection, ndim=2)
         known = None if self.projection is None else concrete(self.projection)
         if known is not None and not (

@@ -22,6 +22,13 @@ class GradientTransformation(Protocol):
     def update(self, updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]: ...
 
 
+def instead(value: Any, remedy: str) -> str:
+    """What to write in place of `value`: `remedy`, unless it is a gradient transformation."""
+    if all(callable(getattr(value, f, None)) for f in ("init", "update")):
+        return "train takes gradient transformations as Optimiser(optax.adam(1e-3))"
+    return remedy
+
+
 class Optimiser(Update):
     """Steps of `transformation`, an optax one such as `optax.adam(1e-3)`, on mean-field gradients.
 
@@ -35,7 +42,8 @@ class Optimiser(Update):
     at once (clipping by a global norm) do not see masses: their sums grow with the width. `batch`
     as in `SGD`. Make the transformation once: a fresh one compiles anew. Masses stand still.
 
-    Raises `ValueError` for what has no `init` and `update`.
+    Raises `ValueError` for what has no `init` and `update`, and (in a run) for an update that needs
+    more than gradients and parameters.
     """
 
     transformation: GradientTransformation
@@ -79,3 +87,17 @@ class Optimiser(Update):
 
     def check(self, network: Network, energy: Energy, step: Float[Array, ""]) -> None:
         energy.check(network, self.batch)
+        now = network.parameters.still()
+
+        def once(slope: Parameters) -> Any:
+            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+                return self.transformation.update(slope, self.transformation.init(now), now)[0]
+
+        try:
+            jax.eval_shape(once, now)
+        except TypeError as error:
+            raise ValueError(
+                "transformation must need no more than gradients and parameters, as optax.adam "
+                f"does, but its update says: {error}: those that search along a line or see values "
+                "(optax.lbfgs, say) have no place in an Optimiser"
+            ) from error

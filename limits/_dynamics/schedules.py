@@ -1,12 +1,13 @@
 """Rates: numbers or functions of time, one for all layers or one for each."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles._checks import concrete
+from ensembles._checks import concrete, takes
 
 _SAMPLES, _TURNS, _SHARES = 2**12, 256, 16
 
@@ -14,15 +15,24 @@ Schedule = Callable[[Array], Array]
 Rates = ArrayLike | Schedule | Sequence[ArrayLike | Schedule]
 
 
-def schedules(name: str, rates: Rates) -> tuple[Array | Schedule, ...]:
-    """`rates` as finite numbers ≥ 0 or functions of time; one or several."""
-    each = tuple(rates) if isinstance(rates, Sequence) else (rates,)
-    message = f"{name} must be finite numbers ≥ 0 or functions of time, got {{}}: 0 freezes a layer"
+def schedules(name: str, rates: Rates, zero: str) -> tuple[Array | Schedule, ...]:
+    """`rates` as finite numbers ≥ 0 or functions of time; one or several; `zero` says what 0 is."""
+    given: Any = rates
+    one = isinstance(given, str) or not isinstance(given, Sequence)
+    each: tuple[Any, ...] = (given,) if one else tuple(given)
+    message = f"{name} must be finite numbers ≥ 0 or functions of time, got {{}}: 0 {zero}"
+    if not each:
+        raise ValueError(message.format("none"))
+    for r in each:
+        if callable(r):
+            takes(name, r, 1, "the time", "write lambda t: 1 / (1 + t)")
     return tuple(r if callable(r) else scalar(r, message) for r in each)
 
 
 def scalar(rate: ArrayLike, message: str) -> Array:
     """`rate` as a finite scalar ≥ 0, an error with `message` otherwise."""
+    if isinstance(rate, str):  # NumPy would read it
+        raise ValueError(message.format(repr(rate)))
     try:
         held = jnp.asarray(rate, jnp.result_type(float))
     except (TypeError, ValueError):
@@ -36,11 +46,22 @@ def scalar(rate: ArrayLike, message: str) -> Array:
 def check_schedules(
     name: str, rates: tuple[Array | Schedule, ...], layers: int, what: str = "layers"
 ) -> None:
-    """Raise `ValueError` unless there is one rate, or one for each of so many layers."""
+    """Raise `ValueError` unless there is one rate, or one for each of so many layers, and those
+    that are functions of time give one number ≥ 0 at t = 0."""
     if len(rates) not in (1, layers):
         raise ValueError(
             f"{name} must be one for all or one for each of the {layers} {what}, got {len(rates)}"
         )
+    for schedule in varying(rates):
+        rate = jnp.asarray(schedule(jnp.asarray(0.0)))
+        known = concrete(rate)
+        fits = rate.shape == () and not jnp.iscomplexobj(rate)
+        if not fits or (known is not None and not 0 <= known < float("inf")):
+            raise ValueError(
+                f"{name} must be functions of time that return one finite number ≥ 0, got "
+                f"{rate if known is None else known} at t = 0: write lambda t: 1 / (1 + t), or a "
+                "list of functions, one for each layer"
+            )
 
 
 def at(

@@ -13,6 +13,7 @@ from ensembles._checks import count, kind
 from .._energies.energy import Energy
 from .dynamics import Dynamics, Update
 from .gradient_flow import GradientFlow
+from .optimiser import instead
 
 
 class SGD(Update):
@@ -29,7 +30,8 @@ class SGD(Update):
 
     def __init__(self, dynamics: Dynamics | None = None, batch: int | None = None):
         self.dynamics = GradientFlow() if dynamics is None else dynamics
-        kind("dynamics", self.dynamics, Dynamics, "write SGD(GradientFlow(), batch=1)")
+        remedy = instead(self.dynamics, "write SGD(GradientFlow(), batch=1)")
+        kind("dynamics", self.dynamics, Dynamics, remedy)
         self.batch = None if batch is None else count("batch", batch)
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters, Space
-from ensembles._checks import concrete, count
+from ensembles._checks import concrete, count, indexed, inside, randomness, shape_of, takes
 from ensembles._contractions import dot, matmul
 from ensembles._measures import choose
 
@@ -21,6 +21,7 @@ from .interaction import PAIRS, over_particles
 
 Loss = Callable[..., Array]
 Player = tuple[Array, Array]  # strategies (n, dim) and their masses (n,)
+_SLACK = 1e-3  # by which flows may have left a space
 
 
 class Game(Energy):
@@ -38,9 +39,9 @@ class Game(Energy):
 
     `spaces`: what the strategies of each player live on (None: all of R^dim). Velocities are made
     tangent to it and steps of `train` are brought back to it (`Space.tangent`, `Space.project`).
-    Batches draw that many strategies of every opponent; `sample=(n, key)` keeps one such draw.
-    Raises `ValueError` for losses that are no functions or don't give finite scalars, and players
-    that do not fit.
+    Batches draw that many strategies of every opponent, as `sample` = (number, key) does for all
+    evaluations of the game. Raises `ValueError` for losses that are no functions or don't give
+    finite scalars, players that do not fit, and strategies with mass outside of their space.
     """
 
     losses: tuple[Loss, ...]
@@ -62,11 +63,27 @@ class Game(Energy):
                 )
         self.losses = (payoff, *losses) if losses else (payoff, _Negative(payoff))
         k = len(self.losses)
-        self.spaces = (None,) * k if spaces is None else tuple(spaces)
+        for f in (payoff, *losses):
+            takes(
+                "payoff", f, k, "one strategy of each player", "write Game(lambda x, y: x @ y)"
+                if k == 2 else f"give {k} arguments to each of the {k} losses",
+            )  # fmt: skip
+        each = spaces if isinstance(spaces, Sequence) else (spaces,)
+        self.spaces = (None,) * k if spaces is None else tuple(each)
         if len(self.spaces) != k or not all(s is None or isinstance(s, Space) for s in self.spaces):
             raise ValueError(
                 f"spaces must be one space (or None) for each of the {k} players, got {spaces!r}: "
                 "write spaces=(Sphere(3), Sphere(3))"
+            )
+        if sample is not None:
+            if not isinstance(sample, Sequence) or len(sample) != 2:
+                raise ValueError(
+                    f"sample must be a number of strategies and a key, got {sample!r}: write "
+                    "sample=(32, jax.random.key(0)), or a batch in the dynamics, SGD(batch=32)"
+                )
+            sample = (
+                count("sample[0]", sample[0]),
+                randomness(sample[1], "sample draws strategies of opponents"),
             )
         self.sample = sample
 
@@ -150,6 +167,7 @@ class Game(Energy):
         return mean((), others)
 
     def _players(self, network: Network) -> list[Player]:
+        self._check_players(network)
         return [(network.points(i), p) for i, p in enumerate(network.masses)]
 
     def _opponents(self, network: Network, players: list[Player], i: int) -> list[Player]:
@@ -187,13 +205,17 @@ class Game(Energy):
     def draw(self, batch: int, key: PRNGKeyArray) -> "Game":
         return Game(*self.losses, spaces=self.spaces, sample=(batch, key))
 
-    def check(self, network: Network, batch: int | None = None) -> None:
+    def _check_players(self, network: Network) -> None:
         k = len(self.losses)
         if network.depth != k + 1 or any(w is not None for w in network.start.weights[1:]):
             raise ValueError(
                 f"network must be of {k} players, got {network!r}: write players(measure_1, "
                 "measure_2), or players(space_1, space_2).sample(100, key=key)"
             )
+
+    def check(self, network: Network, batch: int | None = None) -> None:
+        k = len(self.losses)
+        self._check_players(network)
         if batch is not None:
             count("batch", batch)
         points = [network.points(i) for i in range(k)]
@@ -203,12 +225,26 @@ class Game(Energy):
                     f"spaces[{i}] must have the dimension {p.shape[-1]} of the strategies of "
                     f"player {i + 1}, got {space.dim}"
                 )
+            if space is not None:
+                remedy = "write game.retracted(network), or give a larger space"
+                name = f"strategies of player {i + 1}"
+                inside(name, space, p, network.masses[i], remedy, _SLACK)
         each = [jax.ShapeDtypeStruct(p.shape[1:], p.dtype) for p in points]
         for loss in self.losses:
-            shape = jax.eval_shape(loss, *each).shape
-            if shape != ():
+            fit = f"payoff must fit strategies of dimensions {[a.shape[0] for a in each]}"
+            indexed(fit, loss, each, "write strategies of other dimensions, or other entries")
+            given = shape_of(fit, loss, *each)
+            if given.shape != ():
                 raise ValueError(
-                    f"payoff must return a scalar, got shape {shape}: write .sum(), or index it"
+                    f"payoff must return a scalar, got shape {given.shape}: write .sum(), or index "
+                    "it"
+                )
+            if not jnp.issubdtype(given.dtype, jnp.floating) or (
+                given.dtype != network.dtype and not given.weak_type
+            ):
+                raise ValueError(
+                    f"payoff must return the network's dtype {network.dtype}, got {given.dtype}: "
+                    f"write .astype({network.dtype}), .real, or constants as Python numbers"
                 )
         known = concrete(jnp.stack([jnp.asarray(f(*[p[0] for p in points])) for f in self.losses]))
         if known is not None and not np.isfinite(known).all():

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles._checks import concrete, count, kind
+from ensembles._checks import concrete, count, indexed, kind, shape_of, takes
 from ensembles._contractions import dot, einsum
 
 from .data import Data
@@ -54,7 +54,14 @@ class Interaction(Energy):
                     f"{name} must be a function, got {f!r}: write Interaction(lambda t: ..., "
                     "lambda t, u: ...)"
                 )
+        remedy = "write Interaction(lambda t: ..., lambda t, u: ...)"
+        takes("F", F, 1, "a particle (dim,)", remedy)
+        takes("K", K, 2, "two particles (dim,)", remedy)
         self.F, self.K, self.resample = F, K, resample
+        known = concrete(constant)
+        number = known is None or (np.issubdtype(known.dtype, np.number) and known.ndim == 0)
+        if not number or (known is not None and not np.isfinite(known)):
+            raise ValueError(f"constant must be a finite number, got {constant!r}: write 0.0")
         self.constant = jnp.asarray(constant, jnp.result_type(float))
 
     @staticmethod
@@ -163,11 +170,10 @@ class Interaction(Energy):
                 )
         points = jax.eval_shape(lambda: network.points(0))
         one = jax.ShapeDtypeStruct(points.shape[1:], points.dtype)
-        for name, value in (
-            ("F", jax.eval_shape(self.F, one)),
-            ("K", jax.eval_shape(self.K, one, one)),
-        ):
-            shape = value.shape
+        for name, f, n in (("F", self.F, 1), ("K", self.K, 2)):
+            fit = f"{name} must fit particles of dimension {one.shape[0]}"
+            indexed(fit, f, (one,) * n, "write points of another dimension, or other entries")
+            shape = shape_of(fit, f, *(one,) * n).shape
             if shape != ():
                 raise ValueError(
                     f"{name} must return a scalar for particles of shape {one.shape}, got shape "

@@ -1,7 +1,11 @@
 """Penalties of single neurons, averaged over a layer. Any function (dim,) -> () is one as well."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles._checks import concrete
@@ -27,7 +31,7 @@ class PowerPenalty(eqx.Module):
     ):
         self.strength = jnp.asarray(strength, jnp.result_type(float))
         self.power = float(power)
-        self.entries = None if entries is None else tuple(entries)
+        self.entries = None if entries is None else _chosen(entries)
         known = concrete(self.strength)
         if known is not None and not (known.ndim == 0 and 0 <= known < float("inf")):
             raise ValueError(f"strength must be a finite number ≥ 0, got {strength}: write 1e-3")
@@ -35,7 +39,25 @@ class PowerPenalty(eqx.Module):
             raise ValueError(f"power must be at least 1, got {power}: write 1.0 for a sparse one")
 
     def __call__(self, theta: Float[Array, " dim"]) -> Float[Array, ""]:
+        n = theta.shape[-1]
+        if self.entries is not None and not all(-n <= i < n for i in self.entries):
+            raise ValueError(
+                f"entries must be of neurons of dimension {n}, got {self.entries}: write some of "
+                f"0, …, {n - 1}, as in a row of network.points(0)"
+            )
         chosen = theta if self.entries is None else theta[jnp.array(self.entries)]
         size = jnp.abs(chosen)
         powers = size**2 if self.power == 2 else size**self.power
         return self.strength.astype(theta.dtype) * powers.sum()
+
+
+def _chosen(entries: Any) -> tuple[int, ...]:
+    """`entries` as different ints."""
+    each = tuple(entries) if isinstance(entries, Sequence | np.ndarray) else (None,)
+    whole = all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in each)
+    if not whole or not each or len(set(each)) < len(each):
+        raise ValueError(
+            f"entries must be a tuple of different ints, got {entries!r}: write entries=(0,) for "
+            "the first entry of a neuron"
+        )
+    return tuple(int(i) for i in each if i is not None)

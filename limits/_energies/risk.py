@@ -9,8 +9,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
 from ensembles._backpropagate import backpropagate
-from ensembles._checks import count, kind
+from ensembles._checks import count, kind, shape_of, takes
 from ensembles._contractions import dot, tensordot
+from ensembles._starts import _position
 
 from .data import Data
 from .energy import Energy
@@ -45,6 +46,10 @@ class Risk(Energy):
                 f"penalty must be a function of a neuron, got {self.penalty!r}: write "
                 "penalty=PowerPenalty(1e-3)"
             )
+        remedy = "write loss=SquaredLoss(), and penalty=PowerPenalty(1e-3) for a penalty"
+        takes("loss", self.loss, 2, "the outputs and y of one sample", remedy)
+        if self.penalty is not None:
+            takes("penalty", self.penalty, 1, "a neuron (dim,)", "write penalty=PowerPenalty(1e-3)")
         check = getattr(self.loss, "check", None)
         if check is not None:
             check(self.data.y)
@@ -106,13 +111,20 @@ class Risk(Energy):
                 f"energy has data of dtype {y.dtype} and the network dtype {network.dtype}: make "
                 "both the same, e.g. Data(x.astype(network.dtype), y.astype(network.dtype))"
             )
-        outputs = jax.eval_shape(self.outputs, network)
+        if getattr(network.layers[0], "sigma", None) is _position:
+            raise ValueError(
+                "network must have outputs for a Risk, got particles, which see no inputs: write "
+                "shallow(sigma, space), or Interaction(F, K) as energy"
+            )
+        fit = f"network must fit inputs x of shape {self.data.x.shape[1:]}"
+        outputs = shape_of(fit, self.outputs, network)
         if outputs.shape != y.shape:
             raise ValueError(
                 f"y must have the shape {outputs.shape} of the network's outputs, got {y.shape}"
             )
         sample = jax.ShapeDtypeStruct(y.shape[1:], y.dtype)
-        loss = jax.eval_shape(self.loss, sample, sample)
+        fit = f"loss must fit outputs and y of shape {sample.shape}"
+        loss = shape_of(fit, self.loss, sample, sample)
         if loss.shape != ():
             raise ValueError(
                 f"loss must return a scalar for one sample, got shape {loss.shape}: write .sum()"
@@ -132,9 +144,11 @@ class Risk(Energy):
                 f"penalty is of neurons of one hidden layer, got depth {network.depth}: write "
                 "GradientFlow(weight_decay=...) for deeper networks"
             )
+        assert self.penalty is not None
         points = jax.eval_shape(lambda: network.points(0))
         one = jax.ShapeDtypeStruct(points.shape[1:], points.dtype)
-        shape = jax.eval_shape(self.penalty, one).shape  # pyright: ignore[reportArgumentType]
+        fit = f"penalty must fit neurons of dimension {one.shape[0]}"
+        shape = shape_of(fit, self.penalty, one).shape
         if shape != ():
             raise ValueError(
                 f"penalty must return a scalar for a neuron of shape {one.shape}, got shape "

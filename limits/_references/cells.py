@@ -10,7 +10,7 @@ from jax.scipy.special import xlogy
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Measure, Network, particles
-from ensembles._checks import concrete, counts, kind
+from ensembles._checks import concrete, counts, indexed, kind
 from ensembles._contractions import dot
 
 from .._energies.interaction import Interaction
@@ -149,7 +149,13 @@ def make_grid(
 ) -> Grid:
     kind("interaction", interaction, Interaction, "write Interaction(F, K)")
     points, widths, shape = box(low, high, cells)
-    n = len(points)
+    n, dim = points.shape
+    for name, f, k in (("F", interaction.F, 1), ("K", interaction.K, 2)):
+        one = jax.ShapeDtypeStruct((dim,), points.dtype)
+        indexed(
+            f"{name} must fit the grid", f, (one,) * k,
+            f"low and high have dimension {dim}; write low=[-4.0, -4.0], high=[4.0, 4.0] for two",
+        )  # fmt: skip
     network = particles(Measure(points, jnp.full(n, 1 / n, points.dtype)))
     assert isinstance(network, Network)
     interaction.check(network)

@@ -13,11 +13,12 @@ from ensembles._checks import kind, randomness
 
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
+from .._dynamics.optimiser import instead
 from .._energies.energy import Energy
 from .adaptive import Adaptive
 from .integrate import integrate
 from .time import Observe, checkpoints
-from .trajectory import Trajectory
+from .trajectory import Trajectory, told
 
 
 def flow(
@@ -81,7 +82,8 @@ def flow(
     dynamics = GradientFlow() if dynamics is None else dynamics
     kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
-    kind("dynamics", dynamics, Dynamics, "write GradientFlow(); updates such as SGD go to train")
+    remedy = instead(dynamics, "write GradientFlow(); updates such as SGD go to train")
+    kind("dynamics", dynamics, Dynamics, remedy)
     if dynamics.random:
         key = randomness(key, "the dynamics has noise")
         solver, rtol = solver or diffrax.ShARK(), 1e-3 if rtol is None else rtol
@@ -109,6 +111,7 @@ def flow(
         network, energy, dynamics, options, start, jnp.asarray(t1, network.dtype), when, observe,
         tangent, adjoint, progress, key,
     )  # fmt: skip
+    run = told(run, network, energy)
     return run.raise_if_failed() if throw else run
 
 

@@ -91,16 +91,20 @@ def initial_motion(
     more = probing(ensemble.spaces, rules, sizes)
     sizes = [n if r.random else m for n, m, r in zip(sizes, more, rules, strict=True)]
     rounding = float(jnp.finfo(ensemble.spaces[0].dtype).eps) ** 0.5
+
+    def look(network: Network) -> _Look:
+        dynamics.check(network, energy)
+        return _look(network, energy, dynamics)
+
     if not random:
-        seen = [_look(ensemble.network(ensemble.measures(sizes, rules)), energy, dynamics)]
+        seen = [look(ensemble.network(ensemble.measures(sizes, rules)))]
         vanishing, tolerance = 0.0, rounding
     else:
         key = randomness(key, "random nodes are drawn to see whether the start moves")
         keys = jax.random.split(key, _REDRAWS)
         fine = [n * 2**_REFINEMENTS if r.random else n for n, r in zip(sizes, rules, strict=True)]
         coarse, seen = (
-            [_look(ensemble.discretise(n, rules, key=k), energy, dynamics) for k in keys]
-            for n in (sizes, fine)
+            [look(ensemble.discretise(n, rules, key=k)) for k in keys] for n in (sizes, fine)
         )
         vanishing, tolerance = _VANISHING * _mean_square(coarse).features, 3 / np.sqrt(max(fine))
     found = _mean_square(seen)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Rule
-from ensembles._checks import counts, kind, randomness
+from ensembles._checks import counts, kind, on_host, randomness
 
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
@@ -95,6 +95,7 @@ def limit(
     dynamics = GradientFlow() if dynamics is None else dynamics
     kind("ensemble", ensemble, NeuronalEnsemble, "a network has no nodes to refine: write flow")
     kind("energy", energy, Energy, "write Risk(data)")
+    on_host("limit", ensemble, energy, dynamics, t1, times, jnp.zeros(()))
     kind("dynamics", dynamics, Dynamics, "write GradientFlow(); the limit is in continuous time")
     without_noise(dynamics)
     rules = ensemble.rules(rule)

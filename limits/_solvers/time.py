@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network
-from ensembles._checks import concrete
+from ensembles._checks import concrete, takes
 
 # A function of a network, or a dictionary (or other tree) of functions.
 Observe = Callable[[Network], Any] | dict[str, Any] | None
@@ -21,6 +21,9 @@ def checkpoints(
 ) -> tuple[Float[Array, ""], Float[Array, " T"]]:
     """t0, and `times` as an increasing array in [t0, t1]; start and end for None."""
     first, last = concrete(t0), concrete(t1)
+    for name, end in (("t0", first), ("t1", last)):
+        if end is not None and not np.issubdtype(end.dtype, np.number):
+            raise ValueError(f"{name} must be a number, got {end.tolist()!r}: write {name}=1.0")
     if first is None or last is None:
         return _traced(times, jnp.asarray(t0, dtype), jnp.asarray(t1, dtype))
     if not (first.ndim == 0 and np.isfinite(first) and first >= 0):
@@ -29,6 +32,8 @@ def checkpoints(
         after = "positive finite time" if first == 0 else f"finite time after t0={first}"
         raise ValueError(f"t1 must be a {after}, got {last}: write t1={first + 1.0}")
     held = np.array([first, last], dtype) if times is None else concrete(times)
+    if held is not None and not np.issubdtype(held.dtype, np.number):
+        raise ValueError(f"times must be numbers, got {times!r}: write jnp.linspace(0, t1, 11)")
     if held is None:
         return _traced(times, jnp.asarray(t0, dtype), jnp.asarray(t1, dtype))
     _check_shape(held)
@@ -66,6 +71,7 @@ def look(observe: Observe, network: Network) -> Any:
                 "observe must be a function of a network, or a dictionary of functions, got "
                 f"{f!r}: write observe=lambda network: network(x)"
             )
+        takes("observe", f, 1, "the network", "write observe=lambda network: network(x)")
         seen = f(network)
         wrong = [leaf for leaf in jax.tree.leaves(seen) if not eqx.is_array_like(leaf)]
         if wrong:

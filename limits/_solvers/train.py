@@ -15,12 +15,13 @@ from ensembles._checks import concrete, count, kind, randomness
 
 from .._checks import positive
 from .._dynamics.dynamics import Dynamics, Update
+from .._dynamics.optimiser import instead
 from .._dynamics.sgd import SGD
 from .._energies.energy import Energy
 from .adaptive import Adaptive
 from .solver import Solver
 from .time import Observe, checkpoints, look, nan_after
-from .trajectory import RESULTS, Trajectory
+from .trajectory import RESULTS, Trajectory, told
 
 _SAVED = 64  # networks kept per checkpoint interval when a run is differentiated
 
@@ -119,20 +120,43 @@ def train(
     update = SGD() if dynamics is None else dynamics
     kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
-    kind("dynamics", update, Update, "write SGD(GradientFlow(), batch=1), or use flow")
+    held = type(update).__name__ if isinstance(update, Dynamics) else "GradientFlow"
+    kind("dynamics", update, Update, instead(update, f"write SGD({held}(...)), or use flow"))
     step = positive("step", step, network.dtype)
     update.check(network, energy, step)
     if update.random:
         key = randomness(key, "the dynamics draws at random at every step")
     elif key is not None:
         raise ValueError("key must be None for a dynamics without randomness: leave it out")
+    if memory is not None:
+        _check_memory(memory, update, network)
     start, when = checkpoints(times, t0, t1, network.dtype)
     first, steps = whole_steps(start, step, "t0"), whole_steps(when, step)
     progress = diffrax.NoProgressMeter() if progress is None else progress
     run = _iterate(
         network, energy, update, step, when, first, steps, key, memory, observe, progress
     )
+    run = told(run, network, energy)
     return run.raise_if_failed() if throw else run
+
+
+def _check_memory(memory: Any, update: Update, network: Network) -> None:
+    """Raise `ValueError` unless `memory` is like that of the update."""
+    own = eqx.filter_eval_shape(lambda: update.memory(update.prepare(network)))
+    name = type(update).__name__
+    if own is None:
+        raise ValueError(
+            f"memory must be None for {name}, which keeps none, got {type(memory).__name__}: leave "
+            "it out"
+        )
+    same = jax.tree.structure(memory) == jax.tree.structure(own)
+    pairs = zip(jax.tree.leaves(memory), jax.tree.leaves(own), strict=True) if same else ()
+    if not same or any(jnp.shape(a) != b.shape or jnp.result_type(a) != b.dtype for a, b in pairs):
+        raise ValueError(
+            f"memory must be the .memory of a run of the same network under the same {name}, got "
+            f"a tree {jax.tree.structure(memory)} of shapes "
+            f"{[jnp.shape(leaf) for leaf in jax.tree.leaves(memory)]}: write memory=run.memory"
+        )
 
 
 def whole_steps(times: Array, step: Array, name: str = "times and t1") -> Array:

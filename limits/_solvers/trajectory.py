@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import diffrax
@@ -12,6 +13,8 @@ from jaxtyping import Array, Float
 
 from ensembles import Network, Player
 from ensembles._checks import concrete
+
+from .._energies.energy import Energy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +30,12 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     unresolved = (
         "The limit was not resolved to `tol` within `max_nodes` nodes a layer. Raise `max_nodes` "
         "or `tol`, or choose another `rule`."
+    )
+    undefined = (
+        "The energy is not finite at the start: look at data, potentials, penalties and rates."
+    )
+    steep = (
+        "The energy has no finite derivative at the start: look at data, potentials and penalties."
     )
 
 
@@ -97,6 +106,19 @@ class Trajectory(eqx.Module):
         in_game = isinstance(self.final.layers[0], Player)
         ax.set(xlabel="time $t$", ylabel="loss of player 1" if in_game else "energy")
         return ax
+
+
+def told(run: Trajectory, network: Network, energy: Energy) -> Trajectory:
+    """`run` from `network`; where it failed because its start is not finite, it says so."""
+    if run.succeeded is not False:
+        return run
+    known = concrete(energy(network))
+    if known is not None and not np.isfinite(known):
+        return dataclasses.replace(run, result=RESULTS.undefined)
+    slopes = [concrete(leaf) for leaf in jax.tree.leaves(energy.value_and_gradient(network)[1])]
+    if not all(leaf is None or np.isfinite(leaf).all() for leaf in slopes):
+        return dataclasses.replace(run, result=RESULTS.steep)
+    return run
 
 
 def failure(run: Trajectory, details: str) -> FailedRun:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ensembles import Measure, Network, Space
-from ensembles._checks import count, kind, randomness
+from ensembles._checks import count, inside, kind, on_host, randomness
 
 from .._checks import positive
 from .._energies.game import Game
@@ -47,31 +48,52 @@ def nikaido_isoda(
     Each player's best answer, inf Ψ_i over its space (`game.spaces` by default), is searched for as
     in `optimality_gap`: from `starts` draws and its own strategies by `steps` of projected
     gradients. `Atoms` are looked at completely: a grid, or a finite game, exactly. What the search
-    misses makes the error too small; `.gaps` say what it found.
+    misses makes the error too small; `.gaps` say what it found. Where `spaces` gives `Atoms` for a
+    player whose space is another one, these are a grid of it, and its own strategies are looked at
+    besides.
+
+    Runs on the host. Raises `ValueError` for strategies with mass outside of their space.
     """
     kind("network", network, Network, "write players(measure_1, measure_2)")
     kind("game", game, Game, "write Game(payoff)")
+    on_host("nikaido_isoda", network, game, spaces, jnp.zeros(()))
     game.check(network)
     count("starts", starts)
     count("steps", steps)
     key = randomness(key, "the starts of the search are drawn")
+    if isinstance(spaces, Space):
+        raise ValueError(
+            f"spaces must be one space for each of the {network.depth - 1} players, got {spaces!r}:"
+            " write spaces=(Torus(1), Torus(1))"
+        )
     each = game.spaces if spaces is None else tuple(spaces)
     if len(each) != network.depth - 1 or any(s is None for s in each):
         raise ValueError(
             f"spaces must be given for each of the {network.depth - 1} players, got {each}: write "
             "Game(payoff, spaces=(Torus(1), Torus(1))), or spaces= here"
         )
-    gaps = []
-    for i, space in enumerate(each):
+    players = [network.points(i) for i in range(len(each))]
+    for i, (space, points) in enumerate(zip(each, players, strict=True)):
         kind(f"spaces[{i}]", space, Space, "write Torus(1), or Atoms(points)")
         assert space is not None
-        points = network.points(i)
         if space.dim != points.shape[1]:
             raise ValueError(
                 f"spaces[{i}] must have the dimension {points.shape[1]} of the strategies of "
                 f"player {i + 1}, got {space.dim}"
             )
+    gaps = []
+    for i, (space, points) in enumerate(zip(each, players, strict=True)):
+        assert space is not None
         drawn, walk = starting_points(space, points, starts, steps, jax.random.fold_in(key, i))
+        own = game.spaces[i]
+        if not space.axes and own is not None and own is not space:
+            drawn = jnp.concatenate([drawn, points])
+        else:
+            inside(
+                f"strategies of player {i + 1}", space, points, network.masses[i],
+                f"write network.with_points(space.project(network.points({i})), {i}), or "
+                "game.retracted(network), or give a larger space",
+            )  # fmt: skip
         gaps.append(search(network, game, i, space, drawn, walk))
     return NikaidoIsoda(tuple(gaps))
 
@@ -83,7 +105,10 @@ def aggregate(measure: Measure, radius: float, *, period: float | None = None) -
     atom at its mean. `period` is that of every coordinate on a torus (1.0 for `Torus`).
     """
     kind("measure", measure, Measure, "write network.measure(i)")
+    on_host("aggregate", measure, radius, period)
     positive("radius", radius, np.dtype(float))
+    if period is not None:
+        positive("period", period, np.dtype(float))
     points, left = np.asarray(measure.points, float), np.asarray(measure.masses, float).copy()
     atoms, masses = [], []
     while left.max() > 0:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ensembles import Network
+from ensembles._checks import takes
 
 Observable = Callable[[Network], Array]
 
@@ -23,6 +24,7 @@ def check_observable(observe: Observable, network: Network) -> None:
     """
     if not callable(observe):
         raise ValueError(f"observe must be a function of a network, got {observe!r}")
+    takes("observe", observe, 1, "the network", "write lambda network: network(x)[:, 0]")
     found: Any = eqx.filter_eval_shape(observe, network)
     if (
         not hasattr(found, "shape")

@@ -8,27 +8,30 @@ and μ is optimal exactly when it lives on the minimisers of Ψ (Mei, Montanari 
 arXiv:1804.06561, Proposition 1; Chizat & Bach, arXiv:1805.09545).
 """
 
+import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from ensembles import Network, Space, quadrature
-from ensembles._checks import count, kind, randomness
+from ensembles import Atoms, Network, Product, Space, quadrature
+from ensembles._checks import count, inside, kind, on_host, randomness
 from ensembles._contractions import dot
 
 from .._energies.energy import Energy
 
 _GREATER, _SMALLER = 1.5, 0.3  # factors of a step that lowered Ψ, and of one that did not
+_FAR = 1e3  # times the largest norm of a start: where a search has run away
 
 
 class OptimalityGap(eqx.Module):
     """A bound of E(μ) − inf E over the probability measures of a space, and what it rests on.
 
-    - `gap`: ∫ Ψ dμ − min Ψ ≥ E(μ) − inf E, as far as `minimum` is the infimum of Ψ.
+    - `gap`: ∫ Ψ dμ − min Ψ ≥ E(μ) − inf E, as far as `minimum` is the infimum of Ψ; infinite where
+      the search ran away along a Ψ that falls without end.
     - `minimum`, `minimiser` (dim,): the lowest Ψ that the search met, and where.
     - `excess` (n,): Ψ − min Ψ at the neurons of μ, of masses `masses`; μ is optimal exactly when it
       is 0 wherever there is mass.
@@ -50,11 +53,23 @@ class OptimalityGap(eqx.Module):
         return float(self.excess[self.masses > 1e-6 * self.masses.max()].max())
 
     def __str__(self) -> str:
-        near = int((self.ends <= self.minimum + 1e-3 * (abs(self.minimum) + self.gap)).sum())
+        if not np.isfinite(self.gap):
+            return (
+                f"E − inf E ≤ {self.gap}: Ψ falls without end (or is not finite) on this space, "
+                f"seen at {np.array2string(self.minimiser, precision=3)}; give a penalty, "
+                "Risk(penalty=PowerPenalty(1e-3)), or a bounded space, Uniform(low, high)"
+            )
+        above = f"neurons with mass exceed it by up to {self.support_excess:.3g}"
+        if self.steps == 0:
+            return (
+                f"E − inf E ≤ {self.gap:.3g}: min Ψ = {self.minimum:.6g}, the lowest of all "
+                f"{len(self.ends)} points of a finite space; {above}"
+            )
+        slack = max(1e-3 * np.ptp(self.ends), 1e-9 * abs(self.minimum))
+        near = int((self.ends <= self.minimum + slack).sum())
         return (
             f"E − inf E ≤ {self.gap:.3g}: min Ψ = {self.minimum:.6g}, found by {near} of "
-            f"{len(self.ends)} starts in {self.steps} projected gradient steps; neurons with mass "
-            f"exceed it by up to {self.support_excess:.3g}"
+            f"{len(self.ends)} starts in {self.steps} projected gradient steps; {above}"
         )
 
 
@@ -79,12 +94,16 @@ def optimality_gap(
     (ReLU units, penalties of power 1).
 
     Unbounded spaces need a Ψ with an infimum: give penalties, or units and boxes that bound it.
+    Where the search ran more than 1,000 times as far as its starts and Ψ still fell, the gap is
+    infinite, and its text says so.
 
-    Raises `ValueError` for networks of several hidden layers, spaces of another dimension, and
-    energies that are not convex in the measure (`Energy.check_convex`).
+    Runs on the host. Raises `ValueError` for networks of several hidden layers, spaces of another
+    dimension, neurons with mass outside of the space, and energies that are not convex in the
+    measure (`Energy.check_convex`).
     """
     kind("network", network, Network, "write particles(measure), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
+    on_host("optimality_gap", network, energy, space, jnp.zeros(()))
     kind("space", space, Space, "write Uniform(low, high), or Product(Uniform(-1, 1), Sphere(2))")
     count("starts", starts)
     count("steps", steps)
@@ -105,10 +124,26 @@ def optimality_gap(
             f"space must have the dimension {points.shape[1]} of the neurons, got {space.dim}: a "
             "neuron is a row of network.points(0)"
         )
+    inside(
+        "neurons", space, points, network.masses[0],
+        "write network.with_points(space.project(network.points(0))), or give a larger space",
+    )  # fmt: skip
     key = randomness(key, "the starts of the search are drawn")
     drawn, steps = starting_points(space, points, starts, steps, key)
     energy.check_convex(network, drawn)
     return search(network, energy, 0, space, drawn, steps)
+
+
+def _at_all_atoms(space: Space, points: Float[Array, "m dim"]) -> Float[Array, "m dim"]:
+    """`points` of a product, at one atom of its finite factors after the other, whatever their
+    masses: a search does not go from atom to atom."""
+    if isinstance(space, Product):
+        ends = np.cumsum([s.dim for s in space.spaces])[:-1]
+        pairs = zip(space.spaces, jnp.split(points, ends, axis=1), strict=True)
+        return jnp.concatenate([_at_all_atoms(s, p).astype(points.dtype) for s, p in pairs], axis=1)
+    if isinstance(space, Atoms):
+        return jnp.resize(space.measure.points, points.shape)
+    return points
 
 
 def starting_points(
@@ -116,7 +151,7 @@ def starting_points(
 ) -> tuple[Float[Array, "m dim"], int]:
     """Where a search begins, beside the neurons `points`, and how many steps it takes."""
     if space.axes:
-        return space.draw(starts, key).astype(points.dtype), steps
+        return _at_all_atoms(space, space.draw(starts, key)).astype(points.dtype), steps
     return quadrature(space, 1).points.astype(points.dtype), 0
 
 
@@ -126,6 +161,16 @@ def search(
     """The gap of hidden layer i, others as they are."""
     found = _search(network, energy, i, space, drawn, steps)
     best = jnp.argmin(found.ends)
+    if not np.isfinite(found.ends[best]) or (found.far[best] and found.falling):
+        return OptimalityGap(
+            gap=math.inf,
+            minimum=-math.inf,
+            minimiser=np.asarray(found.places[best]),
+            excess=np.full(len(found.own), np.inf, found.own.dtype),
+            masses=np.asarray(network.masses[i]),
+            ends=np.sort(np.asarray(found.ends)),
+            steps=steps,
+        )
     return OptimalityGap(
         gap=float(jnp.maximum(found.mean - found.ends[best], 0)),
         minimum=float(found.ends[best]),
@@ -142,6 +187,8 @@ class _Found(NamedTuple):
     own: Float[Array, " n"]
     ends: Float[Array, " starts"]
     places: Float[Array, "starts dim"]
+    far: Bool[Array, " starts"]  # from where all starts were
+    falling: Bool[Array, ""]  # the lowest Ψ in the second half of the steps
 
 
 @eqx.filter_jit
@@ -174,16 +221,21 @@ def _search(
         )
         return kept, size * jnp.where(better, _GREATER, smaller).astype(size.dtype)
 
-    def step(k: Array, carry: tuple[Any, Array, Array]) -> tuple[Any, Array, Array]:
-        kept, size, far = carry
+    def step(k: Array, carry: tuple[Any, Array, Array, Array]) -> tuple[Any, Array, Array, Array]:
+        kept, size, far, half = carry
+        half = jnp.where(k == steps // 2, kept[1].min(), half)
         kept, size = one(kept, kept[2], size, _SMALLER)
         ways = jax.random.normal(jax.random.fold_in(jax.random.key(0), k), at.shape, at.dtype)
         kept, far = one(kept, ways, far, _GREATER**-0.25)  # as many fail as keep the size
-        return kept, size, far
+        return kept, size, far, half
 
     values, slopes = look(at)
     size = 0.1 / jnp.maximum(jnp.linalg.norm(slopes, axis=1), 1e-6)
     far = jnp.full_like(size, 0.1)
-    (places, values, _), _, _ = jax.lax.fori_loop(0, steps, step, ((at, values, slopes), size, far))
+    begin = ((at, values, slopes), size, far, values.min())
+    (places, values, _), _, _, half = jax.lax.fori_loop(0, steps, step, begin)
     psi = energy.first_variation(network)[i]
-    return _Found(dot(network.masses[i], psi), psi, values, places)
+    mean = dot(network.masses[i], psi)
+    away = jnp.linalg.norm(places, axis=1) > _FAR * jnp.linalg.norm(at, axis=1).max()
+    falling = half - values.min() > 1e-3 * (mean - values.min())
+    return _Found(mean, psi, values, places, away, falling)
