@@ -26,7 +26,8 @@ def schedules(name: str, rates: Rates, zero: str) -> tuple[Array | Schedule, ...
     for r in each:
         if callable(r):
             takes(name, r, 1, "the time", "write lambda t: 1 / (1 + t)")
-    return tuple(r if callable(r) else scalar(r, message) for r in each)
+    held: list[Any] = [r if callable(r) else scalar(r, message) for r in each]
+    return tuple(held)
 
 
 def scalar(rate: ArrayLike, message: str) -> Array:
