@@ -170,7 +170,9 @@ class Uniform(Space):
         return self.low[None] + (self.high - self.low)[None] * u
 
     def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
-        return jnp.clip(points, self.low[None], self.high[None])
+        # at a wall the derivative is that of staying, where clipping would have half of it
+        above = jnp.where(points < self.low[None], self.low[None], points)
+        return jnp.where(above > self.high[None], self.high[None], above)
 
     def tangent(
         self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]

@@ -1,5 +1,6 @@
 """Games between measures: exact answers, equilibria, and what runs of players keep."""
 
+import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -172,6 +173,64 @@ def test_steps_bring_players_back_to_boxes_spheres_and_tori():
     assert (x[:, 0] >= 0).all() and (x[:, 0] <= 1).all() and ((x[:, 0] == 0).any())
     assert largest(jnp.linalg.norm(x[:, 1:], axis=1), jnp.ones(())) < 1e-15
     assert (y >= 0).all() and (y < 1).all()
+
+
+def _down(x, y):
+    return -0.7 * x[0] + 0 * y[0]
+
+
+BOXED = Game(_down, spaces=(Uniform(), Uniform()))
+WHEN = jnp.array([0.0, 0.5, 1.0, 2.0])
+
+
+def _points(network):
+    return network.points(0)
+
+
+@pytest.mark.parametrize("how", [{}, {"rtol": 1e-3}, {"step": 0.4}], ids=str)
+def test_players_stop_at_the_walls_of_a_box_in_continuous_time(how):
+    """Under −0.7 x they are at min(x + 0.7t, 1)."""
+    start = players(Uniform(), Uniform()).sample(5, key=KEY)
+    run = flow(start, BOXED, t1=2.0, times=WHEN, observe=_points, **how)
+    wanted = jnp.minimum(start.points(0)[None] + 0.7 * WHEN[:, None, None], 1)
+    assert run.observed.max() <= 1 and (run.final.points(0) == 1).all()
+    assert largest(run.observed, wanted) < (1e-6 if not how else 0.3)
+
+
+def test_walls_are_in_the_error_bar_of_a_limit():
+    """−0.7 E min(x + 0.7t, 1)."""
+    run = limit(players(Uniform(), Uniform()), BOXED, t1=2.0, times=WHEN, tol=5e-3)
+    wrong = np.abs(np.asarray(run.energies) - [-0.35, -0.552125, -0.6685, -0.7]).max()
+    assert wrong < 3 * float(run.error) < 0.015 and run.energies.min() >= -0.7 - 1e-15
+
+
+def test_players_that_turn_back_leave_the_wall_at_once():
+    """x' = 2 − y, y' = 1 from x = 1/2, y = 0: x is 1 from 0.268 to 2, then 1 − (t − 2)²/2."""
+    game = Game(lambda x, y: (y[0] - 2) * x[0], lambda x, y: -y[0] + 0 * x[0],
+                spaces=(Uniform(), None))  # fmt: skip
+    start = players(*(Measure(jnp.array([[z]]), jnp.ones(1)) for z in (0.5, 0.0)))
+    run = flow(start, game, t1=3.0, times=jnp.array([0.1, 1.0, 2.0, 3.0]), observe=_points)
+    assert largest(run.observed[:, 0, 0], jnp.array([0.695, 1.0, 1.0, 0.5])) < 1e-5
+
+
+def test_derivatives_know_that_players_have_stopped():
+    """dx/dv is t in the box, and 0 at the wall."""
+    start = players(*[Measure(jnp.array([[0.1], [0.6]]), jnp.full(2, 0.5))] * 2)
+
+    def ends(v):
+        game = Game(Loss(v), spaces=(Uniform(), Uniform()))
+        run = flow(start, game, t1=1.0, rtol=1e-5, adjoint=diffrax.ForwardMode())
+        return run.final.points(0)[:, 0]
+
+    slope = jax.jvp(ends, (jnp.array(0.7),), (jnp.ones(()),))[1]
+    assert largest(slope, jnp.array([1.0, 0.0])) < 1e-6
+
+
+class Loss(eqx.Module):
+    v: jax.Array
+
+    def __call__(self, x, y):
+        return -self.v * x[0] + 0 * y[0]
 
 
 # Finite games

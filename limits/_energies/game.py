@@ -37,7 +37,7 @@ class Game(Energy):
     (arXiv:2211.01280).
 
     `spaces`: what the strategies of each player live on (None: all of R^dim). Velocities are made
-    tangent to it and steps of `train` are brought back to it (`Space.tangent`, `Space.project`).
+    tangent to it and steps are brought back to it (`Space.tangent`, `Space.project`).
     Batches draw that many strategies of every opponent. Raises `ValueError` for losses that are no
     functions or don't give finite scalars, and players that do not fit.
     """
