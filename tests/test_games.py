@@ -175,6 +175,19 @@ def test_steps_bring_players_back_to_boxes_spheres_and_tori():
     assert (y >= 0).all() and (y < 1).all()
 
 
+def test_weight_decay_leaves_players_on_their_spaces():
+    """On a sphere it is normal and does nothing; in a box y' = 1.2 − y/2 ends at the wall 2."""
+    spaces = Sphere(2), Uniform(1.0, 2.0)
+    game = Game(lambda x, y: x[0] + 1.2 * y[0], spaces=spaces)
+    start = players(*spaces).sample(6, key=KEY)
+    free, pulled = (flow(start, game, GradientFlow(1.0, w), t1=1.0).final for w in (0.0, 0.5))
+    assert largest(jnp.linalg.norm(pulled.points(0), axis=1), jnp.ones(())) < 1e-15
+    assert largest(pulled.points(0), free.points(0)) < 1e-6
+    alone = 2.4 + (start.points(1) - 2.4) * jnp.exp(-0.5)
+    assert largest(pulled.points(1), jnp.minimum(alone, 2)) < 1e-6
+    assert (pulled.points(1) == 2).any()
+
+
 def _down(x, y):
     return -0.7 * x[0] + 0 * y[0]
 

@@ -56,10 +56,13 @@ class GradientFlow(Dynamics):
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
         value, slope = energy.value_and_gradient(network)
-        return value, self.descent(t, network, slope)
+        return value, self.descent(t, network, energy, slope)
 
-    def descent(self, t: Float[Array, ""], network: Network, slope: Parameters) -> Parameters:
-        """The velocity, given the energy's derivative per unit mass."""
+    def descent(
+        self, t: Float[Array, ""], network: Network, energy: Energy, slope: Parameters
+    ) -> Parameters:
+        """The velocity, given the energy's derivative per unit mass; tangent to where neurons live,
+        decay included."""
         if self.weight_decay is not None:
             decay = self.weight_decay.astype(network.dtype)
             now = network.parameters.still()
@@ -69,11 +72,12 @@ class GradientFlow(Dynamics):
         def down(rate: Array, g: Array | None) -> Array | None:
             return None if g is None else -rate * g
 
-        return Parameters(
+        velocity = Parameters(
             tuple(map(down, rates, slope.weights)),
             tuple(map(down, of_biases, slope.biases)),
             jax.tree.map(jnp.zeros_like, network.increment.growth),
         )
+        return energy.tangent(network, velocity)
 
     def check(self, network: Network, energy: Energy) -> None:
         check_schedules("learning_rates", self.learning_rates, network.depth)

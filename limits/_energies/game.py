@@ -80,12 +80,8 @@ class Game(Energy):
     ) -> tuple[Float[Array, ""], Parameters, tuple[Float[Array, " n"], ...]]:
         each = self._seen(network, True)
         _, pull = jax.vjp(lambda p: self._rows(network, p), network.parameters)
-        slopes = [slope for _, slope in each]
-        for i, space in enumerate(self.spaces):
-            if space is not None:
-                slopes[i] = -space.tangent(network.points(i), -slopes[i])
-        value, gradient = dot(network.masses[0], each[0][0]), pull(tuple(slopes))[0].still()
-        return value, gradient, tuple(psi for psi, _ in each)
+        gradient = pull(tuple(slope for _, slope in each))[0].still()
+        return dot(network.masses[0], each[0][0]), gradient, tuple(psi for psi, _ in each)
 
     def value_and_first_variation(
         self, network: Network
@@ -98,6 +94,17 @@ class Game(Energy):
             if space is not None:
                 network = network.with_points(space.project(network.points(i)), i)
         return network
+
+    def tangent(self, network: Network, velocity: Parameters) -> Parameters:
+        if not self.confines:
+            return velocity
+        rows, pull = jax.vjp(lambda p: self._rows(network, p), velocity)
+        along = tuple(
+            v if space is None else space.tangent(network.points(i), v)
+            for i, (space, v) in enumerate(zip(self.spaces, rows, strict=True))
+        )
+        (moves,) = pull(along)
+        return Parameters(moves.weights, moves.biases, velocity.growth)
 
     @property
     def confines(self) -> bool:
