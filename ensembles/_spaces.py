@@ -192,7 +192,11 @@ class Uniform(Space):
 
 
 class Torus(Space):
-    """The uniform law on the torus (R/Z)^dim, labels in [0, 1)^dim."""
+    """The uniform law on the torus (R/Z)^dim, labels in [0, 1)^dim.
+
+    Every real number stands for a point of the circle: functions on it should have period 1, and
+    points that move are not wrapped (`project` is the identity), so that paths are continuous.
+    """
 
     _dim: int = eqx.field(static=True)
 
@@ -213,10 +217,6 @@ class Torus(Space):
 
     def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
         return jax.random.uniform(key, (n, self.dim))
-
-    def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
-        turned = points - jnp.floor(points)
-        return jnp.where(turned < 1, turned, 0)
 
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         return u

@@ -91,7 +91,7 @@ class Game(Energy):
 
     def retracted(self, network: Network) -> Network:
         for i, space in enumerate(self.spaces):
-            if space is not None:
+            if space is not None and space.bounded:
                 network = network.with_points(space.project(network.points(i)), i)
         return network
 
