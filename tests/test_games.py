@@ -163,16 +163,28 @@ def test_players_on_spheres_stay_there_in_continuous_time():
     assert largest(end.points(0), start.points(0)) > 0.1
 
 
-def test_steps_bring_players_back_to_boxes_spheres_and_tori():
+def test_steps_bring_players_back_to_boxes_and_spheres():
     spaces = Product(Uniform(0.0, 1.0), Sphere(2)), Torus(1)
     game = Game(lambda x, y: x[0] + x[1] * jnp.sin(2 * jnp.pi * y[0]), spaces=spaces)
     start = players(*spaces).sample((6, 4), key=KEY)
     warm = SGD(Langevin(temperature=0.5))
     end = train(start, game, warm, step=0.25, t1=5.0, key=KEY).final
-    x, y = end.points(0), end.points(1)
+    x = end.points(0)
     assert (x[:, 0] >= 0).all() and (x[:, 0] <= 1).all() and ((x[:, 0] == 0).any())
     assert largest(jnp.linalg.norm(x[:, 1:], axis=1), jnp.ones(())) < 1e-15
-    assert (y >= 0).all() and (y < 1).all()
+
+
+def test_steps_on_a_torus_follow_the_flow_around_it():
+    """x' = 1 and y' = −1: no path jumps where 1 is 0."""
+    game = Game(lambda x, y: -x[0] - y[0], spaces=(Torus(1), Torus(1)))
+    start = players(Torus(1), Torus(1)).sample(4, key=KEY)
+    run = train(start, game, step=0.25, t1=1.5)
+    for i, way in enumerate((1.5, -1.5)):
+        assert largest(run.final.points(i), start.points(i) + way) < 1e-14
+    pair = Measure(jnp.array([[1.99], [-3.0]]), jnp.full(2, 0.5))
+    assert largest(aggregate(pair, 0.05, period=1.0).points, jnp.array([[0.995]])) < 1e-14
+    around = players(*(Measure(x + 3.0, jnp.full(2, 0.5)) for x in ATOMS))
+    assert nikaido_isoda(around, CIRCLING, key=KEY, starts=4, steps=20).value < 1e-12
 
 
 def test_weight_decay_leaves_players_on_their_spaces():
@@ -290,6 +302,21 @@ def test_finite_games_have_equilibria_by_linear_programs():
     assert abs(constant.value - 4) < 1e-14
 
 
+@pytest.mark.parametrize(
+    ("payoff", "value"),
+    [
+        ([[1e8, 0.0], [0.0, 1.0]], 1e8 / (1e8 + 1)),
+        ([[1.0, 0.0], [0.0, 1.0], [1e8, 1e8]], 0.5),
+        ([[1.0, 1 + 5e-8], [1 + 4e-8, 1.0], [2.0, 2.0]], 1 + 20e-8 / 9),
+        ([[5e-8], [0.0], [1.0]], 0.0),
+    ],
+)
+def test_probabilities_however_small_are_part_of_an_equilibrium(payoff, value):
+    A = np.array(payoff)
+    p, q, found = matrix_game(A)
+    assert (p @ A).max() - (A @ q).min() < 1e-14 * A.max() and abs(found - value) < 1e-14 * A.max()
+
+
 def test_gains_in_a_finite_game_are_found_completely():
     A = jnp.asarray(np.random.default_rng(1).random((6, 5)))
     p, q, _ = matrix_game(A)
@@ -320,6 +347,14 @@ def test_quadratic_minima_on_spheres_are_those_of_brute_force(dim):
             assert abs(np.linalg.norm(x) - 1) < 1e-14 and abs(x @ M @ x + vector @ x - value) < 1e-8
             near = (np.einsum("ki,ij,kj->k", z, M, z) + z @ vector).min()
             assert -1e-13 < near - value < 1e-3
+
+
+def test_the_scale_of_a_quadratic_does_not_matter():
+    M, v = np.diag([1.0, 2.0, 3.0]), np.ones(3)
+    value, x = quadratic_on_sphere(M, v)
+    for scale in (1e-200, 1e200, 1e300):
+        scaled, y = quadratic_on_sphere(scale * M, scale * v)
+        assert abs(scaled / scale - value) < 1e-14 and np.abs(x - y).max() < 1e-14
 
 
 def test_minima_on_spheres_are_certified_by_the_shifted_matrix():
@@ -408,6 +443,16 @@ def test_mirror_prox_finds_the_equilibrium_that_explicit_steps_leave():
         ends[passes] = nikaido_isoda(run.final, CIRCLING, key=KEY, starts=32, steps=100).value
     print(f"\nNI after 400 steps: {ends}")
     assert ends[2] < 1e-10 and ends[1] > 0.3
+
+
+def test_rates_are_one_for_each_player():
+    start = players(Gaussian(1), Gaussian(1), Gaussian(1)).sample(2, key=KEY)
+    game = Game(*[lambda x, y, z: -x[0] - y[0] - z[0]] * 3)
+    run = train(start, game, SGD(GradientFlow([1.0, 0.1, 0.0])), step=1.0, t1=1.0)
+    for i, rate in enumerate((1.0, 0.1, 0.0)):
+        assert largest(run.final.points(i), start.points(i) + rate) < 1e-15
+    with pytest.raises(ValueError, match="one for each of the 3 players, got 4"):
+        train(start, game, SGD(GradientFlow([1.0] * 4)), step=1.0, t1=1.0)
 
 
 # Noise
