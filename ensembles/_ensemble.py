@@ -106,7 +106,10 @@ class NeuronalEnsemble(eqx.Module):
 
     def _check_bias(self, i: int, labels: list[Any]) -> None:
         b: Any = self.biases[i]
-        if b is None or i == self.depth - 1:
+        if b is None:
+            return
+        self.layers[i].check_bias(f"biases[{i}]")
+        if i == self.depth - 1:
             return
         if not callable(b):
             raise ValueError(

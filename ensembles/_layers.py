@@ -60,6 +60,9 @@ class Layer(eqx.Module):
     def check(self, name: str, w: tuple[int, ...] | None, first: bool) -> None:
         """Raise `ValueError` when the trailing shape `w` of one weight does not fit."""
 
+    def check_bias(self, name: str) -> None:
+        """Raise `ValueError` when the layer has no use for biases."""
+
     @abc.abstractmethod
     def input_shape(self, w: Array) -> tuple[int, ...] | None:
         """The shape of one input that first-layer weights `w` take; None when any may do."""
@@ -249,6 +252,12 @@ class Unit(Layer):
             raise ValueError(
                 f"{name} must be {wanted} for a Unit layer: write weights=(theta, None)"
             )
+
+    def check_bias(self, name: str) -> None:
+        raise ValueError(
+            f"{name} must be None, got biases, which a Unit has none of: put them into theta, "
+            "Unit(lambda theta, x: jnp.tanh(theta[:-1] @ x + theta[-1])[None])"
+        )
 
     def input_shape(self, w: Array) -> tuple[int, ...] | None:
         return None

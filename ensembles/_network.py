@@ -84,6 +84,8 @@ class Network(eqx.Module):
             _leads(f"weights[{i}]", w, tuple(sizes[max(i - 1, 0) : i + 1]))
         for i, b in enumerate(self.start.biases):
             _leads(f"biases[{i}]", b, after[i])
+            if b is not None:
+                self.layers[i].check_bias(f"biases[{i}]")
         found = {str(leaf.dtype) for leaf in jax.tree.leaves(self)}
         if len(found) > 1:
             raise ValueError(

@@ -174,7 +174,9 @@ class Uniform(Space):
         return self.low[None] + (self.high - self.low)[None] * u
 
     def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
-        return jnp.clip(points, self.low[None], self.high[None])
+        # at a wall the derivative is that of staying, where clipping would have half of it
+        above = jnp.where(points < self.low[None], self.low[None], points)
+        return jnp.where(above > self.high[None], self.high[None], above)
 
     def tangent(
         self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
@@ -194,7 +196,11 @@ class Uniform(Space):
 
 
 class Torus(Space):
-    """The uniform law on the torus (R/Z)^dim, labels in [0, 1)^dim."""
+    """The uniform law on the torus (R/Z)^dim, labels in [0, 1)^dim.
+
+    Every real number stands for a point of the circle: functions on it should have period 1, and
+    points that move are not wrapped (`project` is the identity), so that paths are continuous.
+    """
 
     _dim: int = eqx.field(static=True)
 
@@ -215,13 +221,6 @@ class Torus(Space):
 
     def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
         return jax.random.uniform(key, (n, self.dim))
-
-    def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
-        turned = points - jnp.floor(points)
-        return jnp.where(turned < 1, turned, 0)
-
-    def distance(self, points: Float[Array, "n dim"]) -> Float[Array, " n"]:
-        return 0 * points.sum(1)  # whole turns lead nowhere else
 
     def from_cube(self, u: np.ndarray) -> np.ndarray:
         return u

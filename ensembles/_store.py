@@ -74,7 +74,7 @@ def load(path: str | Path) -> Any:
         return _decode(manifest["value"], arrays)
     except FileNotFoundError:
         raise
-    except _NotFound as error:
+    except (_NotFound, _Narrower) as error:
         raise ValueError(str(error)) from None
     except Exception as error:
         raise ValueError(
@@ -84,6 +84,10 @@ def load(path: str | Path) -> Any:
 
 class _NotFound(Exception):
     """A name of the file that is not there."""
+
+
+class _Narrower(Exception):
+    """An array that would lose digits here."""
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -106,8 +110,11 @@ def _encode(value: Any, arrays: list[np.ndarray], where: str) -> Any:
         return value if math.isfinite(value) else {"float": repr(value)}
     if isinstance(value, jax.Array | np.ndarray | np.generic):
         key = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-        if key or value.dtype == object:
-            raise ValueError(f"{where} must be arrays of numbers, got {value.dtype}")
+        if key or value.dtype.kind in "OV":  # V: bfloat16, which NumPy's format does not know
+            raise ValueError(
+                f"{where} must be arrays of numbers that NumPy knows, got {value.dtype}: write "
+                "a.astype(jnp.float32) for bfloat16"
+            )
         arrays.append(np.asarray(value))
         kind = "array" if isinstance(value, jax.Array) else "numpy"
         return {kind: len(arrays) - 1, "weak": bool(getattr(value, "weak_type", False))}
@@ -131,6 +138,11 @@ def _encode(value: Any, arrays: list[np.ndarray], where: str) -> Any:
         items = [_encode(v, arrays, f"{where}[{i}]") for i, v in enumerate(value)]
         if hasattr(value, "_fields"):
             return {"named": _name(type(value), where), "items": items}
+        if type(value) not in (tuple, list):
+            raise ValueError(
+                f"{where} must be a tuple or a list, got {type(value).__name__}, which would come "
+                "back as another: write list(value)"
+            )
         return {type(value).__name__: items}
     if callable(value) or isinstance(value, type):
         return {"function": _name(value, where)}
@@ -173,7 +185,14 @@ def _decode(tree: Any, arrays: list[np.ndarray]) -> Any:
     if "float" in tree:
         return float(tree["float"])
     if "array" in tree:
-        return jnp.asarray(arrays[tree["array"]])
+        held = arrays[tree["array"]]
+        found = jnp.asarray(held)
+        if found.dtype != held.dtype:
+            raise _Narrower(
+                f"path has arrays of dtype {held.dtype}, which would be {found.dtype} here: write "
+                'jax.config.update("jax_enable_x64", True) before loading'
+            )
+        return found
     if "numpy" in tree:
         held = arrays[tree["numpy"]]
         return held if held.ndim else held[()]

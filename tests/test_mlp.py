@@ -63,8 +63,10 @@ def test_what_is_no_mlp_of_one_width_is_refused():
     key = jax.random.key(0)
     with pytest.raises(ValueError, match="mlp must have a hidden layer"):
         from_mlp(eqx.nn.MLP(3, 2, 8, 0, key=key))
-    with pytest.raises(ValueError, match="mlp must end with the identity"):
-        from_mlp(eqx.nn.MLP(3, 2, 8, 1, final_activation=jax.nn.relu, key=key))
+    for last in (jax.nn.relu, lambda y: jnp.clip(y, -3, 3), lambda y: 1 * y + 0, eqx.nn.PReLU()):
+        with pytest.raises(ValueError, match="mlp must end with the identity"):
+            from_mlp(eqx.nn.MLP(3, 2, 8, 1, final_activation=last, key=key))
+    from_mlp(eqx.nn.MLP(3, 2, 8, 1, final_activation=jax.nn.identity, key=key))
     with pytest.raises(ValueError, match="mlp must have an activation without"):
         from_mlp(eqx.nn.MLP(3, 2, 8, 1, activation=eqx.nn.PReLU(), key=key))
     laws = dict(first=Gaussian(1), hidden=Gaussian(1), last=Gaussian(1))

@@ -111,6 +111,13 @@ def test_interpolation_of_orthonormal_inputs_costs_the_lengths_of_both_signs():
     assert minimal_interpolation(data, candidates).value == pytest.approx(5**0.5 + 2, abs=1e-9)
 
 
+@pytest.mark.parametrize("y", [[1e8, 1.0], [1.0, 5e-7], [1.0, -3e-9]])
+def test_interpolation_keeps_atoms_however_small(y):
+    found = minimal_interpolation(Data(np.eye(2), np.array(y)[:, None]), np.eye(2))
+    assert np.abs(found(np.eye(2))[:, 0] - y).max() < 1e-15 * max(y)
+    assert abs(found.value - np.abs(y).sum()) < 1e-15 * max(y) and abs(found.gap) < 1e-15 * max(y)
+
+
 def test_three_inputs_on_the_circle_are_interpolated_by_the_outer_two():
     data = Data(circle([0, 60, 120]), np.ones((3, 1)))
     result = minimal_interpolation(data, GRID)

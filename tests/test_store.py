@@ -144,6 +144,27 @@ def test_a_fresh_process_finds_what_is_of_this_library(tmp_path):
     assert ran.stdout == "2\n", ran.stderr
 
 
+class Sorted(list):
+    pass
+
+
+def test_what_would_come_back_as_something_else_is_refused(tmp_path):
+    path = tmp_path / "x.zip"
+    with pytest.raises(ValueError, match="must be arrays of numbers that NumPy knows, got bfloat1"):
+        save(path, {"a": jnp.ones(2, jnp.bfloat16)})
+    with pytest.raises(ValueError, match="must be a tuple or a list, got Sorted"):
+        save(path, [Sorted([1.0])])
+    assert not path.exists()
+
+
+def test_double_precision_is_not_halved_without_a_word(tmp_path):
+    path = tmp_path / "x.zip"
+    save(path, Gaussian(1, jnp.float64(0.1)))
+    with jax.enable_x64(False), pytest.raises(ValueError, match=r"float64.*jax_enable_x64"):
+        load(path)
+    assert load(path).mean == 0.1
+
+
 def rewritten(path, change):
     """The archive with its manifest changed, and a digest that fits."""
     from ensembles import _store

@@ -66,6 +66,23 @@ PROBES = Sphere(D, D**0.5).draw(512, jax.random.key(7))
 BARE = Interaction(lambda t: t[0] * RELU(jnp.append(t[1:], 0.0)), ARC, CONSTANT)
 
 
+@pytest.mark.parametrize("length", [1.0, 1e-4, 1e-6, 1e-9, 1e-12])
+def test_the_force_of_small_weights_is_exact_at_kinks_and_for_smooth_units(length):
+    """F of ReLU is f_1(a)/2 without bias, f_1(a) or 0 far from the kink; of tanh it is
+    tanh'(b) f_1(a) + O(|a|³)."""
+    a = length * PROBES[0] / jnp.linalg.norm(PROBES[0])
+    linear = 3 * jnp.trace(TARGET.S, axis1=1, axis2=2) @ a / (D + 2)
+    tanh = TARGET.force(jnp.tanh)
+    for b, slope in ((0.0, 0.5), (4.0, 1.0), (-4.0, 0.0)):
+        found, turn = jax.value_and_grad(RELU)(jnp.append(a, b))
+        assert abs(found - slope * linear) < 1e-7 * abs(linear)
+        assert abs(turn[:-1] @ a - slope * linear) < 1e-6 * abs(linear)
+    if length < 1e-3:
+        wanted = linear / jnp.cosh(0.3) ** 2
+        assert abs(tanh(jnp.append(a, 0.3)) - wanted) < 1e-6 * abs(linear)
+    assert RELU(jnp.zeros(D + 1)) == 0
+
+
 def test_the_kernel_of_centres_on_the_sphere_is_a_polynomial_of_their_scalar_product():
     a, b = START.draw(50, jax.random.key(0)), START.draw(50, jax.random.key(1))
     found, exact = jax.vmap(EXACT.K)(a, b), jax.vmap(closed)(a, b)

@@ -120,6 +120,21 @@ def test_observations_depend_on_neither_their_number_nor_the_split_of_the_run():
     assert abs(float(energy - often.energies[-1])) < 1e-14
 
 
+def test_runs_go_on_to_t1_from_the_last_time_observed():
+    network, risk, key = smooth(3).discretise(4), Risk(regression()), jax.random.key(47)
+    options = dict(step=0.25, t1=1.0, key=key)
+    whole = train(network, risk, SGD(batch=3), times=[0.5, 1.0], observe=weights, **options)
+    part = train(network, risk, SGD(batch=3), times=[0.0, 0.5], observe=weights, **options)
+    assert largest(whole.final.parameters, part.final.parameters) == 0
+    assert part.stats["steps"] == 4 and part.stats["time_reached"] == 1
+    assert part.energies.shape == (2,) and part.energies[1] == whole.energies[0]
+    assert largest([w[1] for w in part.observed], [w[0] for w in whole.observed]) == 0
+    rest = train(part.final, risk, SGD(batch=3), t0=1.0, **(options | {"t1": 1.5}))
+    assert rest.stats["steps"] == 2
+    with pytest.raises(ValueError, match="t1 must be multiples of step"):
+        train(network, risk, step=0.25, t1=1.1, times=[0.0, 0.5])
+
+
 def test_gradient_descent_step_is_minus_the_mean_field_gradient():
     network, risk = smooth(4).discretise(6), Risk(regression())
     run = train(network, risk, step=0.25, t1=0.25)

@@ -91,7 +91,7 @@ class WassersteinFisherRao(Dynamics):
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
         value, slope, variation = energy.value_gradient_and_variation(network)
-        moves = self.transport.descent(t, network, slope)
+        moves = self.transport.descent(t, network, energy, slope)
         growth = self.reaction.growth(t, network, variation)
         return value, Parameters(moves.weights, moves.biases, growth)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles import Network, Parameters
+from ensembles import Network, Parameters, Player
 from ensembles._checks import concrete
 
 from .._energies.energy import Energy
@@ -16,10 +16,10 @@ class GradientFlow(Dynamics):
     """The mean-field ODE, ∂_t w_i = −ξ_i(t) (Δ_i + λ w_i), Δ_i the derivative per unit mass.
 
     `learning_rates` is ξ: a number or a function of time for all layers, or one for each of the L
-    layers; 0 freezes a layer. `bias_rates` are those of biases, ∂_t b_i = −ξ^b_i(t) (Δ_i + λ b_i),
-    where they are not the weights'. `weight_decay` is λ, of weights and biases; energies are
-    without it. Time is the paper's t: N^2 (or N) times the usual gradient flow. Source: Nguyen &
-    Pham (arXiv:2001.11443).
+    layers, or players of a game; 0 freezes a layer. `bias_rates` are those of biases,
+    ∂_t b_i = −ξ^b_i(t) (Δ_i + λ b_i), where they are not the weights'. `weight_decay` is λ, of
+    weights and biases; energies are without it. Time is the paper's t: N^2 (or N) times the usual
+    gradient flow. Source: Nguyen & Pham (arXiv:2001.11443).
     """
 
     learning_rates: tuple[Array | Schedule, ...]
@@ -45,40 +45,53 @@ class GradientFlow(Dynamics):
     def schedules(self) -> tuple[Schedule, ...]:
         return varying(self.learning_rates + (self.bias_rates or ()))
 
-    def rates(
-        self, layers: int, t: Float[Array, ""], dtype: jnp.dtype
-    ) -> tuple[list[Array], list[Array]]:
+    def rates(self, network: Network, t: Float[Array, ""]) -> tuple[list[Array], list[Array]]:
         """Those of weights and of biases of every layer at time t."""
-        weights = at(self.learning_rates, layers, t, dtype)
-        return weights, weights if self.bias_rates is None else at(
-            self.bias_rates, layers, t, dtype
-        )
+        moving, _ = _moving(network)
+
+        def each(rates: tuple[Array | Schedule, ...]) -> list[Array]:
+            found = at(rates, moving, t, network.dtype)
+            return found + found[-1:] * (network.depth - moving)
+
+        weights = each(self.learning_rates)
+        return weights, weights if self.bias_rates is None else each(self.bias_rates)
 
     def value_and_velocity(
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
         value, slope = energy.value_and_gradient(network)
-        return value, self.descent(t, network, slope)
+        return value, self.descent(t, network, energy, slope)
 
-    def descent(self, t: Float[Array, ""], network: Network, slope: Parameters) -> Parameters:
-        """The velocity, given the energy's derivative per unit mass."""
+    def descent(
+        self, t: Float[Array, ""], network: Network, energy: Energy, slope: Parameters
+    ) -> Parameters:
+        """The velocity, given the energy's derivative per unit mass; tangent to where neurons live,
+        decay included."""
         if self.weight_decay is not None:
             decay = self.weight_decay.astype(network.dtype)
             now = network.parameters.still()
             slope = jax.tree.map(lambda g, w: g + decay * w, slope, now)
-        rates, of_biases = self.rates(network.depth, t, network.dtype)
+        rates, of_biases = self.rates(network, t)
 
         def down(rate: Array, g: Array | None) -> Array | None:
             return None if g is None else -rate * g
 
-        return Parameters(
+        velocity = Parameters(
             tuple(map(down, rates, slope.weights)),
             tuple(map(down, of_biases, slope.biases)),
             jax.tree.map(jnp.zeros_like, network.increment.growth),
         )
+        return energy.tangent(network, velocity)
 
     def check(self, network: Network, energy: Energy) -> None:
-        check_schedules("learning_rates", self.learning_rates, network.depth)
+        check_schedules("learning_rates", self.learning_rates, *_moving(network))
         if self.bias_rates is not None:
-            check_schedules("bias_rates", self.bias_rates, network.depth)
+            check_schedules("bias_rates", self.bias_rates, *_moving(network))
         energy.check(network)
+
+
+def _moving(network: Network) -> tuple[int, str]:
+    """How many layers move, and what they are: behind the last of players there is nothing."""
+    if isinstance(network.layers[-1], Player):
+        return network.depth - 1, "players"
+    return network.depth, "layers"

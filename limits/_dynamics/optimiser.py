@@ -78,6 +78,7 @@ class Optimiser(Update):
             assert key is not None
             energy = energy.draw(self.batch, key)
         value, slope = energy.value_and_gradient(network)
+        slope = energy.downhill(network, slope)
         now = network.parameters.still()
         # foreign code relies on JAX's own promotion, whatever is set
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

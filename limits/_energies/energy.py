@@ -39,6 +39,15 @@ class Energy(eqx.Module):
         """`network` with neurons brought back to where they live, when a step has left it."""
         return network
 
+    def tangent(self, network: Network, velocity: Parameters) -> Parameters:
+        """The part of a velocity at `network` that leaves neurons where they live."""
+        return velocity
+
+    def downhill(self, network: Network, gradient: Parameters) -> Parameters:
+        """`gradient` without the part against which a descent would leave where neurons live."""
+        way = self.tangent(network, jax.tree.map(jnp.negative, gradient))
+        return jax.tree.map(jnp.negative, way)
+
     def value_gradient_and_variation(
         self, network: Network
     ) -> tuple[Float[Array, ""], Parameters, tuple[Float[Array, " n"], ...]]:
@@ -103,6 +112,9 @@ class Total(Energy):
     def retracted(self, network: Network) -> Network:
         return self.second.retracted(self.first.retracted(network))
 
+    def tangent(self, network: Network, velocity: Parameters) -> Parameters:
+        return self.second.tangent(network, self.first.tangent(network, velocity))
+
     @property
     def confines(self) -> bool:
         return self.first.confines or self.second.confines
@@ -140,4 +152,4 @@ def mean_field_gradient(network: Network, energy: Energy) -> Parameters:
     kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
     energy.check(network)
-    return energy.value_and_gradient(network)[1]
+    return energy.downhill(network, energy.value_and_gradient(network)[1])

@@ -38,7 +38,7 @@ class Game(Energy):
     (arXiv:2211.01280).
 
     `spaces`: what the strategies of each player live on (None: all of R^dim). Velocities are made
-    tangent to it and steps of `train` are brought back to it (`Space.tangent`, `Space.project`).
+    tangent to it and steps are brought back to it (`Space.tangent`, `Space.project`).
     Batches draw that many strategies of every opponent, as `sample` = (number, key) does for all
     evaluations of the game. Raises `ValueError` for losses that are no functions or don't give
     finite scalars, players that do not fit, and strategies with mass outside of their space.
@@ -98,12 +98,8 @@ class Game(Energy):
     ) -> tuple[Float[Array, ""], Parameters, tuple[Float[Array, " n"], ...]]:
         each = self._seen(network, True)
         _, pull = jax.vjp(lambda p: self._rows(network, p), network.parameters)
-        slopes = [slope for _, slope in each]
-        for i, space in enumerate(self.spaces):
-            if space is not None:
-                slopes[i] = -space.tangent(network.points(i), -slopes[i])
-        value, gradient = dot(network.masses[0], each[0][0]), pull(tuple(slopes))[0].still()
-        return value, gradient, tuple(psi for psi, _ in each)
+        gradient = pull(tuple(slope for _, slope in each))[0].still()
+        return dot(network.masses[0], each[0][0]), gradient, tuple(psi for psi, _ in each)
 
     def value_and_first_variation(
         self, network: Network
@@ -113,9 +109,20 @@ class Game(Energy):
 
     def retracted(self, network: Network) -> Network:
         for i, space in enumerate(self.spaces):
-            if space is not None:
+            if space is not None and space.bounded:
                 network = network.with_points(space.project(network.points(i)), i)
         return network
+
+    def tangent(self, network: Network, velocity: Parameters) -> Parameters:
+        if not self.confines:
+            return velocity
+        rows, pull = jax.vjp(lambda p: self._rows(network, p), velocity)
+        along = tuple(
+            v if space is None else space.tangent(network.points(i), v)
+            for i, (space, v) in enumerate(zip(self.spaces, rows, strict=True))
+        )
+        (moves,) = pull(along)
+        return Parameters(moves.weights, moves.biases, velocity.growth)
 
     @property
     def confines(self) -> bool:

@@ -95,16 +95,16 @@ class _Force(eqx.Module):
             )
         a, b = theta[:-1], theta[-1]
         square = dot(a, a)
-        tiny = square < float(jnp.finfo(a.dtype).eps) ** (2 / 3)
-        r = jnp.sqrt(d * jnp.where(tiny, 1.0, square))
+        # nearer to 0 than rounding lets see, F is taken as linear along rays, as at a kink
+        least = jnp.finfo(a.dtype).eps
+        r = jnp.sqrt(d * jnp.maximum(square, least))
         t, weights = (jnp.asarray(x, a.dtype) for x in _gegenbauer(d, self.nodes))
         values = weights * jax.vmap(self.h)(r * t + b)
         first, third = dot(values, t), dot(values, (d + 2) * t**3 - 3 * t) / (d - 1)
-        # f_k(√d a/|a|) are multiples of f_k(a); F is h'(b) f_1(a) to third order in a
-        linear = jnp.where(tiny, jax.grad(self.h)(b), d * first / r)
-        cubic = jnp.where(tiny, 0.0, d**3 * third / r**3)
+        linear, cubic = d * first / r, d**2 * third / r  # f_k(√d a/|a|) are multiples of f_k(a)
+        squared = jnp.where(square > 0, square, 1.0)
         f1 = 3 * dot(self.f._trace.astype(a.dtype), a) / (d + 2)
-        return linear * f1 + cubic * (self.f._cubic(a) - square * f1 / d)
+        return linear * f1 + cubic * (self.f._cubic(a) - square * f1 / d) / squared
 
 
 @cache

@@ -34,8 +34,10 @@ class MatrixGame(NamedTuple):
 def matrix_game(payoff: ArrayLike) -> MatrixGame:
     """An equilibrium of the game in which `p` lowers and `q` raises p · payoff q, payoff (n, m).
 
-    Two linear programs (von Neumann), solved at a vertex by HiGHS: exact to rounding. `value` is
-    unique, p and q need not be. Raises `ValueError` for anything but a finite matrix.
+    Two linear programs (von Neumann), solved at a vertex by HiGHS, and by pivots of our own where
+    its tolerance of 1e-7 shows: exact to rounding of the range of payoffs. `value` is unique, p and
+    q need not be. Raises `ValueError` for anything but a finite matrix, `RuntimeError` where a
+    player could still gain 1e-9 of the range.
     """
     A = np.asarray(floating("payoff", payoff, ndim=2), float)
     if not A.size:
@@ -43,6 +45,14 @@ def matrix_game(payoff: ArrayLike) -> MatrixGame:
     shift, scale = A.mean(), np.ptp(A) or 1.0
     unit = (A - shift) / scale
     p, q = _safest(unit), _safest(-unit.T)
+    if _gain(unit, p, q) > 1e-12:
+        p, q = _pivoted(unit, p, q)
+    gain = _gain(unit, p, q)
+    if not gain <= 1e-9:
+        raise RuntimeError(
+            f"The equilibrium was not found to rounding: players could gain {gain * scale:.3g}, "
+            f"{gain:.3g} of the range of payoffs. Payoffs of fewer orders of magnitude help."
+        )
     return MatrixGame(p, q, float(p @ A @ q))
 
 
@@ -62,6 +72,45 @@ def _safest(A: np.ndarray) -> np.ndarray:
         raise RuntimeError(f"The linear program of the game was not solved: {lp.message}")
     p = np.maximum(lp.x[:n], 0)
     return p / p.sum()
+
+
+def _gain(A: np.ndarray, p: np.ndarray, q: np.ndarray) -> float:
+    """What both players could gain alone."""
+    return float((p @ A).max() - (A @ q).min())
+
+
+def _pivoted(A: np.ndarray, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The best of (p, q) and what the simplex method meets, without tolerances.
+
+    With B = A' + const > 0 it maximises Σ x subject to B x ≤ 1, x ≥ 0, and p = x/Σ x; q is the same
+    of the dual variables, minus the last row.
+    """
+    n, m = A.shape
+    best = _gain(A, p, q), p, q
+    table = np.zeros((m + 1, n + m + 1))
+    table[:m, :n], table[:m, n:-1], table[:m, -1] = A.T - A.min() + 1, np.eye(m), 1
+    table[-1, :n] = -1
+    basis = n + np.arange(m)
+    for pivots in range(50 * (n + m)):
+        costs = table[-1, :-1]
+        if not (costs < 0).any():
+            break
+        # the steepest; in the end the first (Bland), which cannot circle
+        enters = costs.argmin() if pivots < 10 * (n + m) else np.flatnonzero(costs < 0)[0]
+        column = table[:m, enters]
+        ratios = np.where(column > 0, table[:m, -1] / np.where(column > 0, column, 1), np.inf)
+        leaves = np.lexsort((basis, ratios))[0]
+        table[leaves] /= table[leaves, enters]
+        others = np.arange(m + 1) != leaves
+        table[others] -= table[others, enters, None] * table[leaves]
+        basis[leaves] = enters
+        x = np.zeros(n + m)
+        x[basis] = np.maximum(table[:m, -1], 0)
+        y = np.maximum(table[-1, n:-1], 0)
+        if x[:n].any() and y.any():
+            found = x[:n] / x[:n].sum(), y / y.sum()
+            best = min(best, (_gain(A, *found), *found), key=lambda one: one[0])
+    return best[1:]
 
 
 class QuadraticGame(eqx.Module):
@@ -135,6 +184,8 @@ def quadratic_on_sphere(matrix: ArrayLike, vector: ArrayLike) -> tuple[float, np
             f"matrix must have shape (dim, dim) and vector (dim,), dim ≥ 1, got {M.shape} and "
             f"{v.shape}"
         )
+    scale = max(np.abs(M).max(), np.abs(v).max()) or 1.0
+    M, v = M / scale, v / scale
     eigenvalues, basis = np.linalg.eigh((M + M.T) / 2)
     above, c = eigenvalues - eigenvalues[0], basis.T @ v / 2
     size = float(np.linalg.norm(c))
@@ -156,7 +207,7 @@ def quadratic_on_sphere(matrix: ArrayLike, vector: ArrayLike) -> tuple[float, np
     x = unscaled(s)
     if hard:
         x[0] += np.sqrt(max(1 - x @ x, 0.0))
-    return float(eigenvalues[0] - s + c @ unscaled(s)), basis @ (x / np.linalg.norm(x))
+    return float(scale * (eigenvalues[0] - s + c @ unscaled(s))), basis @ (x / np.linalg.norm(x))
 
 
 def _root(f, low: float, high: float) -> float:
@@ -247,7 +298,7 @@ def _payoffs(game: Game, x: Array, y: Array) -> tuple[Array, Array]:
 def _answers(
     payoffs: Array, temperature: Array, tol: Array, max_steps: int
 ) -> tuple[Array, Array, Array]:
-    """The two laws, and the total variation between the first and the answer to its answer.
+    """The two laws, and the larger total variation between one and the answer to its answer.
 
     The first law is the minimiser of the convex G(p) = Σ p log p + log Σ_j exp((payoffs' p)_j/τ).
     Newton's step for log p + payoffs q(p)/τ = const, in log p, is always a direction in which G
@@ -263,8 +314,10 @@ def _answers(
 
     def off(log: Array, tau: Array) -> Array:
         p = jnp.exp(log)
-        back = jax.nn.softmax(-dot(payoffs, answer(p, tau)) / tau)
-        return jnp.abs(p - back).sum() / 2
+        q = answer(p, tau)
+        back = jax.nn.softmax(-dot(payoffs, q) / tau)
+        first, second = jnp.abs(p - back).sum() / 2, jnp.abs(q - answer(back, tau)).sum() / 2
+        return jnp.maximum(first, second)
 
     def step(log: Array, tau: Array) -> Array:
         p = jnp.exp(log)

@@ -74,7 +74,11 @@ def least(features: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.nda
             "or sparse_relu(data, penalty), as inputs that are multiples of each other may allow "
             "no interpolation"
         )
-    return lp.x[:m] - lp.x[m:], lp.eqlin.marginals
+    c = lp.x[:m] - lp.x[m:]
+    used, p = np.flatnonzero(c), lp.eqlin.marginals
+    vertex = features[:, used]  # independent; the solver is to 1e-7 only
+    c[used] = np.linalg.lstsq(vertex, outputs, rcond=None)[0]
+    return c, p + np.linalg.lstsq(vertex.T, np.sign(c[used]) - p @ vertex, rcond=None)[0]
 
 
 def charged(directions: np.ndarray, charges: np.ndarray) -> Atoms:

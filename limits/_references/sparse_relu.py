@@ -12,7 +12,7 @@ from .._checks import positive
 from .._energies.data import Data
 from .._solvers.trajectory import FailedRun
 from .cones import Cones, cones, peak
-from .programs import charged, least, on_directions, over_cones, units
+from .programs import least, on_directions, over_cones, units
 
 Samples = tuple[np.ndarray, np.ndarray, np.ndarray]  # x (n, d), y (n,) and masses q (n,)
 
@@ -96,13 +96,21 @@ def minimal_interpolation(data: Data, directions: ArrayLike) -> SparseReLU:
 
     A linear program; the lengths of the directions do not count. `value` is |μ|. It is the limit
     of `sparse_relu` on these directions for penalty → 0, divided by the penalty. Raises
-    `ValueError` where the directions do not interpolate.
+    `ValueError` where the directions do not interpolate, `RuntimeError` where the solver's do so
+    only to more than 1e-9 of the largest target.
     """
     x, y, _ = _samples(data)
     _, candidates, highest = _where(x, directions)
     size, scale = np.linalg.norm(x, axis=1).max() or 1.0, np.abs(y).max() or 1.0
     charges, p = least(units(candidates, x / size), y / scale)
-    atoms, charges = charged(candidates, charges * (scale / size))
+    atoms, charges = candidates[charges != 0], charges[charges != 0] * (scale / size)
+    wrong = np.abs(units(atoms, x) @ charges - y).max(initial=0.0)
+    if not wrong <= 1e-9 * scale:
+        raise RuntimeError(
+            f"The measure that was found misses targets by up to {wrong:.3g}, {wrong / scale:.3g} "
+            "of the largest: smaller ones are below the tolerance of the linear program. Directions"
+            " further apart, or targets of fewer orders of magnitude, help."
+        )
     certificate = highest(p / size)
     value, bound = np.abs(charges).sum(), p @ y / size / max(certificate, 1.0)
     return SparseReLU(float(value), float(value - bound), certificate, atoms, charges)

@@ -73,6 +73,9 @@ def flow(
     - `throw`: raise `FailedRun` if the run breaks down; otherwise `.result` says what happened.
     - `progress`: a diffrax progress meter.
 
+    Where the energy has walls or curved spaces (`Game(..., spaces=)`), steps are brought back to
+    them, and nothing is evaluated or observed outside.
+
     The local error is averaged with the neurons' masses (those of evolving masses count equally
     where they are positive), so tracers do not influence step sizes and change nothing, unless
     their own error exceeds 1,000 times the tolerance: then steps are shortened for them.

@@ -152,7 +152,7 @@ def _look(network: Network, energy: Energy, dynamics: Dynamics) -> _Look:
     any_slope = jax.random.normal(jax.random.key(0), outputs.shape, outputs.dtype)
     slopes, changes = pull(any_slope / jnp.asarray(outputs.shape[0], outputs.dtype))
     per_mass = jax.tree.map(lambda g, p: jnp.where(p > 0, g / p, 0), slopes, by_entry)
-    _, gradient = energy.value_and_gradient(network)
+    gradient = energy.downhill(network, energy.value_and_gradient(network)[1])
     variation = energy.first_variation(network) if grows else ()
     slope = energy.stationarity(network)
     pairs = zip(network.edge_masses(), network.weights, strict=True)

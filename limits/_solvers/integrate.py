@@ -14,6 +14,7 @@ from ensembles import Network
 
 from .._dynamics.dynamics import Dynamics
 from .._energies.energy import Energy
+from .retracting import Retracting
 from .state import MassWeightedNorm, filled, packing, shares
 from .time import Observe, look, nan_after
 from .trajectory import RESULTS, Trajectory
@@ -43,24 +44,36 @@ def integrate(
     pack, unpack = packing(begin)
     given = (network, energy, dynamics)
 
-    def rate(t: Array, state: Any, given: _Given) -> Any:
-        network, energy, dynamics = given
-        return pack(dynamics.velocity(t, network.moved(unpack(state)), energy))
+    def at(state: Any, given: _Given) -> Network:
+        """The network of a state, where it lives."""
+        network, energy, _ = given
+        now = network.moved(unpack(state))
+        return energy.retracted(now) if energy.confines else now
 
-    def velocity(t: Array, both: tuple[Any, Any], args: tuple[_Given, Any]) -> tuple[Any, Any]:
+    def along(f: Callable[[Any, _Given], Any], both: tuple[Any, Any], args: Any) -> tuple[Any, Any]:
+        """`f` of the state, and beside it the derivative where there is a tangent."""
         (state, sensitivity), (given, direction) = both, args
-        now = rate(t, state, given)
+        now = f(state, given)
         if sensitivity is None:
             return now, None
         held, directions = jax.tree.map(
             lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_array(leaf) else leaf,
             ((state, given), (sensitivity, direction)),
         )
-        return now, eqx.filter_jvp(lambda *at: rate(t, *at), held, directions)[1]
+        return now, eqx.filter_jvp(f, held, directions)[1]
+
+    def velocity(t: Array, both: tuple[Any, Any], args: tuple[_Given, Any]) -> tuple[Any, Any]:
+        def rate(state: Any, given: _Given) -> Any:
+            _, energy, dynamics = given
+            return pack(dynamics.velocity(t, at(state, given), energy))
+
+        return along(rate, both, args)
+
+    def retract(both: tuple[Any, Any], args: tuple[_Given, Any]) -> tuple[Any, Any]:
+        return along(lambda state, given: pack(at(state, given).increment), both, args)
 
     def seen(t: Array, both: tuple[Any, Any], args: tuple[_Given, Any]) -> tuple[Array, Any]:
-        network, energy, _ = args[0]
-        now = network.moved(unpack(both[0]))
+        now, energy = at(both[0], args[0]), args[0][1]
         return energy(now), look(observe, now)
 
     sensitivity = None if tangent is None else pack(filled(tangent[0].increment, begin))
@@ -87,7 +100,7 @@ def integrate(
         terms = diffrax.MultiTerm(terms, diffrax.ControlTerm(noise, path))  # pyright: ignore[reportArgumentType]
     solution = diffrax.diffeqsolve(
         terms,
-        options.solver,
+        Retracting(options.solver, retract) if energy.confines else options.solver,
         t0,
         t1,
         options.step,  # pyright: ignore[reportArgumentType]

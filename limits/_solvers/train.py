@@ -107,7 +107,8 @@ def train(
       schedule and key is the uninterrupted one, bit for bit.
     - `memory`: the `.memory` of the run that this one goes on from, where the update has one; None
       begins with a fresh one.
-    - `times`: increasing times at which to observe (start and end if None); `observe`, `throw`,
+    - `times`: increasing times at which to observe (start and end if None); the run goes on to t1
+      from the last. `observe`, `throw`,
       `progress` as in `flow`.
     - `key`: required exactly when the update is random; step k uses `jax.random.fold_in(key, k)`.
 
@@ -132,10 +133,15 @@ def train(
         _check_memory(memory, update, network)
     start, when = checkpoints(times, t0, t1, network.dtype)
     first, steps = whole_steps(start, step, "t0"), whole_steps(when, step)
+    end = whole_steps(jnp.asarray(t1, when.dtype), step)
+    beyond = times is not None and not _same(steps, end, when, t1)
+    if beyond:
+        steps = jnp.append(steps, end)
     progress = diffrax.NoProgressMeter() if progress is None else progress
     run = _iterate(
-        network, energy, update, step, when, first, steps, key, memory, observe, progress
-    )
+        network, energy, update, step, when, first, steps, key, memory, observe, progress,
+        beyond,
+    )  # fmt: skip
     run = told(run, network, energy)
     return run.raise_if_failed() if throw else run
 
@@ -157,6 +163,17 @@ def _check_memory(memory: Any, update: Update, network: Network) -> None:
             f"a tree {jax.tree.structure(memory)} of shapes "
             f"{[jnp.shape(leaf) for leaf in jax.tree.leaves(memory)]}: write memory=run.memory"
         )
+
+
+def _same(steps: Array, end: Array, times: Array, t1: ArrayLike) -> bool:
+    """Whether the last of `times` is known to be t1."""
+    known = concrete(steps), concrete(end)
+    if known[0] is None or known[1] is None:
+        known, slack = (concrete(times), concrete(t1)), 1e-6
+    else:
+        slack = 0.0
+    last, final = known
+    return last is not None and final is not None and bool(last[-1] >= final * (1 - slack))
 
 
 def whole_steps(times: Array, step: Array, name: str = "times and t1") -> Array:
@@ -195,7 +212,9 @@ def _iterate(
     memory: Any,
     observe: Observe,
     progress: diffrax.AbstractProgressMeter,
+    beyond: bool = False,
 ) -> Trajectory:
+    """`steps` are those at `times`, and with `beyond` those at an end where nothing is observed."""
     state = update.prepare(network)
     memory = update.memory(state) if memory is None else memory
 
@@ -229,6 +248,9 @@ def _iterate(
     )
     progress.close(at.meter)
     ok = finite.all()
+    if beyond:
+        energies, finite, observed = jax.tree.map(lambda a: a[:-1], (energies, finite, observed))
+    end = steps[-1].astype(step.dtype) * step if beyond else times[-1]
     broke = jnp.minimum(at.broke, at.steps).astype(step.dtype) * step
     return Trajectory(
         times=times,
@@ -238,7 +260,7 @@ def _iterate(
         error=None,
         result=RESULTS.where(ok, RESULTS.successful, RESULTS.diverged),  # pyright: ignore[reportArgumentType]
         stats={
-            "time_reached": jnp.where(ok, times[-1], broke),
+            "time_reached": jnp.where(ok, end, broke),
             "steps": at.steps - first,
         },
         memory=at.memory,

@@ -203,7 +203,7 @@ def _search(
     def look(points: Array) -> tuple[Array, Array]:
         """Ψ and its gradient at `points`, which are tracers."""
         seen = wider.with_points(jnp.concatenate([own, points]), i)
-        _, slope = energy.value_and_gradient(seen)
+        slope = energy.downhill(seen, energy.value_and_gradient(seen)[1])
         return energy.first_variation(seen)[i][n:], seen.rows(slope, i)[n:]
 
     def one(

@@ -1,0 +1,58 @@
+"""Solvers whose steps are brought back to where the state lives."""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax
+
+
+class Retracting(diffrax.AbstractWrappedSolver):
+    """`solver`, with `retract(y, args)` of what every step gives.
+
+    Its velocity should be the one at the retracted state, so that slopes that are carried from step
+    to step are right, and nothing is evaluated outside.
+    """
+
+    solver: diffrax.AbstractSolver  # pyright: ignore[reportIncompatibleVariableOverride]
+    retract: Callable[[Any, Any], Any]
+
+    def __getattr__(self, name: str) -> Any:
+        """Fields of the solver, which diffrax looks for after a test of its class."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.solver, name)
+
+    @property
+    def term_structure(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.solver.term_structure
+
+    @property
+    def interpolation_cls(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.solver.interpolation_cls
+
+    @property
+    def term_compatible_contr_kwargs(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self,
+    ) -> Any:
+        return self.solver.term_compatible_contr_kwargs
+
+    def order(self, terms: Any) -> Any:
+        return self.solver.order(terms)
+
+    def strong_order(self, terms: Any) -> Any:
+        return self.solver.strong_order(terms)
+
+    def error_order(self, terms: Any) -> Any:
+        return self.solver.error_order(terms)
+
+    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> Any:
+        return self.solver.init(terms, t0, t1, y0, args)
+
+    def step(
+        self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any
+    ) -> Any:
+        y1, *rest = self.solver.step(terms, t0, t1, y0, args, solver_state, made_jump)
+        return self.retract(y1, args), *rest
+
+    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+        return self.solver.func(terms, t0, y0, args)
