@@ -1,6 +1,7 @@
 """Networks, ensembles and results on disk: they come back bit for bit, and nothing is executed."""
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -140,7 +141,10 @@ def test_swapped_arguments_foreign_archives_and_other_networks_are_refused(tmp_p
 def test_a_fresh_process_finds_what_is_of_this_library(tmp_path):
     save(tmp_path / "x.zip", (RISK, WassersteinFisherRao()))
     program = f"from ensembles import load; print(len(load({str(tmp_path / 'x.zip')!r})))"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    double = {**os.environ, "JAX_ENABLE_X64": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=double
+    )
     assert ran.stdout == "2\n", ran.stderr
 
 
