@@ -143,16 +143,15 @@ def on_host(function: str, *trees: Any) -> None:
         )
 
 
-def inside(
-    name: str, space: Any, points: Array, masses: Array, remedy: str, slack: float = 1e-6
-) -> None:
-    """Raise `ValueError` unless the `points` that have mass are in the space, up to a relative
-    `slack` (1e-3 in single precision)."""
+def inside(name: str, space: Any, points: Array, masses: Array, remedy: str) -> None:
+    """Raise `ValueError` unless the `points` that have mass are in the space, up to 1e-6 of their
+    size (1e-3 in single precision)."""
     known, apart = concrete(masses), concrete(space.distance(points))
     if known is None or apart is None:
         return
     size = np.maximum(np.abs(np.asarray(points)).max(1), 1)
-    out = (known > 0) & ~(apart <= (slack if apart.dtype.itemsize >= 8 else 1e-3) * size)
+    slack = 1e-6 if apart.dtype.itemsize >= 8 else 1e-3
+    out = (known > 0) & ~(apart <= slack * size)
     if out.any():
         raise ValueError(
             f"{name} must be in the space {type(space).__name__}({space.dim}) where there is mass, "

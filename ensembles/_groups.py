@@ -52,6 +52,12 @@ class Group(eqx.Module):
         masses = jnp.full(m, 1 / m, self.elements.dtype) if masses is None else masses
         self.masses = probabilities("masses", masses, self.elements)
         self.haar = haar
+        known = concrete(self.masses)
+        if haar is None and known is not None and np.ptp(known) > 1e-6 / m:
+            raise ValueError(
+                f"masses must be equal for a finite group, got {known.min()} to {known.max()}: its "
+                "Haar measure counts elements; leave them out"
+            )
         check_orthogonal("elements", self.elements)
         if haar is None and concrete(self.elements) is not None:
             self._check_closed()
@@ -102,7 +108,7 @@ def symmetric(n: int) -> Group:
     if math.factorial(count("n", n)) > _LARGEST:
         raise ValueError(
             f"n must be at most 8 for all n! permutations, got {n}: draw them, Group(matrices, "
-            "haar=draw) with draw(size, generator)"
+            "haar=draw) with draw(size, key)"
         )
     return Group(jnp.asarray(np.stack([np.eye(n)[list(p)] for p in permutations(range(n))])))
 
@@ -134,9 +140,9 @@ def generated(*generators: ArrayLike) -> Group:
         steps = steps + squares
         if len(found) > _LARGEST:
             raise ValueError(
-                f"generators must generate at most {_LARGEST} elements, got more: write "
-                "rotations(...) or orthogonal(...) for compact groups, or Group(matrices, "
-                "haar=draw) for draws of one"
+                f"generators must generate at most {_LARGEST} elements, got more that can be told "
+                "apart: give them in double precision, or write rotations(...), orthogonal(...) or "
+                "Group(matrices, haar=draw) for compact groups"
             )
     return Group(jnp.asarray(found))
 

@@ -13,7 +13,7 @@ For a jointly equivariant unit, σ(ρ_g x, M_g z) = ρ̂_g σ(x, z), Q_G Φ_μ =
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -22,14 +22,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ._checks import concrete, kind
-from ._contractions import einsum, matmul, tensordot
+from ._contractions import einsum, matmul
 from ._ensemble import NeuronalEnsemble
 from ._groups import Group, check_orthogonal
 from ._measures import Measure
 from ._network import Network
 from ._representations import Representation
 from ._spaces import Atoms, Product
-from ._weights import WeightFunction
+from ._weights import Noisy, WeightFunction
 
 _Law = TypeVar("_Law", Measure, Network)
 
@@ -40,7 +40,8 @@ class Symmetry(eqx.Module):
     `inputs`, `outputs` and `neurons` are functions of a group element (k, k) that give matrices:
     `defining`, `trivial(dim)`, `direct_sum(...)`, `intertwining(outputs, inputs)`, `pixels(size)`,
     or your own. Inputs of several axes are acted on flat. Without `neurons` what needs the action
-    on them is refused. `matrices` are those of all elements (m, d, d), by these names.
+    on them is refused. `matrices` are those of all elements (m, d, d), by these names; the columns
+    of `basis` (dim, k) are an orthonormal basis of E^G.
 
     Raises `ValueError` for functions that are no orthogonal representations.
     """
@@ -50,6 +51,7 @@ class Symmetry(eqx.Module):
     outputs: Representation = eqx.field(static=True)
     neurons: Representation | None = eqx.field(static=True)
     matrices: dict[str, Float[Array, "m d d"]]
+    basis: Float[Array, "dim k"] | None
 
     def __init__(
         self,
@@ -63,8 +65,11 @@ class Symmetry(eqx.Module):
         self.group, self.inputs, self.outputs, self.neurons = group, inputs, outputs, neurons
         given = {"inputs": inputs, "outputs": outputs, "neurons": neurons}
         self.matrices = {
-            name: _representation(name, rep, group) for name, rep in given.items() if rep
+            name: _representation(name, rep, group)
+            for name, rep in given.items()
+            if rep is not None
         }
+        self.basis = None if neurons is None else _fixed(neurons, group)
 
     def on_inputs(self, x: Float[Array, "n ..."]) -> Float[Array, "m n ..."]:
         """ρ_g x for every element g and each of `x`."""
@@ -81,12 +86,9 @@ class Symmetry(eqx.Module):
     @property
     def projection(self) -> Float[Array, "dim dim"]:
         """P = ∫ M_g dλ(g), the orthogonal projection to E^G."""
-        return tensordot(self.group.masses, self._matrices("neurons", self.group.elements))
-
-    @property
-    def basis(self) -> Float[Array, "dim k"]:
-        """An orthonormal basis of E^G, its columns."""
-        return fixed_subspace(self.projection)
+        self._matrices("neurons", self.group.elements)  # or say that there are none
+        assert self.basis is not None
+        return matmul(self.basis, self.basis.T)
 
     def function(self, f: Callable[[Array], Array]) -> Callable[[Array], Array]:
         """Q_G f, for `f` (a network, say) from inputs (batch, ...) to outputs (batch, outputs)."""
@@ -111,7 +113,7 @@ class Symmetry(eqx.Module):
     def symmetrised(self, law: _Law) -> _Law:
         """μ^G for a `Measure` of neurons or a `Network` of one hidden layer: every neuron becomes
         its whole orbit."""
-        kind("law", law, (Measure, Network), "write network.measure(0)")
+        _check_law(law)
         if isinstance(law, Measure):
             moved = self.on_neurons(law.points)
             masses = jnp.outer(self.group.masses.astype(law.masses.dtype), law.masses).reshape(-1)
@@ -128,7 +130,7 @@ class Symmetry(eqx.Module):
 
     def projected(self, law: _Law) -> _Law:
         """μ^E for a `Measure` of neurons or a `Network` of one hidden layer."""
-        kind("law", law, (Measure, Network), "write network.measure(0)")
+        _check_law(law)
         points = law.points if isinstance(law, Measure) else law.points(0)
         near = matmul(points, self.projection.astype(points.dtype))
         if isinstance(law, Measure):
@@ -153,6 +155,11 @@ class Symmetry(eqx.Module):
                 "group must be finite for a symmetric ensemble, got nodes of a compact one: copies "
                 "of the neurons would not see each other"
             )
+        if any(isinstance(w, Noisy) for w in ensemble.weights):
+            raise ValueError(
+                "ensemble must have weights that are functions of labels to be symmetrised, got "
+                "noisy ones: write diverse(...), or weights w(c, c')"
+            )
         if not all(layer.affine for layer in ensemble.layers):
             raise ValueError(
                 f"ensemble must have Affine layers to be symmetrised, got {ensemble.layers!r}"
@@ -166,29 +173,29 @@ class Symmetry(eqx.Module):
             *(_Paired(w, masses) for w in ensemble.weights[1:last]),
             _Turned(ensemble.weights[last], self._matrices("outputs", index)),
         ]
-        biases = [
-            _Unturned(b) if callable(b) and i < last else b for i, b in enumerate(ensemble.biases)
-        ]
+        given: tuple[Any, ...] = ensemble.biases
+        biases: list[Any] = [None if b is None else _Unturned(b) for b in given]
+        if given[-1] is not None:
+            biases[-1] = einsum("g,gij,i->j", masses, self._matrices("outputs", index), given[-1])
         spaces = [Product(space, group) for space in ensemble.spaces]
         return NeuronalEnsemble(spaces, weights, biases, layers=ensemble.layers)
 
-    def check_unit(
-        self,
-        sigma: Callable[[Array, Array], Array],
-        theta: Float[Array, "n dim"],
-        x: Float[Array, "n ..."],
-    ) -> None:
-        """Raise `ValueError` unless σ(M_g θ, ρ_g x) = ρ̂_g σ(θ, x), looked at on pairs of neurons
-        `theta` and inputs `x`."""
-        each = jax.vmap(sigma)
-        moved = jax.vmap(each)(self.on_neurons(theta), self.on_inputs(x))
-        wanted = self.on_outputs(each(theta, x))
+    def check_units(self, network: Network, x: Float[Array, "n ..."]) -> None:
+        """Raise `ValueError` unless units are jointly equivariant, σ(ρ_g x, M_g θ) = ρ̂_g σ(x, θ):
+        a `network` of one hidden layer with Gaussian neurons is looked at, at inputs `x`."""
+        _check_law(network)
+        drawn = jax.random.normal(jax.random.key(0), network.points(0).shape)
+        drawn = drawn.astype(network.dtype)
+        moved = jax.vmap(lambda p, x: network.with_points(p)(x))(
+            self.on_neurons(drawn), self.on_inputs(x)
+        )
+        wanted = self.on_outputs(network.with_points(drawn)(x))
         found = concrete(jnp.abs(moved - wanted).max())
-        slack = 1e-9 if theta.dtype.itemsize >= 8 else 1e-4
+        slack = 1e-9 if network.dtype.itemsize >= 8 else 1e-4
         if found is not None and not found <= slack * (1 + float(jnp.abs(wanted).max())):
             raise ValueError(
-                "sigma must be jointly equivariant, σ(M_g θ, ρ_g x) = ρ̂_g σ(θ, x), got a unit that "
-                f"is {float(found):.3g} off: choose another `neurons` (a representation on θ)"
+                "units must be jointly equivariant, σ(ρ_g x, M_g θ) = ρ̂_g σ(x, θ), got ones that "
+                f"are {float(found):.3g} off: choose another `neurons` (a representation on θ)"
             )
 
     def _matrices(self, name: str, like: Array) -> Float[Array, "m d d"]:
@@ -211,10 +218,28 @@ def act(matrices: Float[Array, "m d d"], x: Float[Array, "n ..."]) -> Float[Arra
     return einsum("gij,nj->gni", matrices, flat).reshape(len(matrices), *x.shape)
 
 
-def fixed_subspace(projection: Float[Array, "dim dim"]) -> Float[Array, "dim k"]:
-    """An orthonormal basis of the range of an orthogonal projection, its columns."""
-    values, vectors = np.linalg.eigh(np.asarray(projection, float))
-    return jnp.asarray(vectors[:, values > 0.5], projection.dtype)
+def _fixed(rep: Representation, group: Group) -> Float[Array, "dim k"]:
+    """An orthonormal basis of what all elements leave alone, its columns: the null space of
+    Σ_g (M_g − 1)ᵀ (M_g − 1). Of a compact group some draws are looked at besides."""
+    elements = group.elements
+    if group.haar is not None:
+        elements = jnp.concatenate([elements, group.sample(16, key=jax.random.key(0))])
+    moves = jax.vmap(rep)(elements)
+    moves = moves - jnp.eye(moves.shape[1], dtype=moves.dtype)[None]
+    squares = einsum("gij,gik->jk", moves, moves) / len(moves)
+    values, vectors = np.linalg.eigh(np.asarray(squares, float))
+    slack = 1e-9 if moves.dtype.itemsize >= 8 else 1e-5
+    return jnp.asarray(vectors[:, values < slack], moves.dtype)
+
+
+def _check_law(law: Any) -> None:
+    kind("law", law, (Measure, Network), "write network.measure(0)")
+    if isinstance(law, Network) and (law.depth != 2 or law.start.biases[-1] is not None):
+        raise ValueError(
+            f"law must be a measure of neurons, or a network of one hidden layer without output "
+            f"bias, got depth {law.depth}: write symmetry.ensemble(ensemble), or "
+            "symmetry.function(network)"
+        )
 
 
 class _Turned(eqx.Module):
@@ -269,7 +294,8 @@ def _representation(name: str, rep: Representation, group: Group) -> Float[Array
     if concrete(matrices) is None:
         return matrices
     check_orthogonal(name, matrices)
-    pairs = np.random.default_rng(0).integers(group.order, size=(2, 256))
+    pairs = np.random.default_rng(0).integers(group.order, size=(2, max(256, group.order)))
+    pairs[0, : group.order] = np.arange(group.order)
     left, right = group.elements[pairs[0]], group.elements[pairs[1]]
     products = jax.vmap(rep)(matmul(left, right))
     off = jnp.abs(products - matmul(matrices[pairs[0]], matrices[pairs[1]])).max((1, 2))

@@ -510,8 +510,8 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
             dict(group=cyclic(2), inputs=defining, outputs=defining),
             {"group": Group},
         ),
-        "Symmetry.symmetrised": (SWAP.symmetrised, dict(law=quadrature(space, 2)), {"law": Space}),
-        "Symmetry.projected": (SWAP.projected, dict(law=quadrature(space, 2)), {"law": Space}),
+        "Symmetry.symmetrised": (SWAP.symmetrised, dict(law=quadrature(space, 2)), {"law": Rule}),
+        "Symmetry.projected": (SWAP.projected, dict(law=quadrature(space, 2)), {"law": Rule}),
         "Symmetry.ensemble": (
             SWAP.ensemble,
             dict(ensemble=smooth(3, outputs=2)),

@@ -787,6 +787,7 @@ def test_a_failure_inside_jit_is_an_error_too():
         eqx.filter_jit(lambda n: flow(n, Risk(regression(8), explosive), t1=50.0).final)(network())
 
 
+@pytest.mark.slow
 def test_a_failed_coupling_keeps_the_seeds_that_did_not_fail():
     with pytest.raises(FailedRun, match=r"Some runs broke down \(width: failed seeds\)") as caught:
         coupling(

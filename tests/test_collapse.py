@@ -31,6 +31,7 @@ def _without_noise(moves, start):
     return moves - (moves * u).mean() / (u**2).mean() * u
 
 
+@pytest.mark.slow
 def test_spreads_are_those_of_the_networks_and_vanish_in_the_limit():
     """Six layers: against plain NumPy on one finite network; the limit is exactly collapsed."""
     n, ensemble, risk = (5, 6, 7, 5, 6), start(6), Risk(regression(8))

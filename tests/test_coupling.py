@@ -100,6 +100,7 @@ def _independent_labels(ensemble, risk, width: int, key: jax.Array) -> jax.Array
     ).max()
 
 
+@pytest.mark.slow
 def test_labels_drawn_independently_do_not_come_closer():
     """The negative control: without common labels the label-by-label distance does not fall."""
     widths, seeds, make = [32, 64, 128], 16, (smooth(3), Risk(regression()))

@@ -40,6 +40,7 @@ def measured(ensemble, network, **options):
     return diversity(network, regression(16), ensemble=ensemble, key=KEY, **options)
 
 
+@pytest.mark.slow
 def test_spectra_and_ranks_are_those_of_the_profiles_covariance():
     """Against NumPy's eigenvalues, with unequal masses, more neurons than inputs and fewer."""
     network = correlated().sample((16, 32, 24, 40), key=KEY)
@@ -102,6 +103,7 @@ def test_diverse_starts_are_diverse_at_every_width_and_iid_starts_are_not():
             assert not few[1].holds.any()
 
 
+@pytest.mark.slow
 def test_one_mode_is_flagged_and_so_is_a_missing_ensemble():
     found = measured(None, correlated(modes=1, depth=3).sample(128, key=KEY))
     assert not found.holds.any() and float(found.rank[1, 0]) < 1.01
@@ -121,6 +123,7 @@ def test_independent_labels_have_modes_that_nothing_excites():
     assert not initial_motion(correlated(), Risk(regression(16)), key=KEY).stationary
 
 
+@pytest.mark.slow
 def test_at_correlation_zero_the_limit_is_that_of_independent_weights():
     """Three layers, one mode, symmetric Gauss nodes: equal loss curves, unlike at 0.7."""
     risk, last = Risk(Data(regression(16).x[:, :1], regression(16).y)), Gaussian(1, 0.5)
@@ -166,6 +169,7 @@ def test_convergence_measures_are_what_they_say():
     assert largest(convergence(blind, risk).residual, jnp.ones(2)) < 1e-12
 
 
+@pytest.mark.slow
 def test_three_layers_from_an_iid_start_converge_with_a_loss_that_is_not_convex():
     """ℓ = log(1 + (ŷ − y)²) has ∂ℓ = 0 ⇒ ℓ = 0; the last layer frozen (w_3 ≠ 0) or trained."""
     x, y = jnp.array([[-1.0, 1.0], [0.0, 1.0], [1.0, 1.0]]), jnp.array([[0.3], [-0.2], [0.3]])

@@ -241,6 +241,7 @@ def test_the_errors_of_fluctuations_are_honest():
         assert (ratios > 3).mean() <= 0.02 and ratios.max() <= 10
 
 
+@pytest.mark.slow
 def test_noise_that_grows_with_the_width_is_noticed():
     """Entries of variance ∝ N, a standard parametrisation, are outside of the theory."""
     risk, see = Risk(regression(8)), _Scatter(regression(8).x[:2])

@@ -88,6 +88,7 @@ def test_at_time_0_it_is_the_monte_carlo_variance_in_closed_form():
     assert largest(found.variance, found.resampling) < 1e-12
 
 
+@pytest.mark.slow
 def test_frozen_features_have_their_closed_form_at_all_times():
     """f_t = (1 − e^{−tK}) y, √N (f_t^N − f_t) → ∫ e^{−(t−s)K} G e^{−sK} y ds, K the kernel on the
     data and G the Gaussian limit of √N (K_N − K)."""

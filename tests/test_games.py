@@ -556,6 +556,7 @@ def test_regularised_players_may_live_in_boxes_of_their_own():
     assert np.ptp(np.log(q) + psi / 0.2) < 1e-8
 
 
+@pytest.mark.slow
 def test_noisy_players_come_to_rest_near_the_regularised_equilibrium():
     tau = 0.5
     law = boltzmann_game(CIRCLING, low=0.0, high=1.0, cells=128, temperature=tau)
@@ -623,6 +624,7 @@ def test_players_follow_their_limit_as_one_over_the_root_of_their_number():
     assert (found.error.max() <= 1e-4 * found.distance("sup").mean(0)).all()
 
 
+@pytest.mark.slow
 def test_the_payoff_fluctuates_as_predicted():
     """N Var = s (e^{K't} g)_1² + a²s² e^{−4at}/2 + the same of the other, g = ∂L/∂(means)."""
     t, width, seeds = 1.5, 60, 200

@@ -78,6 +78,7 @@ def test_explicit_steps_spiral_outward_and_mirror_prox_inward_as_linearised(expl
     np.testing.assert_allclose(rate, predicted, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_robust_margin_of_linear_neurons_is_the_distance_of_the_hull_less_the_radius():
     """A ball as the shadow of a sphere one dimension up, and samples that stay."""
     samples, radius = jnp.array([[1.0, 1.0], [1.0, -1.0], [2.0, 0.0], [3.0, 0.5]]), 0.4

@@ -189,6 +189,7 @@ def test_a_limit_that_meets_the_bound_on_steps_keeps_the_levels_before():
         limit(smooth(3), Risk(regression()), t1=3.0, tol=1e-9, max_steps=40)
 
 
+@pytest.mark.slow
 def test_data_of_mass_zero_do_not_change_an_error_estimate():
     data = regression(8)
     masses = jnp.full(8, 1 / 8)

@@ -206,6 +206,7 @@ def test_coupling_follows_particles_one_by_one_growth_included():
 ATTRACTION = Interaction(lambda t: jnp.sin(t[0]), lambda t, u: jnp.cos(t[0] - u[0]))
 
 
+@pytest.mark.slow
 def test_minimising_movements_tend_to_the_flow_with_the_first_power_of_their_step():
     start = particles(Gaussian(2)).sample(8, key=KEY)
     energy = Interaction(

@@ -96,6 +96,7 @@ def test_the_ridge_of_pairs_is_the_total_variation_at_equal_lengths():
         assert abs(ridge - variation) < 1e-14 if equal else ridge > variation + 1e-4
 
 
+@pytest.mark.slow
 def test_the_optimum_as_particles_is_certified_by_the_gap():
     data = eight()
     best, risk = sparse_relu(data, LAMBDA), Risk(data, penalty=VARIATION)

@@ -84,6 +84,7 @@ def test_neurons_of_another_law_lose_more():
     assert floor > 4 * loss_of_sampling(REALISED.K, TEACHER) / 256
 
 
+@pytest.mark.slow
 def test_the_constant_holds_where_the_optimum_has_positive_risk():
     """A sparse ReLU optimum: charges of one size, its total variation, so that the penalty is the
     same for all samples."""

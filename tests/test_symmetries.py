@@ -19,7 +19,9 @@ from ensembles import (
     Gaussian,
     Group,
     Measure,
+    MonteCarlo,
     NeuronalEnsemble,
+    Product,
     SetAverage,
     Symmetry,
     Uniform,
@@ -44,6 +46,7 @@ from limits import (
     Data,
     EquivariantArchitecture,
     FeatureAveraging,
+    GradientFlow,
     Langevin,
     PathNorm,
     PowerPenalty,
@@ -154,14 +157,14 @@ def test_draws_of_compact_groups_have_the_moments_of_their_haar_measure(group):
         (lambda: Symmetry(cyclic(2), inputs=defining, outputs=lambda g: g[0]),
          r"outputs must give a square matrix"),
         (lambda: Symmetry(cyclic(2), inputs="g", outputs=defining), r"inputs must be a function"),
-        (lambda: SWAP.check_unit(lambda z, x: sigma(z, x) * jnp.arange(2.0), CLOUD.points, X[:5]),
-         r"sigma must be jointly equivariant"),
+        (lambda: SWAP.check_units(shallow(lambda z, x: sigma(z, x) * jnp.arange(2.0), CLOUD), X),
+         r"units must be jointly equivariant"),
         (lambda: FeatureAveraging(ARBITRARY, symmetry=Symmetry(
             cyclic(3), inputs=defining, outputs=trivial(2))), r"symmetry must act .* inputs"),
         (lambda: EquivariantArchitecture(ARBITRARY, symmetry=Symmetry(
             cyclic(2), inputs=defining, outputs=defining)), r"symmetry must act on neurons"),
         (lambda: flow(shallow(lambda z, x: z[:2] * x, CLOUD), risks(ARBITRARY)["EA"], t1=1.0),
-         r"sigma must be jointly equivariant"),
+         r"units must be jointly equivariant"),
         (lambda: Symmetry(cyclic(2), inputs=defining, outputs=defining).projection,
          r"neurons must be a representation"),
         (lambda: Langevin(projection=jnp.ones((2, 2))), r"projection must be an orthogonal proj"),
@@ -429,6 +432,59 @@ def test_symmetric_ensembles_refuse_what_they_cannot_be_made_of():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_output_biases_are_averaged_in_ensembles_and_refused_where_neurons_are_projected():
+    turn = Symmetry(cyclic(2), inputs=defining, outputs=defining,
+                    neurons=direct_sum(defining, defining))  # fmt: skip
+    with_bias = NeuronalEnsemble(
+        [Gaussian(2)], [lambda c: c, lambda c: c], [None, jnp.array([1.0, 0.0])],
+        layers=Affine(jnp.tanh),
+    )  # fmt: skip
+    network = with_bias.discretise(16)
+    assert largest(turn.ensemble(with_bias).discretise(16)(X), turn.function(network)(X)) < 1e-14
+    noisy = iid(dim=2, depth=3, first=Gaussian(1), hidden=Gaussian(1), last=Gaussian(2),
+                layers=Affine(jnp.tanh))  # fmt: skip
+    for call, message in (
+        (lambda: EquivariantArchitecture(ARBITRARY, symmetry=turn).check(network), "output bias"),
+        (lambda: turn.symmetrised(network), "without output bias"),
+        (lambda: turn.projected(noisy.sample(3, key=KEY)), "of one hidden layer"),
+        (lambda: turn.ensemble(noisy), "functions of labels"),
+        (lambda: Group(cyclic(3).elements, jnp.array([0.5, 0.3, 0.2])), "masses must be equal"),
+        (lambda: flow(PLAIN, Risk(ARBITRARY), Langevin(transport=GradientFlow([1.0, 0.5]),
+                      projection=SWAP.projection), t1=1.0, key=KEY), "one learning rate"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+def test_what_a_sampled_group_leaves_alone_is_exact():
+    """Though averages over few draws are not; and beyond the degree of a quadrature."""
+    sampled = Symmetry(orthogonal(3, 20, key=KEY), inputs=defining, outputs=defining,
+                       neurons=direct_sum(defining, trivial(1)))  # fmt: skip
+    assert largest(sampled.projection, jnp.diag(jnp.array([0.0, 0.0, 0.0, 1.0]))) < 1e-14
+
+    def ninth(g):
+        return jnp.linalg.matrix_power(g, 9)
+
+    fast = Symmetry(rotations(2, 8), inputs=defining, outputs=defining, neurons=ninth)
+    assert fast.basis.shape == (2, 0)
+
+
+def test_noise_does_not_depend_on_what_a_batch_draws():
+    """Where a sampler splits its key as the noise does its own."""
+    space = Product(Gaussian(2), Product(Gaussian(1), Gaussian(2)))
+    data = Data.from_space(space, lambda x: x[3:], 16, MonteCarlo(), key=KEY)
+    network = NeuronalEnsemble(
+        [Gaussian(7)], [lambda c: c[:5], lambda c: c[5:]], layers=Affine(jnp.tanh)
+    ).sample(64, key=KEY)
+    start = jax.random.key(0)
+    run = train(network, Risk(data), SGD(Langevin(temperature=0.5), batch=64), step=0.1, t1=0.1,
+                key=start)  # fmt: skip
+    batch = data.draw(64, jax.random.fold_in(start, 0))
+    drift = mean_field_gradient(network, Risk(Data(batch.x, batch.y))).weights[-1]
+    noise = (run.final.weights[-1] - network.weights[-1] + 0.1 * drift) / jnp.sqrt(0.1)
+    assert abs(np.corrcoef(noise.ravel(), batch.y.ravel())[0, 1]) < 0.4
 
 
 # Batches, distances, discovery

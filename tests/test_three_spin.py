@@ -89,6 +89,7 @@ def test_the_kernel_of_centres_on_the_sphere_is_a_polynomial_of_their_scalar_pro
     np.testing.assert_allclose(found, exact, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_the_exact_loss_and_its_gradient_are_those_of_many_samples():
     network = particles(START).sample(6, key=jax.random.key(2))
     x = Sphere(D, D**0.5).draw(200_000, jax.random.key(3))

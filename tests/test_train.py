@@ -43,6 +43,7 @@ def _step_errors(network, risk, dynamics, seeds, key):
     return np.stack([run(jnp.asarray(s), jax.random.split(k, seeds)) for s, k in pairs], axis=1)
 
 
+@pytest.mark.slow
 def test_sgd_error_is_of_order_one_half_in_the_step():
     """Batch 1, 128 seeds, sup over weights and ten checkpoints."""
     errors = _step_errors(

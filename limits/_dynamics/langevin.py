@@ -119,6 +119,11 @@ class Langevin(Dynamics):
             )
 
     def _check_projection(self, network: Network, projection: Array) -> None:
+        if len(self.transport.learning_rates) > 1 or self.transport.bias_rates is not None:
+            raise ValueError(
+                "projection must go with one learning rate for all layers, got several: they would "
+                "take neurons out of the subspace; write GradientFlow(1.0)"
+            )
         if network.depth != 2 or network.points(0).shape[1] != len(projection):
             raise ValueError(
                 f"projection must be of the neurons of one hidden layer, got {projection.shape} "

@@ -15,6 +15,8 @@ from .dynamics import Dynamics, Update
 from .gradient_flow import GradientFlow
 from .optimiser import instead
 
+_NOISE = 2**31 - 1  # the child of a step's key for noise: no split of it has so many
+
 
 class SGD(Update):
     """Step k adds ε velocity(kε) of `dynamics`, taken on a batch of the data.
@@ -58,7 +60,7 @@ class SGD(Update):
         if self.dynamics.random:
             assert key is not None
             size = self.dynamics.diffusion(t, network)
-            white = _gaussians(size, jax.random.fold_in(key, 1))
+            white = _gaussians(size, jax.random.fold_in(key, _NOISE))
             noise = self.dynamics.shaped(white, network)
             root = jnp.sqrt(step)
             change = jax.tree.map(

@@ -133,7 +133,8 @@ class Total(Energy):
         self.second.check_convex(network, points)
 
     def draw(self, batch: int, key: PRNGKeyArray) -> Energy:
-        return Total(self.first.draw(batch, key), self.second.draw(batch, key))
+        own = jax.random.fold_in(key, 2**31 - 2)  # splits of the key are the first one's
+        return Total(self.first.draw(batch, key), self.second.draw(batch, own))
 
     def check(self, network: Network, batch: int | None = None) -> None:
         self.first.check(network, batch)

@@ -21,7 +21,6 @@ from .interaction import PAIRS, over_particles
 
 Loss = Callable[..., Array]
 Player = tuple[Array, Array]  # strategies (n, dim) and their masses (n,)
-_SLACK = 1e-3  # by which flows may have left a space
 
 
 class Game(Energy):
@@ -235,7 +234,7 @@ class Game(Energy):
             if space is not None:
                 remedy = "write game.retracted(network), or give a larger space"
                 name = f"strategies of player {i + 1}"
-                inside(name, space, p, network.masses[i], remedy, _SLACK)
+                inside(name, space, p, network.masses[i], remedy)
         each = [jax.ShapeDtypeStruct(p.shape[1:], p.dtype) for p in points]
         for loss in self.losses:
             fit = f"payoff must fit strategies of dimensions {[a.shape[0] for a in each]}"

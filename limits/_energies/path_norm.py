@@ -74,7 +74,7 @@ class PathNorm(Energy):
 def _sizes(network: Network) -> list[Array]:
     """Norms of the first and last weights, absolute values of the others."""
     w = network.weights
-    return [_norm(w[0]), *map(jnp.abs, w[1:-1]), _norm(w[-1])]
+    return [_norm(w[0]), *(a * jnp.sign(a) for a in w[1:-1]), _norm(w[-1])]
 
 
 def _paths(network: Network) -> tuple[list[Array], list[Array]]:

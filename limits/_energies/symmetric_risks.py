@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembles import Group, Network, Parameters, Symmetry, Unit
+from ensembles import Group, Network, Parameters, Symmetry
 from ensembles._backpropagate import backpropagate
-from ensembles._checks import concrete, kind
+from ensembles._checks import kind
 from ensembles._contractions import einsum, matmul
 from ensembles._measures import choose
 
@@ -130,10 +130,11 @@ class EquivariantArchitecture(Risk):
         return outputs, shared
 
     def check(self, network: Network, batch: int | None = None) -> None:
-        if network.depth != 2:
+        if network.depth != 2 or network.start.biases[-1] is not None:
             raise ValueError(
-                f"network must have one hidden layer for an equivariant architecture, got depth "
-                f"{network.depth}: write Symmetry.ensemble(ensemble), or FeatureAveraging"
+                f"network must have one hidden layer and no output bias for an equivariant "
+                f"architecture, got depth {network.depth}: write Symmetry.ensemble(ensemble), or "
+                "FeatureAveraging"
             )
         if network.points(0).shape[1] != self.symmetry.projection.shape[0]:
             raise ValueError(
@@ -141,11 +142,7 @@ class EquivariantArchitecture(Risk):
                 f"a representation on R^{self.symmetry.projection.shape[0]}"
             )
         super().check(network, batch)
-        unit = network.layers[0]
-        if isinstance(unit, Unit) and concrete(network.start.weights[0]) is not None:
-            draw = jax.random.normal(jax.random.key(0), (16, network.points(0).shape[1]))
-            x = jnp.resize(self.data.x, (16, *self.data.x.shape[1:]))
-            self.symmetry.check_unit(unit.sigma, draw.astype(network.dtype), x)
+        self.symmetry.check_units(network, self.data.x[:16])
 
 
 def _check_symmetry(symmetry: Symmetry, data: Data) -> None:

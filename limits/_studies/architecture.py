@@ -85,6 +85,8 @@ def discover_architecture(
     leading principal direction. When data are equivariant in the limit of many neurons, runs leave
     every space inside E^G but not E^G itself (their Theorem 5).
 
+    Units for which neurons at 0 have no gradient (z_0 tanh(z · x), say) never leave E_0.
+
     The mean nearly cancels where residuals escape to both sides, and noise then decides; the
     principal direction, and the mean under an energy that is symmetric itself
     (`Risk(augmented(data, symmetry))`), do not fail there.
