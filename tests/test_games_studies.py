@@ -201,7 +201,7 @@ def test_chaos_propagates_as_one_over_the_root_of_the_number_of_particles():
     """Particle by particle, with masses that move; the constant grows with time."""
     say, constants = Watch(), []
     start = players(Gaussian(1, 0.5), Gaussian(1, -0.3))
-    for t in (0.5, 1.0, 2.0, 4.0):
+    for t in (0.5, 1.0, 2.0):
         found = coupling(
             start, SMOOTH, WassersteinFisherRao(), widths=WIDTHS, seeds=[48, 32, 16], nodes=129,
             t1=t, key=KEY,
@@ -212,7 +212,7 @@ def test_chaos_propagates_as_one_over_the_root_of_the_number_of_particles():
             f"√N rms = {constants[-1]:.3f}; limit's error {found.error.max():.1e}")  # fmt: skip
         assert rms.low < -0.5 < rms.high or abs(rms.exponent + 0.5) < 0.1
     assert (np.diff(constants) > 0).all()
-    assert constants[-1] < constants[0] * np.exp(2 * 3.5)  # no faster than exp of Lipschitz × t
+    assert constants[-1] < constants[0] * np.exp(2 * 1.5)  # no faster than exp of Lipschitz × t
 
 
 LAWS = {
