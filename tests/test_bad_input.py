@@ -764,6 +764,7 @@ def test_diverging_training_says_when_and_loses_nothing():
     assert abs(float(run.final.weights[-1][0, 0] - run.observed[finite][-1, 0, 0])) == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_is_not_finite_from_the_start_says_so():
     for loss, words in (
         (lambda p, y: jnp.log(-1 - (p - y) ** 2).sum(), r"^The energy is not finite at the start"),

@@ -117,6 +117,7 @@ def test_labels_drawn_independently_do_not_come_closer():
     assert rate.low > -0.1
 
 
+@pytest.mark.slow
 def test_coupling_of_sgd_follows_the_limit_up_to_its_noise():
     """SGD at a fixed step: the distance has a floor of order sqrt(step) that width cannot lower."""
     options = dict(widths=[256], t1=1.0, nodes=16, seeds=6, times=jnp.linspace(0, 1, 3))

@@ -166,6 +166,7 @@ def test_the_error_of_a_coupling_is_that_of_every_width():
     assert (ratios > 3).mean() <= 0.02 and ratios.max() <= 10
 
 
+@pytest.mark.slow
 def test_a_wide_network_has_a_larger_error_of_its_limit_than_a_narrow_one():
     """Gaussian labels: wider networks reach further into the tails."""
     ensemble = NeuronalEnsemble([Gaussian(1)], [_cosines, _affine], layers=TANH)
@@ -260,6 +261,7 @@ def test_noise_that_grows_with_the_width_is_noticed():
     assert (np.asarray(usual.edges) > 0).all()
 
 
+@pytest.mark.slow
 def test_the_noise_of_edges_is_that_of_sampled_networks():
     """N² Var of what edges add, by drawing them anew on the same labels."""
     risk = Risk(regression(8))
@@ -347,6 +349,7 @@ def test_a_frozen_layer_does_not_hide_what_few_nodes_miss_of_a_moving_one(rule):
     assert true > 1e-3 and true <= 3 * float(found.error)
 
 
+@pytest.mark.slow
 def test_a_start_that_only_a_narrow_feature_moves_is_not_taken_for_still():
     """Nothing moves on the coarse nodes: the limit is unresolved, or knows what it missed."""
     ensemble = NeuronalEnsemble([Uniform(-1.0, 1.0)], [_narrow, lambda c: 0 * c], layers=TANH)

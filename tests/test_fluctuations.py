@@ -179,6 +179,7 @@ def test_shares_band_and_width_follow_from_the_influence_functions(three):
     assert three.plot().get_ylabel()
 
 
+@pytest.mark.slow
 def test_the_error_estimates_cover_the_errors(three):
     fine = fluctuations(
         smooth(3), Risk(regression(16)), outputs, t1=3.0, times=TIMES, nodes=16, ratios=(1, 2),

@@ -222,6 +222,7 @@ def test_players_stop_at_the_walls_of_a_box_in_continuous_time(how):
     assert largest(run.observed, wanted) < (1e-6 if not how else 0.3)
 
 
+@pytest.mark.slow
 def test_walls_are_in_the_error_bar_of_a_limit():
     """−0.7 E min(x + 0.7t, 1)."""
     run = limit(players(Uniform(), Uniform()), BOXED, t1=2.0, times=WHEN, tol=5e-3)
@@ -369,6 +370,7 @@ def test_minima_on_spheres_are_certified_by_the_shifted_matrix():
     assert abs(value - (shift + v @ x / 2)) < 1e-12
 
 
+@pytest.mark.slow
 def test_the_search_finds_the_gains_in_quadratic_games():
     rng = np.random.default_rng(5)
     spaces = Sphere(4), Sphere(3)
@@ -528,6 +530,7 @@ def fourier_payoff(x, y):
 FOURIER = Game(fourier_payoff)
 
 
+@pytest.mark.slow
 def test_regularised_players_answer_each_other_and_gain_little_when_it_is_cold():
     """Own residuals; and as L is within τ log(cells) of the regularised one for each player, gains
     are at most τ log(cells) each."""
@@ -615,6 +618,7 @@ def test_the_limit_of_a_gaussian_game_is_its_closed_form():
     plt.close("all")
 
 
+@pytest.mark.slow
 def test_players_follow_their_limit_as_one_over_the_root_of_their_number():
     """Particle by particle; with masses that move in `test_games_studies.py`."""
     found = coupling(
@@ -811,6 +815,7 @@ def test_a_fixed_point_that_was_not_found_is_no_answer():
         boltzmann_game(FOURIER, low=0.0, high=1.0, cells=80, temperature=0.02, max_steps=3)
 
 
+@pytest.mark.slow
 def test_restpoints_of_scipy_agree():
     """Best answers in the Gaussian game, by another optimiser."""
     network = players(*START).sample(5, key=KEY)

@@ -123,7 +123,7 @@ def test_gaussians_stay_gaussian_in_a_valley_at_second_order(temperature, rate):
     assert apart(last, *control) > 0.1
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.3])
+@pytest.mark.parametrize("temperature", [pytest.param(0.0, marks=pytest.mark.slow), 0.3])
 def test_two_dimensions_hold_independent_gaussians(temperature):
     steep = jnp.array([1.0, 2.0])
     valley = Interaction(lambda t: -(steep * t**2).sum() / 2, nothing)

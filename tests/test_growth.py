@@ -124,7 +124,7 @@ def dissipation(network):
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.0], ids=["WassersteinFisherRao", "FisherRao"])
-@pytest.mark.parametrize("depth", [2, 3, 4])
+@pytest.mark.parametrize("depth", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
 def test_the_energy_falls_by_what_every_layer_dissipates(depth, scale):
     """By Gauss–Legendre quadrature in time; without the term of any one layer it does not."""
     t1, network = 2.0, model(depth).discretise(6)
@@ -303,6 +303,7 @@ def features(network) -> np.ndarray:
     return np.tanh(np.asarray(DATA.x) @ w.T)[:, :, None] * v[None]
 
 
+@pytest.mark.slow
 def test_two_layers_with_a_linear_loss_grow_exponentially():
     """Ψ(k) = −E_x[y · w_2(k) tanh(w_1(k) · x)] stays, so p_t ∝ p_0 exp(−rate t Ψ) and
     g = −rate t Ψ − log Σ p_0 exp(−rate t Ψ), at tracers too."""
@@ -413,7 +414,7 @@ def reduced(network, depth):
     return np.array(energies), jax.tree.map(lambda *a: np.stack(a), *states)
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4])
+@pytest.mark.parametrize("depth", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
 def test_neurons_of_two_values_follow_the_reduced_system(depth):
     """Two atoms in every layer, and a network of eight neurons a layer, copies of these two."""
     spaces = [Atoms(POINTS, jnp.array(p)) for p in SHARES[: depth - 1]]
@@ -694,6 +695,7 @@ def test_the_limit_of_constant_steps_knows_its_error_in_time():
     assert (found.error > 1e-5).all() and (found.growth_error > 1e-5).all()
 
 
+@pytest.mark.slow
 def test_a_limit_is_observed_at_its_nodes_alone():
     run = limit(smooth(3), SINGLE, WassersteinFisherRao(), t1=0.5, nodes=8, observe=first_masses)
     assert run.observed.shape == (2, 8)

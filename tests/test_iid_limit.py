@@ -121,6 +121,7 @@ def test_noise_of_finite_networks_is_drawn_anew_on_every_edge():
     assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 5 / 200
 
 
+@pytest.mark.slow
 def test_tracers_keep_their_own_weights_and_the_limit_does_not_see_them():
     """Weight decay acts on each weight's own value: w(t) = a(t) w(0) + a function of labels."""
     ensemble, risk = five_layers(), Risk(Data(*data(1, 1)))

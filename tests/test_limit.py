@@ -90,7 +90,7 @@ CASES = {
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(c, marks=pytest.mark.slow) if c == "plane" else c for c in CASES],
+    [pytest.param(c, marks=pytest.mark.slow) if c != "kinks" else c for c in CASES],
 )
 def test_estimate_covers_the_error_and_refinement_stops_in_time(name):
     make, tolerances = CASES[name]
@@ -112,7 +112,7 @@ def test_estimate_covers_the_error_and_refinement_stops_in_time(name):
 @pytest.mark.parametrize(
     ("rule", "depth"),
     [
-        (Sobol(), 2),
+        pytest.param(Sobol(), 2, marks=pytest.mark.slow),
         pytest.param(Sobol(), 3, marks=pytest.mark.slow),
         pytest.param(MonteCarlo(), 3, marks=pytest.mark.slow),
     ],
@@ -135,6 +135,7 @@ def test_randomised_estimates_cover_the_error_in_ninety_of_a_hundred_cases(rule,
     assert covered >= 90 and np.median(ratios) <= 5
 
 
+@pytest.mark.slow
 def test_a_mixed_rule_counts_the_error_of_its_deterministic_layers():
     """Two Gauss nodes in one layer: the estimate sees what Sobol randomisations alone do not."""
     ensemble, risk = smooth(3), Risk(regression())

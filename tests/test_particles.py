@@ -90,6 +90,7 @@ def test_a_shallow_network_flows_as_its_particles_under_the_potentials(dynamics)
     assert largest(one.final.masses, other.final.masses) < 1e-9
 
 
+@pytest.mark.slow
 def test_potentials_of_samples_are_unbiased():
     points = cloud(SHALLOW)
     keys = jax.random.split(KEY, 2000)

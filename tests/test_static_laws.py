@@ -75,6 +75,7 @@ def test_n_neurons_of_an_optimal_law_lose_exactly_the_constant_over_n(n):
     assert_mean(n * risks, constant)
 
 
+@pytest.mark.slow
 def test_neurons_of_another_law_lose_more():
     """Their loss does not fall below that of the law."""
     other = Measure(TEACHER.points + 0.5, TEACHER.masses)

@@ -296,7 +296,7 @@ def test_strongly_invariant_laws_stay_so_and_all_ways_of_learning_coincide():
     assert outside(free) < 1e-9 and largest(free, ends["EA"]) < 1e-9
 
 
-@pytest.mark.parametrize("solver", ["steps", "adaptive"])
+@pytest.mark.parametrize("solver", ["steps", pytest.param("adaptive", marks=pytest.mark.slow)])
 def test_projected_noise_keeps_laws_strongly_invariant_and_isotropic_noise_does_not(solver):
     start, energy = SWAP.projected(PLAIN), Risk(EQUIVARIANT)
     projected, free = Langevin(temperature=0.1, projection=SWAP.projection), Langevin(None, 0.1)
@@ -490,6 +490,7 @@ def test_noise_does_not_depend_on_what_a_batch_draws():
 # Batches, distances, discovery
 
 
+@pytest.mark.slow
 def test_batches_of_augmented_data_are_unbiased_for_finite_and_compact_groups():
     turn = Symmetry(rotations(2, 16), inputs=defining, outputs=defining, neurons=defining)
     population = Data.from_space(Gaussian(2), lambda x: jnp.sin(x), 64)

@@ -101,6 +101,7 @@ def test_the_exact_loss_and_its_gradient_are_those_of_many_samples():
     assert float(jnp.abs(inward).max()) < 1e-9 * float(jnp.abs(found).max())  # on the sphere
 
 
+@pytest.mark.slow
 def test_relu_units_without_biases_reach_the_norm_of_the_cubic_part_and_no_less():
     floor, times = float(TARGET.parts[0]) / 2, jnp.array([0.0, 1.0, 5.0, 20.0, 100.0])
     run = train(
