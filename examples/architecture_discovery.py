@@ -31,13 +31,13 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 began = time.perf_counter()
-N, SEEDS, THRESHOLD = 100, 10, 3e-3
+N, SEEDS, THRESHOLD = 50, 10, 1e-3
 
 # %%
 # Equivariant data
 # ----------------
 # Units σ(z x) of matrices z, Gaussian inputs (standard deviation 4), and teachers of random
-# particles with all their images. The neurons that C_n leaves alone are circulant matrices, of n
+# particles that the group leaves alone. The neurons that C_n leaves alone are circulant matrices, of n
 # dimensions, those of S_3 have one number on the diagonal and one off it.
 
 GROUPS = {"C₂": cyclic(2), "C₃": cyclic(3), "S₃": symmetric(3)}
@@ -65,8 +65,8 @@ def problem(group, seed):
         group, inputs=defining, outputs=defining, neurons=intertwining(defining, defining)
     )
     of_teacher, of_student = jax.random.split(jax.random.key(seed))
-    own = Gaussian(dim**2, scale=0.6).sample(5, key=of_teacher)
-    teacher = Teacher(acts.symmetrised(own).points, Unit(dim))
+    own = Gaussian(dim**2).sample(5, key=of_teacher)
+    teacher = Teacher(acts.projected(own).points, Unit(dim))
     nodes = jax.random.normal(of_teacher, (32, dim)) * 4
     data = Data.from_space(Gaussian(dim, scale=4.0), teacher, 2048, key=of_teacher)
     still = augmented(Data(nodes, jax.vmap(teacher)(nodes)), acts)
@@ -78,7 +78,9 @@ def problem(group, seed):
 # Three rules
 # -----------
 # The mean of the residuals after plain SGD, as printed; their leading principal direction; and
-# their mean under gradient descent on augmented data, under which residuals stay in E^G.
+# their mean under gradient descent on augmented data, under which residuals stay in E^G. Few
+# neurons may leave even a space that they should stay in: their noise, at last rounding, grows
+# where one atom is better off outside. Runs are short, and steps small, for this.
 
 RULES = {
     "mean, SGD": (SGD(batch=20), "mean"),
@@ -91,7 +93,7 @@ for title, group in GROUPS.items():
         for seed in range(SEEDS):
             acts, data, still, student = problem(group, seed)
             found[title, name, seed] = discover_architecture(
-                student, Risk(data if update.random else still), update, step=1.0, t1=2000.0,
+                student, Risk(data if update.random else still), update, step=0.04, t1=200.0,
                 threshold=THRESHOLD, direction=direction,
                 key=jax.random.key(100 + seed) if update.random else None,
             ), np.asarray(acts.projection)  # fmt: skip

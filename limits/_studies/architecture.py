@@ -89,7 +89,8 @@ def discover_architecture(
 
     The mean nearly cancels where residuals escape to both sides, and noise then decides; the
     principal direction, and the mean under an energy that is symmetric itself
-    (`Risk(augmented(data, symmetry))`), do not fail there.
+    (`Risk(augmented(data, symmetry))`), fail less often. E^G can be unstable for finitely many
+    neurons: keep runs short and steps small.
 
     `key` is that of the runs, as in `train`: run j uses `fold_in(key, j)`. Raises `ValueError` for
     networks of several hidden layers, and what `train` refuses.
