@@ -37,8 +37,8 @@ N, SEEDS, THRESHOLD = 50, 10, 1e-3
 # Equivariant data
 # ----------------
 # Units σ(z x) of matrices z, Gaussian inputs (standard deviation 4), and teachers of random
-# particles that the group leaves alone. The neurons that C_n leaves alone are circulant matrices, of n
-# dimensions, those of S_3 have one number on the diagonal and one off it.
+# particles that the group leaves alone: under C_n circulant matrices, of n dimensions, under S_3
+# those with one number on the diagonal and one off it.
 
 GROUPS = {"C₂": cyclic(2), "C₃": cyclic(3), "S₃": symmetric(3)}
 
