@@ -227,7 +227,7 @@ def test_laws_of_particles_are_apart_in_the_wasserstein_distance_as_their_start_
     """W_2 of two independent runs: N^(−1/2) for a density on the line, N^(−1/4) for masses drawn on
     atoms, N^(−1/d) for densities in d > 4; the negative control is another of these."""
     law, theory = LAWS[name]
-    widths, seeds = [32, 64, 128, 256], 12
+    widths, seeds = [32, 64, 128, 256], 64
     apart = np.empty((seeds, len(widths)))
     for j, n in enumerate(widths):
         keys = jax.random.split(jax.random.fold_in(KEY, n), 2 * seeds)
