@@ -134,9 +134,14 @@ def indexed(fit: str, f: Callable, given: Sequence[jax.ShapeDtypeStruct], remedy
         return
 
 
+def traced(*trees: Any) -> bool:
+    """Whether a leaf of `trees` is traced."""
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
+
+
 def on_host(function: str, *trees: Any) -> None:
     """Raise `ValueError` where some of `trees` is traced."""
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees)):
+    if traced(*trees):
         raise ValueError(
             f"{function} runs on the host and is not for use under jit, vmap or grad, got traced "
             "arguments: call it outside"

@@ -98,9 +98,8 @@ class Group(eqx.Module):
 
 def cyclic(n: int) -> Group:
     """The cyclic group C_n: shifts of n coordinates, permutation matrices (n, n)."""
-    return Group(
-        jnp.asarray(np.stack([np.roll(np.eye(count("n", n)), k, axis=0) for k in range(n)]))
-    )
+    n = count("n", n)
+    return Group(np.stack([np.roll(np.eye(n), k, axis=0) for k in range(n)]))
 
 
 def symmetric(n: int) -> Group:
@@ -110,7 +109,7 @@ def symmetric(n: int) -> Group:
             f"n must be at most 8 for all n! permutations, got {n}: draw them, Group(matrices, "
             "haar=draw) with draw(size, key)"
         )
-    return Group(jnp.asarray(np.stack([np.eye(n)[list(p)] for p in permutations(range(n))])))
+    return Group(np.stack([np.eye(n)[list(p)] for p in permutations(range(n))]))
 
 
 def dihedral(n: int) -> Group:
@@ -144,7 +143,7 @@ def generated(*generators: ArrayLike) -> Group:
                 "apart: give them in double precision, or write rotations(...), orthogonal(...) or "
                 "Group(matrices, haar=draw) for compact groups"
             )
-    return Group(jnp.asarray(found))
+    return Group(found)
 
 
 def _unlike(candidates: np.ndarray, known: np.ndarray, close: float) -> np.ndarray:
@@ -162,7 +161,7 @@ def direct_product(*groups: Group) -> Group:
         if group.haar is not None:
             raise ValueError("groups must be finite for a direct product, got a compact one")
     tuples = product(*(np.asarray(g.elements) for g in groups))
-    return Group(jnp.asarray(np.stack([_blocks(*each) for each in tuples])))
+    return Group(np.stack([_blocks(*each) for each in tuples]))
 
 
 def rotations(dim: int, degree: int = 8) -> Group:
@@ -174,7 +173,7 @@ def rotations(dim: int, degree: int = 8) -> Group:
     n = count("degree", degree) + 1
     turns = 2 * np.pi * np.arange(n) / n
     if dim == 2:
-        return Group(jnp.asarray(np.stack([_rotation(t) for t in turns])), haar=_Haar(2, True))
+        return Group(np.stack([_rotation(t) for t in turns]), haar=_Haar(2, True))
     if dim != 3:
         raise ValueError(f"dim must be 2 or 3, got {dim}: write orthogonal(dim, ...) for draws")
     cosines, weights = np.polynomial.legendre.leggauss(n // 2 + 1)
@@ -190,9 +189,7 @@ def rotations(dim: int, degree: int = 8) -> Group:
     elements, masses = zip(
         *((about_z(a) @ about_y(c) @ about_z(b), w) for a, (c, w), b in nodes), strict=True
     )
-    return Group(
-        jnp.asarray(np.stack(elements)), np.array(masses) / sum(masses), haar=_Haar(3, True)
-    )
+    return Group(np.stack(elements), np.array(masses) / sum(masses), haar=_Haar(3, True))
 
 
 def orthogonal(dim: int, samples: int, *, key: PRNGKeyArray) -> Group:

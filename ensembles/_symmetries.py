@@ -18,16 +18,15 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from ._checks import concrete, kind
 from ._contractions import einsum, matmul
 from ._ensemble import NeuronalEnsemble
-from ._groups import Group, check_orthogonal
+from ._groups import Group
 from ._measures import Measure
 from ._network import Network
-from ._representations import Representation
+from ._representations import Representation, fixed_subspace, representation
 from ._spaces import Atoms, Product
 from ._weights import Noisy, WeightFunction
 
@@ -65,11 +64,11 @@ class Symmetry(eqx.Module):
         self.group, self.inputs, self.outputs, self.neurons = group, inputs, outputs, neurons
         given = {"inputs": inputs, "outputs": outputs, "neurons": neurons}
         self.matrices = {
-            name: _representation(name, rep, group)
-            for name, rep in given.items()
-            if rep is not None
+            name: representation(name, rep, group) for name, rep in given.items() if rep is not None
         }
-        self.basis = None if neurons is None else _fixed(neurons, group)
+        self.basis = (
+            None if neurons is None else fixed_subspace(neurons, self.matrices["neurons"], group)
+        )
 
     def on_inputs(self, x: Float[Array, "n ..."]) -> Float[Array, "m n ..."]:
         """ρ_g x for every element g and each of `x`."""
@@ -218,20 +217,6 @@ def act(matrices: Float[Array, "m d d"], x: Float[Array, "n ..."]) -> Float[Arra
     return einsum("gij,nj->gni", matrices, flat).reshape(len(matrices), *x.shape)
 
 
-def _fixed(rep: Representation, group: Group) -> Float[Array, "dim k"]:
-    """An orthonormal basis of what all elements leave alone, its columns: the null space of
-    Σ_g (M_g − 1)ᵀ (M_g − 1). Of a compact group some draws are looked at besides."""
-    elements = group.elements
-    if group.haar is not None:
-        elements = jnp.concatenate([elements, group.sample(16, key=jax.random.key(0))])
-    moves = jax.vmap(rep)(elements)
-    moves = moves - jnp.eye(moves.shape[1], dtype=moves.dtype)[None]
-    squares = einsum("gij,gik->jk", moves, moves) / len(moves)
-    values, vectors = np.linalg.eigh(np.asarray(squares, float))
-    slack = 1e-9 if moves.dtype.itemsize >= 8 else 1e-5
-    return jnp.asarray(vectors[:, values < slack], moves.dtype)
-
-
 def _check_law(law: Any) -> None:
     kind("law", law, (Measure, Network), "write network.measure(0)")
     if isinstance(law, Network) and (law.depth != 2 or law.start.biases[-1] is not None):
@@ -273,36 +258,3 @@ class _Unturned(eqx.Module):
 
     def __call__(self, label: Float[Array, " dim"]) -> Array:
         return self.bias(label[:-1])
-
-
-def _representation(name: str, rep: Representation, group: Group) -> Float[Array, "m d d"]:
-    """The matrices of all elements, checked."""
-    if not callable(rep):
-        raise ValueError(
-            f"{name} must be a function of a group element, got {rep!r}: write defining, or "
-            "trivial(1)"
-        )
-    try:
-        hash(rep)
-    except TypeError:
-        raise ValueError(f"{name} must be hashable, got {rep!r}: write a plain function") from None
-    matrices = jax.vmap(rep)(group.elements)
-    if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2]:
-        raise ValueError(
-            f"{name} must give a square matrix for a group element, got shape {matrices.shape[1:]}"
-        )
-    if concrete(matrices) is None:
-        return matrices
-    check_orthogonal(name, matrices)
-    pairs = np.random.default_rng(0).integers(group.order, size=(2, max(256, group.order)))
-    pairs[0, : group.order] = np.arange(group.order)
-    left, right = group.elements[pairs[0]], group.elements[pairs[1]]
-    products = jax.vmap(rep)(matmul(left, right))
-    off = jnp.abs(products - matmul(matrices[pairs[0]], matrices[pairs[1]])).max((1, 2))
-    if float(off.max()) > (1e-8 if matrices.dtype.itemsize >= 8 else 1e-4):
-        i, j = pairs[:, int(off.argmax())]
-        raise ValueError(
-            f"{name} must multiply as the group does, got rep(g h) that differs from rep(g) rep(h) "
-            f"by {float(off.max()):.3g} at elements {i} and {j}"
-        )
-    return matrices

@@ -10,12 +10,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembles import Network, Parameters
 from ensembles._checks import count, kind
 
-from .._energies.energy import Energy
+from .._energies.energy import Energy, aside
 from .dynamics import Dynamics, Update
 from .gradient_flow import GradientFlow
 from .optimiser import instead
-
-_NOISE = 2**31 - 1  # the child of a step's key for noise: no split of it has so many
 
 
 class SGD(Update):
@@ -60,7 +58,7 @@ class SGD(Update):
         if self.dynamics.random:
             assert key is not None
             size = self.dynamics.diffusion(t, network)
-            white = _gaussians(size, jax.random.fold_in(key, _NOISE))
+            white = _gaussians(size, aside(key, 0))
             noise = self.dynamics.shaped(white, network)
             root = jnp.sqrt(step)
             change = jax.tree.map(

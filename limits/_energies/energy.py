@@ -94,6 +94,12 @@ class Energy(eqx.Module):
         return Total(self, other)
 
 
+def aside(key: PRNGKeyArray, n: int) -> PRNGKeyArray:
+    """The child of a key, from its last ones, that no split of it has: children 0, 1, … are those
+    of `jax.random.split`, which whatever draws with the key may take."""
+    return jax.random.fold_in(key, 2**31 - 1 - n)
+
+
 class Total(Energy):
     """`first` + `second`: a risk with a penalty, say. Outputs are those of the first."""
 
@@ -133,8 +139,7 @@ class Total(Energy):
         self.second.check_convex(network, points)
 
     def draw(self, batch: int, key: PRNGKeyArray) -> Energy:
-        own = jax.random.fold_in(key, 2**31 - 2)  # splits of the key are the first one's
-        return Total(self.first.draw(batch, key), self.second.draw(batch, own))
+        return Total(self.first.draw(batch, key), self.second.draw(batch, aside(key, 1)))
 
     def check(self, network: Network, batch: int | None = None) -> None:
         self.first.check(network, batch)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembles import Group, Network, Parameters, Symmetry
+from ensembles import Network, Parameters, Symmetry
 from ensembles._backpropagate import backpropagate
 from ensembles._checks import kind
 from ensembles._contractions import einsum, matmul
@@ -147,14 +147,8 @@ class EquivariantArchitecture(Risk):
 
 def _check_symmetry(symmetry: Symmetry, data: Data) -> None:
     kind("symmetry", symmetry, Symmetry, "write Symmetry(group, inputs=..., outputs=...)")
-    like: Group = symmetry.group
-    one = jax.ShapeDtypeStruct(like.elements.shape[1:], like.elements.dtype)
-    for name, rep, value in (
-        ("inputs", symmetry.inputs, data.x),
-        ("outputs", symmetry.outputs, data.y),
-    ):
-        dim = jax.eval_shape(rep, one).shape[0]
-        size = value[0].size
+    for name, value in (("inputs", data.x), ("outputs", data.y)):
+        dim, size = symmetry.matrices[name].shape[1], value[0].size
         if dim != size:
             raise ValueError(
                 f"symmetry must act on the data's {name}, of {size} numbers, got a representation "

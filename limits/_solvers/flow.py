@@ -3,13 +3,11 @@
 from typing import Any
 
 import diffrax
-import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from ensembles import Network
-from ensembles._checks import kind, randomness
+from ensembles._checks import kind, randomness, traced
 
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
@@ -121,5 +119,4 @@ def flow(
 def _adjoint(given: Any) -> diffrax.AbstractAdjoint:
     """Reverse mode where derivatives may be taken; what is known cannot be differentiated any more,
     and compiles faster without."""
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(given))
-    return diffrax.RecursiveCheckpointAdjoint() if traced else diffrax.ForwardMode()
+    return diffrax.RecursiveCheckpointAdjoint() if traced(given) else diffrax.ForwardMode()
