@@ -133,7 +133,7 @@ def judged(f, x, y, test_x, test_y, key):
 # and perturbations, which see a gradient of the order of the small masses' margins, at 2.
 
 STEPS = 1000
-update = MirrorProx(WassersteinFisherRao(GradientFlow([0.02, 2.0, 0.0]), rate=0.3))
+update = MirrorProx(WassersteinFisherRao(GradientFlow([0.02, 2.0]), rate=0.3))
 
 
 def split(key):
