@@ -76,9 +76,10 @@ from ._studies.diversity import diversity as diversity
 from ._studies.equilibria import NikaidoIsoda as NikaidoIsoda
 from ._studies.equilibria import aggregate as aggregate
 from ._studies.equilibria import nikaido_isoda as nikaido_isoda
-from ._studies.fluctuations import EdgeNoise as EdgeNoise
 from ._studies.fluctuations import Fluctuations as Fluctuations
 from ._studies.fluctuations import fluctuations as fluctuations
+from ._studies.jackknife import Jackknife as Jackknife
+from ._studies.noise import EdgeNoise as EdgeNoise
 from ._studies.optimality import OptimalityGap as OptimalityGap
 from ._studies.optimality import optimality_gap as optimality_gap
 from ._studies.rates import Rate as Rate

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
+from scipy import stats
 
 from ensembles._checks import concrete
 
@@ -43,3 +44,8 @@ def confidence(level: float) -> float:
     if not 0 < level < 1:
         raise ValueError(f"level must be between 0 and 1, got {level}: write level=0.95")
     return float(level)
+
+
+def quantile(level: float) -> float:
+    """z with P(|Z| ≤ z) = level, Z standard Gaussian."""
+    return float(stats.norm.ppf((1 + confidence(level)) / 2))

@@ -681,8 +681,9 @@ def test_resolved_solvers_are_resolved_and_have_a_solver_for_the_limit(name):
         arrays = eqx.filter(once, eqx.is_array)
         assert jax.tree.leaves(arrays) and dtypes(arrays) == {jnp.dtype(dtype)}
         assert eqx.tree_equal(once, twice)
-        assert isinstance(once.continuous, Adaptive) and once.random == solver.random
-        assert once.continuous.continuous is once.continuous
+        beside = once.beside(GradientFlow())
+        assert isinstance(beside, Adaptive) and once.random == solver.random
+        assert beside.beside(GradientFlow()) is beside
 
 
 @every(SOLVERS)

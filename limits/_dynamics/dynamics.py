@@ -4,6 +4,8 @@ import abc
 from typing import Any
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
@@ -89,6 +91,16 @@ class Update(eqx.Module):
     ) -> tuple[Float[Array, ""], Parameters, Any]:
         """The energy that the step saw, what it adds to the increment, and the next memory."""
 
+    def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
+        """d(increment)/dt of a short step that begins without memory."""
+        short = jnp.asarray(1e-3, network.dtype)
+        change = self(t, short, network, self.memory(network), energy, None)[1]
+        return jax.tree.map(lambda c: c / short, change)
+
     @abc.abstractmethod
     def check(self, network: Network, energy: Energy, step: Float[Array, ""]) -> None:
         """Raise `ValueError` when network, energy, update and step size do not fit together."""
+
+    def check_limit(self, network: Network) -> None:
+        """Raise `ValueError` where steps of `network` see more of a neuron than its mass, so that
+        nodes and tracers do not follow the limit."""

@@ -38,9 +38,11 @@ class Optimiser(Update):
     state is the run's `memory`, carried from step to step and differentiated through.
 
     Transformations that act on every entry alone (momentum, RMSProp, Adam, ...) have a limit: the
-    run of a network of quadrature nodes under the same transformation. Those that see all entries
-    at once (clipping by a global norm) do not see masses: their sums grow with the width. `batch`
-    as in `SGD`. Make the transformation once: a fresh one compiles anew. Masses stand still.
+    run of a network of quadrature nodes under the same transformation, from which `coupling`
+    measures finite ones. Those that see all entries at once do not see masses: the global norm of
+    the gradients of N² edges is N (E Δ²)^½, so that steps clipped to a fixed one fall as 1/N, and
+    there is no limit unless the bound grows as N. `batch` as in `SGD`. Make the transformation
+    once: a fresh one compiles anew. Masses stand still.
 
     Raises `ValueError` for what has no `init` and `update`, and (in a run) for an update that needs
     more than gradients and parameters.
@@ -90,15 +92,34 @@ class Optimiser(Update):
         energy.check(network, self.batch)
         now = network.parameters.still()
 
-        def once(slope: Parameters) -> Any:
-            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-                return self.transformation.update(slope, self.transformation.init(now), now)[0]
-
         try:
-            jax.eval_shape(once, now)
+            jax.eval_shape(self._first, now, now)
         except TypeError as error:
             raise ValueError(
                 "transformation must need no more than gradients and parameters, as optax.adam "
                 f"does, but its update says: {error}: those that search along a line or see values "
                 "(optax.lbfgs, say) have no place in an Optimiser"
             ) from error
+
+    def check_limit(self, network: Network) -> None:
+        now = network.parameters.still()
+        leaves, tree = jax.tree.flatten(now)
+        keys = jax.random.split(jax.random.key(0), len(leaves))
+        slopes = [jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)]
+        # the first entry of every array changes, and no other entry may see it
+        other = [a.reshape(-1).at[0].multiply(1e3).reshape(a.shape) for a in slopes]
+        before, after = (
+            jax.tree.leaves(self._first(tree.unflatten(s), now)) for s in (slopes, other)
+        )
+        for a, b in zip(before, after, strict=True):
+            if not bool((a.reshape(-1)[1:] == b.reshape(-1)[1:]).all()):
+                raise ValueError(
+                    "transformation must act on every entry alone to have a limit, but one entry's "
+                    "gradient changed another's step (a norm of all entries, as in clipping, sees "
+                    "their number and not their masses): leave it out, or write train, whose "
+                    "networks it may move as it likes"
+                )
+
+    def _first(self, slope: Parameters, now: Parameters) -> Parameters:
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return self.transformation.update(slope, self.transformation.init(now), now)[0]

@@ -14,7 +14,8 @@ from ensembles import Network
 from ensembles._checks import concrete, count, kind
 
 from .._checks import positive, tolerance
-from .._dynamics.dynamics import Dynamics
+from .._dynamics.dynamics import Dynamics, Update
+from .._dynamics.optimiser import instead
 from .._dynamics.schedules import Schedule, turning_points
 from .._energies.energy import Energy
 from .integrate import integrate
@@ -82,13 +83,17 @@ class Adaptive(Solver):
     def random(self) -> bool:
         return False
 
-    @property
-    def continuous(self) -> "Adaptive":
+    def beside(self, dynamics: Dynamics | Update) -> "Adaptive":
         return self
 
-    def check(self, network: Network, energy: Energy, dynamics: Dynamics, times: Array) -> None:
-        remedy = "write dynamics=GradientFlow(); steps and batches are solver=Steps(step, batch)"
-        kind("dynamics", dynamics, Dynamics, remedy)
+    def check(
+        self, network: Network, energy: Energy, dynamics: Dynamics | Update, times: Array
+    ) -> None:
+        held = isinstance(dynamics, Update)
+        remedy = "write solver=Steps(step), which goes with it" if held else "write GradientFlow()"
+        remedy += "; steps and batches of a dynamics are solver=Steps(step, batch)"
+        kind("dynamics", dynamics, Dynamics, instead(dynamics, remedy))
+        assert isinstance(dynamics, Dynamics)
         without_noise(dynamics)
         self.resolved(network.dtype)
         dynamics.check(network, energy)
@@ -97,7 +102,7 @@ class Adaptive(Solver):
         self,
         network: Network,
         energy: Energy,
-        dynamics: Dynamics,
+        dynamics: Dynamics | Update,
         *,
         times: Array,
         observe: Observe,
@@ -105,6 +110,7 @@ class Adaptive(Solver):
         tangent: Any = None,
         adjoint: diffrax.AbstractAdjoint | None = None,
     ) -> Trajectory:
+        assert isinstance(dynamics, Dynamics)
         return integrate(
             network, energy, dynamics, self.resolved(network.dtype), jnp.zeros_like(times[-1]),
             times[-1], times, observe, tangent,

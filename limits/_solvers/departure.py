@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from ensembles import Network
 
-from .._dynamics.dynamics import Dynamics
+from .._dynamics.dynamics import Dynamics, Update
 from .._energies.energy import Energy
 
 _MUCH = 0.3
@@ -47,7 +47,9 @@ class Departure(NamedTuple):
 
 
 @eqx.filter_jit
-def departure(network: Network, energy: Energy, dynamics: Dynamics, t1: Array) -> Departure:
+def departure(
+    network: Network, energy: Energy, dynamics: Dynamics | Update, t1: Array
+) -> Departure:
     """The outputs of `network` and how they begin to move, in a run up to `t1`."""
     network = dynamics.prepare(network)
     times = (jnp.arange(_TIMES, dtype=t1.dtype) + 0.5) / _TIMES * t1
@@ -63,7 +65,7 @@ def departure(network: Network, energy: Energy, dynamics: Dynamics, t1: Array) -
 def unseen(
     pair: tuple[Network, Network] | None,
     energy: Energy,
-    dynamics: Dynamics,
+    dynamics: Dynamics | Update,
     t1: Array,
     outputs: Float[Array, "T n outputs"] | None = None,
 ) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble
 
-from .._dynamics.dynamics import Dynamics
+from .._dynamics.dynamics import Dynamics, Update
 from .._energies.energy import Energy
 from .solver import Solver
 from .time import Observe
@@ -61,7 +61,7 @@ def run_all(
     solver: Solver,
     networks: Network,
     energy: Energy,
-    dynamics: Dynamics,
+    dynamics: Dynamics | Update,
     times: Array,
     observe: Observe,
     keys: PRNGKeyArray | None = None,

@@ -4,11 +4,12 @@ import abc
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Network
 
-from .._dynamics.dynamics import Dynamics
+from .._dynamics.dynamics import Dynamics, Update
 from .._energies.energy import Energy
 from .time import Observe
 from .trajectory import Trajectory
@@ -22,21 +23,26 @@ class Solver(eqx.Module):
     def random(self) -> bool:
         """Whether runs draw at random, and need a key."""
 
-    @property
     @abc.abstractmethod
-    def continuous(self) -> "Solver":
-        """How the limit, which is in continuous time, is solved beside."""
+    def beside(self, dynamics: Dynamics | Update) -> "Solver":
+        """How the limit under that dynamics is solved beside."""
 
     @abc.abstractmethod
     def reference(self, t1: Array) -> "Solver":
         """How it is solved up to t1 to tell its error in time."""
+
+    def grid(self, t1: ArrayLike) -> np.ndarray:
+        """11 equal times from 0 to t1, or the nearest that are reached."""
+        return np.linspace(0, t1, 11)
 
     @abc.abstractmethod
     def resolved(self, dtype: jnp.dtype) -> "Solver":
         """The same options as arrays of that dtype, defaults filled in."""
 
     @abc.abstractmethod
-    def check(self, network: Network, energy: Energy, dynamics: Dynamics, times: Array) -> None:
+    def check(
+        self, network: Network, energy: Energy, dynamics: Dynamics | Update, times: Array
+    ) -> None:
         """Raise `ValueError` when they do not fit together."""
 
     @abc.abstractmethod
@@ -44,7 +50,7 @@ class Solver(eqx.Module):
         self,
         network: Network,
         energy: Energy,
-        dynamics: Dynamics,
+        dynamics: Dynamics | Update,
         *,
         times: Array,
         observe: Observe,

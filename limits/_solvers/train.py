@@ -27,10 +27,12 @@ _SAVED = 64  # networks kept per checkpoint interval when a run is differentiate
 
 
 class Steps(Solver):
-    """Euler steps of size `step` on batches of `batch` (None: the full batch), as `train` does.
+    """Steps of size `step`, as `train` does: those of an update, or Euler steps of a dynamics on
+    batches of `batch` (None: the full batch).
 
-    The limit beside, which is in continuous time, is solved as `limit` says. Raises `ValueError`
-    for a step that is not positive.
+    The limit beside a dynamics is in continuous time, solved as `limit` says. Beside an update
+    (an `Optimiser`; `SGD()` for the steps themselves) it takes the very same steps: the distance is
+    that of width alone. Raises `ValueError` for a step that is not positive.
     """
 
     step: ArrayLike
@@ -47,27 +49,44 @@ class Steps(Solver):
     def random(self) -> bool:
         return self.batch is not None
 
-    @property
-    def continuous(self) -> Adaptive:
-        return self.limit
+    def beside(self, dynamics: Dynamics | Update) -> Solver:
+        return self if isinstance(dynamics, Update) else self.limit
 
-    def reference(self, t1: Array) -> Adaptive:
-        return self.limit.reference(t1)
+    def reference(self, t1: Array) -> "Steps":
+        return self
+
+    def grid(self, t1: ArrayLike) -> np.ndarray:
+        even = super().grid(t1)
+        return np.unique(np.round(even / np.asarray(self.step))) * np.asarray(self.step)
 
     def resolved(self, dtype: jnp.dtype) -> "Steps":
         return Steps(positive("step", self.step, dtype), self.batch, self.limit.resolved(dtype))
 
-    def check(self, network: Network, energy: Energy, dynamics: Dynamics, times: Array) -> None:
-        self.limit.check(network, energy, dynamics, times)
+    def _update(self, dynamics: Dynamics | Update) -> Update:
+        return dynamics if isinstance(dynamics, Update) else SGD(dynamics, self.batch)
+
+    def check(
+        self, network: Network, energy: Energy, dynamics: Dynamics | Update, times: Array
+    ) -> None:
+        if isinstance(dynamics, Update):
+            if dynamics.random or self.batch is not None:
+                raise ValueError(
+                    f"dynamics must be without randomness here, got {type(dynamics).__name__} with "
+                    "batches or noise: a batch is common to all neurons, and does not average out "
+                    "with width. Leave batch out, or give a dynamics in continuous time to "
+                    "Steps(step, batch), whose steps fall"
+                )
+        else:
+            self.limit.check(network, energy, dynamics, times)
         step = positive("step", self.step, network.dtype)
-        SGD(dynamics, self.batch).check(network, energy, step)
+        self._update(dynamics).check(network, energy, step)
         whole_steps(times, step)
 
     def run(
         self,
         network: Network,
         energy: Energy,
-        dynamics: Dynamics,
+        dynamics: Dynamics | Update,
         *,
         times: Array,
         observe: Observe,
@@ -76,7 +95,7 @@ class Steps(Solver):
         step = positive("step", self.step, network.dtype)
         steps = whole_steps(times, step)
         return _iterate(
-            network, energy, SGD(dynamics, self.batch), step, times, jnp.zeros_like(steps[0]),
+            network, energy, self._update(dynamics), step, times, jnp.zeros_like(steps[0]),
             steps, key if self.random else None, None, observe, diffrax.NoProgressMeter(),
         )  # fmt: skip
 

@@ -15,11 +15,12 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray
 from ensembles import Measure, Network, NeuronalEnsemble, Parameters, Rule
 from ensembles._checks import counts, kind, randomness
 
-from .._dynamics.dynamics import Dynamics
+from .._dynamics.dynamics import Dynamics, Update
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .._solvers.adaptive import Adaptive
 from .._solvers.departure import unseen, warn_of
+from .._solvers.limit import limit
 from .._solvers.nodes import looks, padded, refined
 from .._solvers.seeds import in_batches, run_all, samples, seed_keys, together
 from .._solvers.solver import Solver
@@ -38,12 +39,13 @@ _QUICK = 2**15, 1.6  # weights, and how many times its own, that a finite networ
 def coupling(
     ensemble: NeuronalEnsemble,
     energy: Energy,
-    dynamics: Dynamics | None = None,
+    dynamics: Dynamics | Update | None = None,
     *,
     widths: Sequence[int | Sequence[int]],
     t1: ArrayLike,
     seeds: int | Sequence[int],
-    nodes: int | Sequence[int],
+    nodes: int | Sequence[int] | None = None,
+    tol: float | None = None,
     rule: Rule | Sequence[Rule | None] | None = None,
     solver: Solver | None = None,
     times: ArrayLike | None = None,
@@ -54,13 +56,16 @@ def coupling(
     """Train finite networks and follow the limit at the very same labels.
 
     For every width and seed, labels are drawn, a finite network starts at them, and the limit
-    (`nodes` quadrature nodes per layer, `rule` as in `NeuronalEnsemble.discretise`) carries them as
-    tracers; distances are taken label by label at `times` (11 equal ones from 0 to `t1` if None).
-    Noisy weights start at the same values on both sides.
+    (`nodes` quadrature nodes per layer, or so many that `limit` meets `tol` in outputs and
+    energies; `rule` as in `NeuronalEnsemble.discretise`) carries them as tracers; distances are
+    taken label by label at `times` (11 equal ones from 0 to `t1` if None, or the nearest that steps
+    reach). Noisy weights start at the same values on both sides.
 
     Arguments:
 
     - `dynamics`: `GradientFlow()` by default; with masses that move, their growth is compared too.
+      An update without randomness goes with `Steps`, and the limit takes the same steps:
+      `Optimiser(optax.adam(1e-2)), solver=Steps(1.0)`.
     - `widths`: a list of ints or of tuples, one int per hidden layer; `seeds` one int, or one per
       width.
     - `solver`: `Adaptive()` by default, continuous time on both sides; or `Steps(step, batch)` for
@@ -71,7 +76,8 @@ def coupling(
     - `key`: seed s of the w-th width uses `fold_in(fold_in(key, w), s)`, split into one for labels
       and one for SGD; random nodes use `fold_in(key, 2**32 - 1)`, and those that estimate the
       limit's error `fold_in(key, 2**32 - 2)` (finer), `2**32 - 3` (at the start), `2**32 - 4` and
-      `2**32 - 5` (random nodes: the largest distance from three sets counts).
+      `2**32 - 5` (random nodes: the largest distance from three sets counts); `2**32 - 6` for
+      `tol`.
 
     The limit's error is its distance from one on the next finer nodes (with tolerances ten times
     smaller) at the labels of the widest networks, of which smaller ones are parts; or, where
@@ -96,7 +102,24 @@ def coupling(
     hidden = ensemble.depth - 1
     sizes = tuple(counts("widths", width, hidden) for width in widths)
     numbers = counts("seeds", seeds, len(sizes), "width")
-    rules, some = ensemble.rules(rule), counts("nodes", nodes, hidden)
+    rules = ensemble.rules(rule)
+    if (nodes is None) == (tol is None):
+        raise ValueError(
+            f"nodes or tol is required, and not both, got nodes={nodes}, tol={tol}: write nodes=32 "
+            "for so many nodes a layer, or tol=1e-4 for as many as the limit needs"
+        )
+    if nodes is None:
+        if isinstance(dynamics, Update):
+            raise ValueError(
+                "nodes is required for an update, whose limit is not refined by itself: write "
+                "nodes=64, and compare the distances with .error"
+            )
+        drawn = jax.random.fold_in(key, 2**32 - 6) if any(r.random for r in rules) else None
+        resolved = limit(
+            ensemble, energy, dynamics, t1=t1, times=times, tol=tol, rule=rule, key=drawn
+        )
+        nodes = resolved.stats["nodes"]
+    some = counts("nodes", nodes, hidden)
     measures = ensemble.measures(some, rules, key=jax.random.fold_in(key, 2**32 - 1))
     more = refined(ensemble.spaces, rules, some)
     draws = (2, 4, 5) if any(r.random for r in rules) else (2,)  # two may agree by chance
@@ -104,8 +127,12 @@ def coupling(
         ensemble.measures(more, rules, key=jax.random.fold_in(key, 2**32 - i)) for i in draws
     )
     dtype = measures[0].points.dtype
-    _, when = checkpoints(np.linspace(0, t1, 11) if times is None else times, 0.0, t1, dtype)
-    solver.check(ensemble.network(measures), energy, dynamics, when)
+    grid = solver.grid(t1) if times is None else times
+    _, when = checkpoints(grid, 0.0, t1, dtype)
+    example = ensemble.network(measures)
+    solver.check(example, energy, dynamics, when)
+    if isinstance(dynamics, Update):
+        dynamics.check_limit(example)
     study = _Study(
         ensemble, energy, dynamics, solver.resolved(dtype), when, observe, measures, finer,
         rules, max(numbers),
@@ -121,9 +148,7 @@ def coupling(
         meter = progress.step(meter, jnp.asarray(work[w] / work[-1]))
     progress.close(meter)
     assert watched is not None
-    limit, error, growth_error, ended = study.verify(
-        watched, sizes, numbers, jax.random.fold_in(key, 2**32 - 3)
-    )
+    verified = study.verify(watched, sizes, numbers, jax.random.fold_in(key, 2**32 - 3))
     columns = collect(found)
     result = Coupling(
         widths=sizes,
@@ -136,12 +161,13 @@ def coupling(
         energies=columns.energies,
         curves=columns.curves,
         observed=columns.observed,
-        limit=limit,
-        error=error,
-        growth_error=growth_error,
+        limit=verified.limit,
+        error=verified.sup,
+        rms_error=verified.rms,
+        growth_error=verified.growth,
     )
     failed = {w: int((~one.ok).sum()) for w, one in zip(result.names, found, strict=True)}
-    failed["finer limit"] = int(not ended)
+    failed["finer limit"] = int(not verified.ok)
     failed = {name: number for name, number in failed.items() if number}
     if failed:
         raise FailedRun(
@@ -161,12 +187,23 @@ class _Watched(NamedTuple):
     run: Trajectory
 
 
+class _Verified(NamedTuple):
+    """The limit on finer nodes, the error of the one on `nodes`, a row a width, and whether all
+    ended well."""
+
+    limit: Trajectory
+    sup: np.ndarray
+    rms: np.ndarray
+    growth: np.ndarray | None
+    ok: bool
+
+
 class _Study(eqx.Module):
     """What all runs of a coupling share."""
 
     ensemble: NeuronalEnsemble
     energy: Energy
-    dynamics: Dynamics
+    dynamics: Dynamics | Update
     solver: Solver
     times: Array
     observe: Observe
@@ -182,13 +219,13 @@ class _Study(eqx.Module):
 
         def batch(keys: PRNGKeyArray) -> Distances:
             drawn = samples(self.ensemble, keys, width, room)
-            finite, limit = _pairs(self.ensemble, nodes, drawn, self._like_limit(width))
-            theirs = self._run(self.solver.continuous, limit, None)
+            finite, nodal = _pairs(self.ensemble, nodes, drawn, self._like_limit(width))
+            theirs = self._run(self.solver.beside(self.dynamics), nodal, None)
             ours = self._run(self.solver, finite, self.observe, keys)
             if not kept:
-                kept.append((drawn, limit, theirs))
+                kept.append((drawn, nodal, theirs))
             return compare(
-                self.energy, (finite, ours), (limit, theirs), (0,) * len(skip), skip, drawn
+                self.energy, (finite, ours), (nodal, theirs), (0,) * len(skip), skip, drawn
             )
 
         found = in_batches(batch, keys, self._together(width, len(keys)))
@@ -196,16 +233,17 @@ class _Study(eqx.Module):
 
     def verify(
         self, watched: "_Watched", widths: Sequence[Sizes], seeds: Sequence[int], key: PRNGKeyArray
-    ) -> tuple[Trajectory, np.ndarray, np.ndarray | None, bool]:
+    ) -> _Verified:
         """The limit on finer nodes and steps, and how far from it the one on `nodes` is: in weights
         and in growth, at as many tracers as each width has."""
         skip, further = _sizes(self._nodes(watched.width)), _sizes(self.finer[0])
         like = self._like_limit(watched.width)
+        solver = self.solver.beside(self.dynamics).reference(self.times[-1])
         coarse, room = (watched.network, watched.run), self._room(watched.width)
 
         def against(finer: tuple[Measure, ...]) -> tuple[Trajectory, Furthest]:
             network = _pairs(self.ensemble, finer, watched.drawn, like)[1]
-            runs = self._run(self.solver.reference(self.times[-1]), network, self.observe)
+            runs = self._run(solver, network, self.observe)
             fine = network, runs
             return runs, furthest(self.energy, coarse, fine, skip, further, room)
 
@@ -218,21 +256,22 @@ class _Study(eqx.Module):
         outputs = runs.observed["outputs"][0]
         missed, wrong = unseen(pair, self.energy, self.dynamics, self.times[-1], outputs)
         warn_of(wrong, stacklevel=3)
-        error, growth_error = [], []
-        for width, n in zip(widths, seeds, strict=True):
-            apart, grown = within(found.apart, watched.width, width, n)
-            moved, gained = within(found.moved, watched.width, width, n)
-            error.append(np.maximum(apart, wrong * moved))
-            if grown is not None and gained is not None:
-                growth_error.append(np.maximum(grown, wrong * gained))
+        errors = [
+            jax.tree.map(
+                lambda apart, moved: np.maximum(apart, wrong * moved),
+                within(found.apart, watched.width, width, n),
+                within(found.moved, watched.width, width, n),
+            )
+            for width, n in zip(widths, seeds, strict=True)
+        ]
+        error = jax.tree.map(lambda *rows: np.stack(rows), *errors)
         run = _only(runs, further)
         run = dataclasses.replace(
             run,
             observed=run.observed["observed"],
             error=jnp.maximum(np.asarray(found.functions).max(), jnp.asarray(missed)),
         )
-        ok = bool(np.asarray(found.ok).all())
-        return run, np.array(error), np.array(growth_error) if growth_error else None, ok
+        return _Verified(run, *error, ok=bool(np.asarray(found.ok).all()))
 
     def _run(
         self, solver: Solver, networks: Network, observe: Observe, keys: Any = None

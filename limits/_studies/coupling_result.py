@@ -33,7 +33,8 @@ class Coupling(eqx.Module):
     - `limit`: the limit's trajectory, with its `observed`; `error` (widths, L): the estimated error
       of its weights at as many tracers as that width has neurons, in the same sup norm (the largest
       of as many networks of that width as its tracers make up, at most as many as seeds);
-      `growth_error` (widths, L − 1): that of its growth. Distances below them are not measurements.
+      `rms_error` (widths, L): in the root mean square over neurons; `growth_error`
+      (widths, L − 1): that of its growth. Distances below them are not measurements.
     - `widths`: one tuple of L − 1 widths each; `times` (T,); `solver`: how finite
       networks were trained.
     """
@@ -50,6 +51,7 @@ class Coupling(eqx.Module):
     observed: Any
     limit: Trajectory
     error: np.ndarray
+    rms_error: np.ndarray
     growth_error: np.ndarray | None
 
     @property
@@ -84,7 +86,7 @@ class Coupling(eqx.Module):
         functions = np.full((len(self.widths), 2), error)
         blocks = [
             ("sup over neurons and times", layers, np.moveaxis(self.sup, -1, 0), self.error),
-            ("rms over neurons", layers, np.moveaxis(self.rms, -1, 0), None),
+            ("rms over neurons", layers, np.moveaxis(self.rms, -1, 0), self.rms_error),
             ("functions", ["outputs", "loss"], [self.outputs, self.energies], functions),
         ]
         if self.growth is not None:
@@ -93,28 +95,35 @@ class Coupling(eqx.Module):
         seeds = np.isfinite(self.outputs).sum(0)
         lines = []
         for title, heads, columns, floor in blocks:
-            title += "" if floor is None else " [error of the limit]"
+            title += " [error of the limit]"
             lines += [title, f"{'width':>14}{'seeds':>6}" + "".join(f"{h:>26}" for h in heads)]
             for j, name in enumerate(self.names):
                 cells = [f"{np.nanmean(c[:, j]):.2e} ± {np.nanstd(c[:, j]):.0e}" for c in columns]
-                if floor is not None:
-                    cells = [f"{cell} [{e:.0e}]" for cell, e in zip(cells, floor[j], strict=True)]
+                cells = [f"{cell} [{e:.0e}]" for cell, e in zip(cells, floor[j], strict=True)]
                 lines.append(f"{name:>14}{seeds[j]:6d}" + "".join(f"{c:>26}" for c in cells))
         return "\n".join(lines)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Distances against width with fitted lines, and the limit's own error."""
+        """Distances against width with fitted lines, each with the limit's own error in it."""
         import matplotlib.pyplot as plt
 
         ax = plt.subplots()[1] if ax is None else ax
-        kinds = ["sup", "rms", "outputs", *([] if self.growth is None else ["growth"])]
-        for of, marker in zip(kinds, "os^D", strict=False):
+        own = np.nan if self.limit.error is None else float(self.limit.error)
+        floors = {"sup": self.error.max(1), "rms": self.rms_error.max(1)}
+        floors["outputs"] = np.full(len(self.widths), own)
+        if self.growth_error is not None:
+            floors["growth"] = self.growth_error.max(1)
+        colours = [
             self.plot_against_width(self.distance(of), of, ax, marker)
+            for of, marker in zip(floors, "os^D", strict=False)
+        ]
         bottom, top = ax.get_ylim()
-        floor = self.error.max(1)
-        ax.plot(self.smallest, floor, "k:.", lw=1, ms=3, label="limit's own error (sup)")
+        for floor, colour in zip(floors.values(), colours, strict=True):
+            ax.plot(self.smallest, floor, ":.", color=colour, lw=1, ms=3)
+        ax.plot([], [], "k:.", lw=1, ms=3, label="the limit's own error in each")
         ax.set(ylabel="distance from the limit (bars: 80 % of seeds)")
-        bottom = max(bottom / 10, min(bottom, 0.8 * float(floor.max())))
+        lowest = min(float(floor.max()) for floor in floors.values())
+        bottom = max(bottom / 10, min(bottom, 0.8 * lowest))
         ax.set_ylim(bottom / (top / bottom) ** 0.5, top)  # room for the legend
         ax.legend(fontsize="small", loc="lower left")
         return ax
@@ -131,8 +140,9 @@ class Coupling(eqx.Module):
 
     def plot_against_width(
         self, values: Float[np.ndarray, "seeds widths"], name: str, ax: Axes, marker: str = "o"
-    ) -> None:
-        """Geometric means and 80 % of the seeds against width, with the fitted law if there is."""
+    ) -> Any:
+        """Geometric means and 80 % of the seeds against width, with the fitted law if there is; the
+        colour they have."""
         mean = np.exp(np.nanmean(np.log(values), axis=0))
         low, high = np.nanquantile(values, [0.1, 0.9], axis=0)
         bars = ax.errorbar(self.smallest, mean, [mean - low, high - mean], fmt=marker, capsize=2)
@@ -144,6 +154,7 @@ class Coupling(eqx.Module):
         ax.set(xscale="log", yscale="log", xlabel="width $N$")
         ax.set_xticks(self.smallest, [str(n) for n in self.smallest])
         ax.minorticks_off()
+        return bars.lines[0].get_color()
 
     def plot_against_time(self, curves: Float[np.ndarray, "seeds widths T"], ax: Axes) -> None:
         """Medians and 80 % of the seeds against time, a colour a width."""

@@ -94,10 +94,17 @@ def furthest(
     return jax.vmap(one)(a, b)
 
 
-def within(
-    apart: Parameters, sizes: Sizes, width: Sizes, groups: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The sup of each layer, and of the growth of each hidden layer, in networks of `width`.
+class Within(NamedTuple):
+    """Of each layer the sup and the root mean square over neurons, of each hidden one the sup of
+    the growth."""
+
+    sup: np.ndarray
+    rms: np.ndarray
+    growth: np.ndarray | None
+
+
+def within(apart: Parameters, sizes: Sizes, width: Sizes, groups: int) -> Within:
+    """How far networks of `width` are apart.
 
     The largest of up to `groups` disjoint ones that the `sizes` neurons of each seed make up:
     labels are independent draws.
@@ -110,17 +117,20 @@ def within(
         ranges = ([slice(g * width[i], (g + 1) * width[i]) for i in layers] for g in range(groups))
         return max(float(np.asarray(a)[(slice(None), *r)].max()) for r in ranges)
 
+    def mean(a: Any) -> float:
+        return float(np.sqrt((np.asarray(a) ** 2).mean()))
+
     ends = [(0,), *pairwise(range(last)), (last - 1,)]
-    layers = [
-        max(
-            0.0 if w is None else largest(w, *ends[i]),
-            0.0 if b is None else largest(b, *(() if i == last else (i,))),
-        )
-        for i, (w, b) in enumerate(zip(apart.weights, apart.biases, strict=True))
-    ]
-    if apart.growth is None:
-        return np.array(layers), None
-    return np.array(layers), np.array([largest(g, i) for i, g in enumerate(apart.growth)])
+    sup, rms = [], []
+    for i, (w, b) in enumerate(zip(apart.weights, apart.biases, strict=True)):
+        own = () if i == last else (i,)
+        held = [(a, e) for a, e in ((w, ends[i]), (b, own)) if a is not None]
+        sup.append(max([0.0, *(largest(a, *e) for a, e in held)]))
+        rms.append(max([0.0, *(mean(a) for a, _ in held)]))
+    grown = None
+    if apart.growth is not None:
+        grown = np.array([largest(g, i) for i, g in enumerate(apart.growth)])
+    return Within(np.array(sup), np.array(rms), grown)
 
 
 def _along(runs: Runs, skip: Sizes, sizes: Sizes) -> Parameters:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import diffrax
 import equinox as eqx
@@ -32,13 +32,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
-from scipy import stats
 
 from ensembles import Measure, Network, NeuronalEnsemble, Rule
 from ensembles._checks import count, kind
 from ensembles._contractions import tensordot
 
-from .._checks import confidence, layer_ratios
+from .._checks import layer_ratios, quantile
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
@@ -48,17 +47,14 @@ from .._solvers.nodes import looks
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
 from .influence import apart, centred, direction, discretisations, jacobian, perturbation
-from .noise import edge_variance
+from .jackknife import Jackknife, jackknife
+from .noise import EdgeNoise, edge_variance
 from .observables import Observable, check_observable
 
 _EDGES = 0.1  # of the variance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-class EdgeNoise(UserWarning):
-    """Noise of edges that the central limit theorem neglects is not small at a width."""
 
 
 class Fluctuations(eqx.Module):
@@ -113,7 +109,7 @@ class Fluctuations(eqx.Module):
     def band(self, width: int, level: float = 0.95) -> tuple[Array, Array]:
         """Bounds (low, high), each (T, ...), between which the observable of a network of `width`
         N lies with probability `level`, at one time and entry; up to O(1/N)."""
-        half = _quantile(level) * jnp.sqrt(self.variance / count("width", width))
+        half = quantile(level) * jnp.sqrt(self.variance / count("width", width))
         self._check_edges(width)
         return self.mean - half, self.mean + half
 
@@ -123,7 +119,7 @@ class Fluctuations(eqx.Module):
         if not tolerance > 0:
             raise ValueError(f"tolerance must be positive, got {tolerance}")
         largest = float(self.variance.max())
-        found = max(1, math.ceil(largest * (_quantile(level) / tolerance) ** 2))
+        found = max(1, math.ceil(largest * (quantile(level) / tolerance) ** 2))
         self._check_edges(found)
         return found
 
@@ -158,6 +154,7 @@ class Fluctuations(eqx.Module):
         return ax
 
 
+@overload
 def fluctuations(
     ensemble: NeuronalEnsemble,
     energy: Energy,
@@ -171,11 +168,44 @@ def fluctuations(
     rule: Rule | Sequence[Rule | None] | None = None,
     solver: Adaptive | None = None,
     key: PRNGKeyArray | None = None,
-) -> Fluctuations:
+) -> Fluctuations: ...
+
+
+@overload
+def fluctuations(
+    ensemble: Network,
+    energy: Energy,
+    observe: Observable,
+    *,
+    t1: ArrayLike,
+    times: ArrayLike | None = None,
+    dynamics: Dynamics | None = None,
+    solver: Adaptive | None = None,
+) -> Jackknife: ...
+
+
+def fluctuations(
+    ensemble: NeuronalEnsemble | Network,
+    energy: Energy,
+    observe: Observable,
+    *,
+    t1: ArrayLike,
+    times: ArrayLike | None = None,
+    nodes: int | Sequence[int] | None = None,
+    ratios: Sequence[float] | None = None,
+    dynamics: Dynamics | None = None,
+    rule: Rule | Sequence[Rule | None] | None = None,
+    solver: Adaptive | None = None,
+    key: PRNGKeyArray | None = None,
+) -> Fluctuations | Jackknife:
     """The variance N Var f_t of `observe` in wide networks of `ensemble`, from one derivative.
 
     The limit on `nodes` quadrature nodes is differentiated in its initial masses, once more on a
     coarser set for the error (three times on others, for random rules), in one compilation.
+
+    A `Network` in place of the ensemble, one that was drawn, of equal masses and before its
+    training, stands for the law of its own neurons, which need not be known: the result is a
+    `Jackknife`, and `nodes`, `ratios`, `rule` and `key` are left out.
 
     Arguments:
 
@@ -197,11 +227,22 @@ def fluctuations(
     Raises `ValueError` for arguments that do not fit, and observables that give anything but one
     finite array or that single out neurons; `FailedRun` if the flow breaks down.
     """
-    kind("ensemble", ensemble, NeuronalEnsemble, "a network has no law to fluctuate around")
+    kind("ensemble", ensemble, (NeuronalEnsemble, Network), "write iid(...), or from_mlp(mlp)[0]")
     kind("energy", energy, Energy, "write Risk(data)")
     dynamics = GradientFlow() if dynamics is None else dynamics
     solver = Adaptive() if solver is None else solver
     kind("solver", solver, Adaptive, "it is of continuous time; write Adaptive()")
+    if isinstance(ensemble, Network):
+        for name, value in {"nodes": nodes, "ratios": ratios, "rule": rule, "key": key}.items():
+            if value is not None:
+                raise ValueError(
+                    f"{name} must be None for a network, whose own neurons are used: leave it out"
+                )
+        return jackknife(
+            ensemble, energy, observe, t1=t1, times=times, dynamics=dynamics, solver=solver
+        )
+    if nodes is None:
+        raise ValueError("nodes is required for an ensemble: write nodes=32")
     scale = layer_ratios(ratios, ensemble.depth - 1)
     measures, network, others = discretisations(ensemble, nodes, rule, key)
     check_observable(observe, network)
@@ -305,8 +346,3 @@ def _shares(
     return jnp.stack(
         [tensordot(f**2, p, axes=1) / r for f, p, r in zip(influence, masses, ratios, strict=True)]
     )
-
-
-def _quantile(level: float) -> float:
-    """z with P(|Z| ≤ z) = level, Z standard Gaussian."""
-    return float(stats.norm.ppf((1 + confidence(level)) / 2))

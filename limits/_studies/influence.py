@@ -81,8 +81,11 @@ def jacobian(
     *,
     values: int,
     entries: int,
-) -> tuple[Array, Float[Array, "... n"], Any]:
+    reduced: Callable[[Array], Any] = lambda slopes: slopes,
+) -> tuple[Array, Any, Any]:
     """The values (...) of `run(at, adjoint)`, their derivatives (..., n), and what comes beside.
+
+    What is kept of the derivatives (n,) of one value may be `reduced`, to trees of arrays.
 
     Reverse mode takes a solve backward for each of so many `values`, forward mode a solve per entry
     of `at`: the cheaper one is taken, forward mode, which compiles in a third of the time, for
@@ -93,8 +96,12 @@ def jacobian(
         reverse = diffrax.RecursiveCheckpointAdjoint()
         found, pull, beside = jax.vjp(lambda a: run(a, reverse), at, has_aux=True)
         basis = jnp.eye(found.size, dtype=found.dtype).reshape(-1, *found.shape)
-        rows = _in_blocks(jax.vmap(lambda v: pull(v)[0]), basis, entries)
-        return found, rows.reshape(-1, at.size)[: found.size].reshape(*found.shape, -1), beside
+        rows = _in_blocks(jax.vmap(lambda v: reduced(pull(v)[0])), basis, entries)
+        return (
+            found,
+            jax.tree.map(lambda a: _like(found, a.reshape(-1, *a.shape[2:])), rows),
+            beside,
+        )
 
     def columns(directions: Array) -> tuple[Array, Array, Any]:
         def one(direction: Array) -> tuple[Array, Array, Any]:
@@ -106,7 +113,13 @@ def jacobian(
     every, slopes, beside = _in_blocks(columns, jnp.eye(at.size, dtype=at.dtype), entries)
     slopes = slopes.reshape(-1, *slopes.shape[2:])[: at.size]
     found, beside = jax.tree.map(lambda a: a[0], (every, beside))
-    return found, jnp.moveaxis(slopes, 0, -1), beside
+    rows = jax.vmap(reduced)(jnp.moveaxis(slopes, 0, -1).reshape(-1, at.size))
+    return found, jax.tree.map(lambda a: _like(found, a), rows), beside
+
+
+def _like(found: Array, rows: Array) -> Array:
+    """`rows`, one for each entry of `found` (and more), with its axes in front."""
+    return rows[: found.size].reshape(*found.shape, *rows.shape[1:])
 
 
 def _in_blocks(f: Callable[[Array], Any], rows: Array, entries: int) -> Any:

@@ -15,6 +15,10 @@ from .observables import Observable
 _DRAWS = 64  # nodes of the law of an edge's noise
 
 
+class EdgeNoise(UserWarning):
+    """Noise of edges that the central limit theorem neglects is not small at a width."""
+
+
 def without_noise(ensemble: NeuronalEnsemble, network: Network) -> Network:
     """`network` with noisy weights replaced by what its labels determine of them.
 

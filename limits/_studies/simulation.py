@@ -11,7 +11,7 @@ from ensembles import NeuronalEnsemble
 from ensembles._checks import count, kind, randomness
 
 from .._checks import confidence, layer_ratios
-from .._dynamics.dynamics import Dynamics
+from .._dynamics.dynamics import Dynamics, Update
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .._solvers.adaptive import Adaptive
@@ -70,7 +70,7 @@ def simulate(
     t1: ArrayLike,
     times: ArrayLike | None = None,
     ratios: Sequence[float] | None = None,
-    dynamics: Dynamics | None = None,
+    dynamics: Dynamics | Update | None = None,
     solver: Solver | None = None,
     key: PRNGKeyArray,
 ) -> Simulation:

@@ -1,0 +1,245 @@
+"""How far retrained networks would scatter, from one network that is at hand."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, ArrayLike, Float
+
+from ensembles import Network
+
+from .._checks import quantile
+from .._dynamics.dynamics import Dynamics
+from .._energies.energy import Energy
+from .._solvers.adaptive import Adaptive
+from .._solvers.time import checkpoints
+from .._solvers.trajectory import Trajectory
+from .influence import centred, direction, jacobian, perturbation
+from .noise import EdgeNoise
+from .observables import Observable, check_observable
+
+_EDGES = 0.3  # of the variance
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class Jackknife(eqx.Module):
+    """The scatter of an observable f_t over networks drawn and trained as one of them was.
+
+    The neurons of the one at hand, of widths N_i, stand for the laws that they were drawn from: the
+    infinitesimal jackknife (Jaeckel 1972; Efron, Biometrika 68, 1981). With IF_i(t, k) the
+    derivative of f_t in the mass of neuron k of layer i through the training, centred,
+
+        Var f_t ≈ Σ_i Σ_k IF_i(t, k)² / (N_i (N_i − 1)) − Σ_i E_i(t).
+
+    E_i belongs to the edges of the middle layers, whose weights have noise of their own in an
+    i.i.d. start. With y(k, c') = N_{i-1} N_i (∂f_t/∂w_i(0, k, c')) w_i(0, k, c') and r what is left
+    of it when the means of rows and columns are taken off, they add
+
+        E_i = Σ_{k, c'} r(k, c')² / (N_{i-1} (N_{i-1} − 1) N_i (N_i − 1))
+
+    to the variance, once; the rows' share and the columns' both contain it. (An average over N²
+    independent edges of variance s² has the variance s²/N²; rows and columns alone say 2 s²/N².)
+
+    Shapes: T `times`, then the shape (...) of one observation.
+
+    - `widths`: N_i of the hidden layers; `observed` (T, ...): f_t of the network at hand.
+    - `influence`: for each hidden layer an array (T, ..., N_i), IF_i.
+    - `shares` (L − 1, T, ...): the sum over k for each layer; `edges` (T, ...): Σ_i E_i.
+    - `variance` (T, ...): Var f_t over networks of the same widths, not multiplied by them;
+      `variance_error` (T, ...): the standard error of the sums over neurons. That IF_i are those of
+      the network at hand, off by O(N^-1/2) from the limit's, comes on top, after long times more.
+    """
+
+    times: Float[Array, " T"]
+    observed: Float[Array, "T ..."]
+    influence: tuple[Float[Array, "T ... n"], ...]
+    edges: Float[Array, "T ..."]
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        return tuple(a.shape[-1] for a in self.influence)
+
+    @property
+    def shares(self) -> Float[Array, "layers T ..."]:
+        return jnp.stack([(a**2).mean(-1) / (a.shape[-1] - 1) for a in self.influence])
+
+    @property
+    def variance(self) -> Float[Array, "T ..."]:
+        shares = self.shares  # each is at most the whole, up to errors: the difference is not 0
+        return jnp.maximum(shares.sum(0) - self.edges, shares.max(0) / 2)
+
+    @property
+    def variance_error(self) -> Float[Array, "T ..."]:
+        parts = [(a**2).var(-1) / a.shape[-1] ** 3 for a in self.influence]
+        return jnp.sqrt(sum(parts[1:], parts[0]))
+
+    def band(self, width: float | None = None, level: float = 0.95) -> tuple[Array, Array]:
+        """Bounds (low, high), each (T, ...), between which the observable of another network lies
+        with probability `level`, at one time and entry.
+
+        The other network has the same widths (None), or `width` neurons in its narrowest layer and
+        the others in proportion; `math.inf` for the infinite-width limit. The network at hand is
+        itself a draw, and its own variance is in the band. Up to O(1/N).
+        """
+        width = min(self.widths) if width is None else width
+        half = quantile(level) * jnp.sqrt(self.variance + self._at(width))
+        return self.observed - half, self.observed + half
+
+    def width(self, tolerance: float, level: float = 0.95) -> int:
+        """The width of the narrowest layer (the others in proportion) for which every entry at
+        every time is within `tolerance` of the limit with probability `level`, each on its own.
+
+        For networks whose `weights`, as they are in a `Network`, have the same law at all widths.
+        """
+        if not tolerance > 0:
+            raise ValueError(f"tolerance must be positive, got {tolerance}: write tolerance=0.1")
+        own, edges = self.variance, self.edges
+        self._check_edges()
+        room = (
+            tolerance / quantile(level)
+        ) ** 2  # (own − edges) u + edges u² ≤ room, u = N / width
+        linear = jnp.maximum(own - edges, 0)
+        root = jnp.sqrt(linear**2 + 4 * edges * room)
+        share = float((2 * room / jnp.maximum(linear + root, jnp.finfo(own.dtype).tiny)).min())
+        return max(1, math.ceil(min(self.widths) / share))
+
+    def _at(self, width: float) -> Array:
+        """The variance at another width."""
+        if not width >= 1:
+            raise ValueError(f"width must be at least 1, got {width}: write width=256, or math.inf")
+        if width == min(self.widths):
+            return self.variance
+        self._check_edges()
+        share = min(self.widths) / width
+        return jnp.maximum(self.variance - self.edges, 0) * share + self.edges * share**2
+
+    def _check_edges(self) -> None:
+        added, own = float(self.edges.sum()), float(self.variance.sum())
+        if added > _EDGES * own:
+            warnings.warn(
+                f"The noise of edges is {added / own:.2g} of the variance here. What is said of "
+                "other widths takes their law for the same at all widths, as it is not in a "
+                "standard parametrisation (entries of variance proportional to N).",
+                EdgeNoise,
+                stacklevel=4,
+            )
+
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
+        """The standard deviation against time, root mean square over entries: in all, and by
+        layer."""
+        import matplotlib.pyplot as plt
+
+        ax = plt.subplots()[1] if ax is None else ax
+
+        def curve(variance: Array) -> np.ndarray:
+            return np.sqrt(np.asarray(variance).reshape(len(self.times), -1).mean(1))
+
+        own = {"color": "k", "label": f"networks of width {min(self.widths)}", **kwargs}
+        ax.plot(self.times, curve(self.variance), **own)
+        for i, share in enumerate(self.shares if len(self.widths) > 1 else ()):
+            ax.plot(self.times, curve(share), lw=1, label=f"neurons of layer {i + 1}")
+        if float(self.edges.max()) > 0:
+            ax.plot(
+                self.times, curve(self.edges), "k:", lw=1, label="edges, in both layers' shares"
+            )
+        ax.set(xlabel="time $t$", ylabel="standard deviation, rms over entries")
+        ax.legend(fontsize="small")
+        return ax
+
+
+def jackknife(
+    network: Network,
+    energy: Energy,
+    observe: Observable,
+    *,
+    t1: ArrayLike,
+    times: ArrayLike | None,
+    dynamics: Dynamics,
+    solver: Adaptive,
+) -> Jackknife:
+    """`fluctuations` of a network."""
+    _check(network)
+    check_observable(observe, network)
+    _, when = checkpoints(times, 0.0, t1, network.dtype)
+    solver.check(network, energy, dynamics, when)
+    solver = solver.resolved(network.dtype)
+    found, influence, edges, ok = _differentiate(network, energy, dynamics, solver, observe, when)
+    ok.raise_if_failed()
+    return Jackknife(times=when, observed=found, influence=influence, edges=edges)
+
+
+def _check(network: Network) -> None:
+    for i, p in enumerate(network.initial_masses):
+        known = np.asarray(p)
+        if len(known) < 2 or np.ptp(known) > 1e-3 / len(known):
+            raise ValueError(
+                f"network must have equal masses, at least 2, in every layer, got {len(known)} "
+                f"from {known.min():.3g} to {known.max():.3g} in layer {i + 1}: one that was drawn "
+                "stands for the law of its neurons; of quadrature nodes write "
+                "fluctuations(ensemble, ..., nodes=...)"
+            )
+    if any(np.asarray(leaf).any() for leaf in jax.tree.leaves(network.increment)):
+        raise ValueError(
+            "network must be as training found it, got one that has moved: what neurons do "
+            "together is no draw any more. Write network.moved(jax.tree.map(jnp.zeros_like, "
+            "network.increment)) for its start"
+        )
+
+
+@eqx.filter_jit
+def _differentiate(
+    network: Network,
+    energy: Energy,
+    dynamics: Dynamics,
+    solver: Adaptive,
+    observe: Observable,
+    times: Array,
+) -> tuple[Array, tuple[Array, ...], Array, Trajectory]:
+    """What is observed (T, ...), its influence functions, the edges' share, and the trajectory."""
+    start = network.masses, network.start.weights[1:-1]
+    flat, shaped = ravel_pytree(start)
+    keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(network.depth - 1)]
+    tangent = direction(
+        (network, energy, dynamics),
+        lambda at: at[0].initial_masses,
+        tuple(map(perturbation, network.masses, keys)),
+    )
+
+    def run(at: Array, adjoint: diffrax.AbstractAdjoint) -> tuple[Array, Trajectory]:
+        masses, between = shaped(at)
+        there = eqx.tree_at(lambda n: n.start.weights[1:-1], network.weighed(masses), between)
+        trajectory = solver.run(
+            there, energy, dynamics, times=times, observe=observe, tangent=tangent, adjoint=adjoint
+        )
+        return trajectory.observed, trajectory
+
+    def reduced(slopes: Array) -> tuple[tuple[Array, ...], Array]:
+        of_masses, of_edges = shaped(slopes)
+        influence = tuple(map(centred, of_masses, network.masses))
+        pairs = zip(of_edges, start[1], strict=True)
+        each = [_interaction((g * w).sum(tuple(range(2, w.ndim)))) for g, w in pairs]
+        return influence, sum(each, jnp.zeros((), slopes.dtype))
+
+    entries = sum(leaf.size for leaf in jax.tree.leaves(network.increment))
+    seen = math.prod(jax.eval_shape(observe, network).shape) * len(times)
+    found, (influence, edges), trajectory = jacobian(
+        run, flat, values=seen, entries=entries, reduced=reduced
+    )
+    return found, influence, edges, trajectory
+
+
+def _interaction(y: Float[Array, "n m"]) -> Float[Array, ""]:
+    """Σ r² n m / ((n − 1) (m − 1)), r being `y` less the means of its rows and columns."""
+    n, m = y.shape
+    r = y - y.mean(0, keepdims=True) - y.mean(1, keepdims=True) + y.mean()
+    return (r**2).sum() * (n * m / ((n - 1) * (m - 1)))

@@ -1,0 +1,217 @@
+"""The scatter of networks that one of them tells, against closed forms and networks drawn anew."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from models import largest, regression, smooth
+from scipy import stats
+
+from ensembles import Affine, Atoms, Gaussian, NeuronalEnsemble, Noisy, from_mlp, iid
+from limits import (
+    Data,
+    EdgeNoise,
+    GradientFlow,
+    Jackknife,
+    Risk,
+    flow,
+    fluctuations,
+    simulate,
+)
+
+X = regression(16).x[:5]
+RISK = Risk(regression(16))
+TIMES = jnp.array([0.0, 1.0, 3.0])
+
+
+def outputs(network):
+    return network(X)[:, 0]
+
+
+def test_at_the_start_it_is_the_sample_variance_of_a_mean():
+    network = iid(dim=2, depth=2, first=Gaussian(2), last=Gaussian(1), layers=Affine(jnp.tanh))
+    network = network.sample(32, key=jax.random.key(0))
+    found = fluctuations(network, RISK, outputs, t1=0.5, times=jnp.zeros(1))
+    w, v = (np.asarray(a) for a in network.weights)
+    terms = np.tanh(np.asarray(X) @ w.T) * v[:, 0]
+    assert isinstance(found, Jackknife)
+    assert largest(found.variance[0], terms.var(1, ddof=1) / 32) < 1e-14
+    assert largest(found.observed[0], terms.mean(1)) < 1e-14
+    assert largest(found.edges, 0.0) == 0
+
+
+def identity(h):
+    return h
+
+
+def noise(c, e, u):
+    return 1 + 0.5 * u[0]
+
+
+def level(c, e):
+    return 1.0
+
+
+def one(c):
+    return jnp.ones(1)
+
+
+# outputs are averages over all edges, independent, of variance 1/4
+AVERAGES = NeuronalEnsemble(
+    [Atoms(jnp.zeros((1, 1)))] * 2, [one, Noisy(noise, level, Gaussian(1)), one],
+    layers=Affine(identity),
+)  # fmt: skip
+
+
+def test_independent_edges_count_once():
+    """Rows and columns each say s²/N², and the variance of the mean of N² edges is s²/N²."""
+    x = jnp.ones((1, 1))
+    risk = Risk(Data(x, x))
+
+    def mean(network):
+        return network(x)[:, 0]
+
+    def told(key):
+        found = fluctuations(AVERAGES.sample(8, key=key), risk, mean, t1=0.1, times=jnp.zeros(1))
+        return [float(a[0, 0]) for a in (found.variance, *found.shares, found.edges)]
+
+    each = np.array([told(k) for k in jax.random.split(jax.random.key(1), 100)])
+    total, rows, columns, edges = each.mean(0) * 64 / 0.25
+    error = each.std(0).max() * 64 / 0.25 / 10
+    assert abs(total - 1) < 4 * error
+    assert max(abs(rows - 1), abs(columns - 1), abs(edges - 1)) < 4 * error
+    assert abs(rows + columns - 1) > 4 * error  # uncorrected
+
+
+def test_influences_are_finite_differences_in_masses():
+    network = smooth(3).sample(6, key=jax.random.key(2))
+    found = fluctuations(network, RISK, outputs, t1=3.0, times=TIMES)
+    towards = jnp.zeros(6).at[4].set(1.0) - 1 / 6
+
+    def moved(size):
+        masses = (network.masses[0], network.masses[1] + size * towards)
+        run = flow(
+            network.weighed(masses), RISK, t1=3.0, times=TIMES, observe=outputs, rtol=1e-10,
+            atol=1e-10,
+        )  # fmt: skip
+        return np.asarray(run.observed)
+
+    slope = (moved(1e-5) - moved(-1e-5)) / 2e-5
+    assert largest(found.influence[1][..., 4], slope) < 1e-6
+
+
+def test_a_wide_network_tells_what_its_ensemble_does():
+    network = smooth(3).sample(100, key=jax.random.key(3))
+    found = fluctuations(network, RISK, outputs, t1=3.0, times=TIMES)
+    exact = fluctuations(smooth(3), RISK, outputs, t1=3.0, times=TIMES, nodes=16)
+    apart = (100 * found.variance - exact.variance) / (100 * found.variance_error)
+    assert largest(apart[0], 0.0) < 4
+    assert largest(100 * found.variance / exact.variance, 1.0) < 0.5
+    sure = (found.observed - exact.mean) / jnp.sqrt(found.variance)
+    assert largest(sure, 0.0) < 4
+    low, high = found.band(math.inf)
+    assert bool(((low < exact.mean) & (exact.mean < high)).all())
+
+
+def test_bands_and_widths_follow_the_law_of_the_variance():
+    network = smooth(3).sample((6, 8), key=jax.random.key(4))
+    found = fluctuations(network, RISK, outputs, t1=3.0, times=TIMES)
+    own, edges = np.asarray(found.variance), np.asarray(found.edges)
+    assert found.widths == (6, 8)
+    low, high = found.band()
+    assert largest((high - low) / 2, 1.959964 * np.sqrt(2 * own)) < 1e-6
+    other = (own - edges) / 4 + edges / 16
+    assert largest((found.band(24)[1] - found.observed), 1.959964 * np.sqrt(own + other)) < 1e-6
+    assert found.band(24)[1][-1, 0] < high[-1, 0]
+    width = found.width(0.01)
+    share = 6 / width
+    needed = ((own - edges) * share + edges * share**2).max()
+    assert abs(1.959964 * np.sqrt(needed) / 0.01 - 1) < 1e-2
+    assert found.width(1e6) == 1
+
+
+def test_a_standard_start_is_told_that_its_law_depends_on_the_width():
+    mlp = eqx.nn.MLP(2, 1, 8, 2, activation=jnp.tanh, key=jax.random.key(5))
+    network, rates = from_mlp(mlp)
+    found = fluctuations(network, RISK, outputs, t1=0.1, dynamics=GradientFlow(**rates))
+    found.band()  # of its own width: nothing is assumed
+    with pytest.warns(EdgeNoise, match="standard parametrisation"):
+        found.width(0.1)
+    with pytest.warns(EdgeNoise, match="standard parametrisation"):
+        found.band(100)
+
+
+def test_it_refuses_what_is_not_a_draw():
+    network = smooth(3).sample(4, key=jax.random.key(6))
+    with pytest.raises(ValueError, match="nodes must be None"):
+        fluctuations(network, RISK, outputs, t1=1.0, nodes=8)
+    with pytest.raises(ValueError, match="equal masses"):
+        fluctuations(smooth(3).discretise(8), RISK, outputs, t1=1.0)
+    moved = flow(network, RISK, t1=1.0).final
+    with pytest.raises(ValueError, match="as training found it"):
+        fluctuations(moved, RISK, outputs, t1=1.0)
+    with pytest.raises(ValueError, match="nodes is required"):
+        fluctuations(smooth(3), RISK, outputs, t1=1.0)
+    found = fluctuations(network, RISK, outputs, t1=1.0)
+    with pytest.raises(ValueError, match="width must be at least 1"):
+        found.band(0)
+    with pytest.raises(ValueError, match="tolerance must be positive"):
+        found.width(0.0)
+
+
+def starts():
+    """Laws of networks: two and three layers of smooth functions of labels, and i.i.d. edges."""
+    same = dict(dim=2, first=Gaussian(2), last=Gaussian(1, mean=0.5), layers=Affine(jnp.tanh))
+    return {
+        "2 layers": iid(depth=2, **same),
+        "3 layers": smooth(3),
+        "3 layers, noisy edges": iid(depth=3, hidden=Gaussian(1, mean=1.0), **same),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [64, 256])
+@pytest.mark.parametrize("name", starts())
+def test_bands_cover_the_limit_and_other_networks(name, width):
+    """Of 200 networks: the 95 % band for the limit, and for a network drawn anew (the next one)."""
+    ensemble = starts()[name]
+    t = jnp.array([3.0])
+
+    def few(network):
+        return network(X[:2])[:, 0]
+
+    nodes = 16 if name == "3 layers" else 400
+    limit = fluctuations(ensemble, RISK, few, t1=3.0, times=t, nodes=nodes, key=jax.random.key(7))
+    drawn = simulate(
+        ensemble, RISK, few, width=width, seeds=200, t1=3.0, times=t, key=jax.random.key(8)
+    )
+    inside = {"limit": [], "another": []}
+    spread, errors = [], []
+    for s in range(200):
+        key = jax.random.split(jax.random.fold_in(jax.random.key(8), s))[0]
+        found = fluctuations(ensemble.sample(width, key=key), RISK, few, t1=3.0, times=t)
+        assert largest(found.observed[0], drawn.values[s, 0]) < 1e-5
+        spread.append(np.asarray(found.variance[0]))
+        errors.append(np.asarray(found.variance_error[0]))
+        low, high = found.band(math.inf)
+        inside["limit"].append((low <= limit.mean) & (limit.mean <= high))
+        low, high = found.band()
+        other = drawn.values[(s + 1) % 200]
+        inside["another"].append((low <= other) & (other <= high))
+    told = np.sqrt(np.mean(spread, 0))
+    actual = drawn.values[:, 0].std(0, ddof=1)
+    exact = np.sqrt(np.asarray(limit.variance[0]) / width)
+    print(
+        f"\n{name}, N = {width}: standard deviation told {told}, of 200 {actual}, limit's {exact}"
+    )
+    print(f"   error of the variance told {np.mean(errors, 0)}, actual {np.std(spread, 0, ddof=1)}")
+    for what, held in inside.items():
+        counts = np.asarray(held)[:, 0].sum(0)
+        for k in counts:
+            low, high = stats.binomtest(int(k), 200).proportion_ci()
+            print(f"   {what}: {k / 200:.3f} [{low:.3f}, {high:.3f}]")
+            assert low < 0.95 < high or k / 200 > 0.95
+    assert (np.abs(told / actual - 1) < 0.25).all()
