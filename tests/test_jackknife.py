@@ -38,7 +38,11 @@ def test_at_the_start_it_is_the_sample_variance_of_a_mean():
     w, v = (np.asarray(a) for a in network.weights)
     terms = np.tanh(np.asarray(X) @ w.T) * v[:, 0]
     assert isinstance(found, Jackknife)
-    assert largest(found.variance[0], terms.var(1, ddof=1) / 32) < 1e-14
+    assert largest(found.shares[0, 0], terms.var(1, ddof=1) / 32) < 1e-14
+    halves = terms[:, :16].var(1, ddof=1) + terms[:, 16:].var(1, ddof=1)
+    assert largest(found.halved[0], halves / 32) < 1e-14
+    ratio = min(1, 2 * (terms.var(1, ddof=1) / 32).sum() / (halves / 32).sum())
+    assert largest(found.variance[0], ratio * terms.var(1, ddof=1) / 32) < 1e-14
     assert largest(found.observed[0], terms.mean(1)) < 1e-14
     assert largest(found.edges, 0.0) == 0
 
@@ -86,10 +90,16 @@ def test_independent_edges_count_once():
     assert abs(rows + columns - 1) > 4 * error  # uncorrected
 
 
-def test_influences_are_finite_differences_in_masses():
-    network = smooth(3).sample(6, key=jax.random.key(2))
-    found = fluctuations(network, RISK, outputs, t1=3.0, times=TIMES)
-    towards = jnp.zeros(6).at[4].set(1.0) - 1 / 6
+@pytest.fixture(scope="module")
+def unequal():
+    """A network of widths 6 and 8, and what it tells."""
+    network = smooth(3).sample((6, 8), key=jax.random.key(4))
+    return network, fluctuations(network, RISK, outputs, t1=3.0, times=TIMES)
+
+
+def test_influences_are_finite_differences_in_masses(unequal):
+    network, found = unequal
+    towards = jnp.zeros(8).at[4].set(1.0) - 1 / 8
 
     def moved(size):
         masses = (network.masses[0], network.masses[1] + size * towards)
@@ -103,6 +113,7 @@ def test_influences_are_finite_differences_in_masses():
     assert largest(found.influence[1][..., 4], slope) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_wide_network_tells_what_its_ensemble_does():
     network = smooth(3).sample(100, key=jax.random.key(3))
     found = fluctuations(network, RISK, outputs, t1=3.0, times=TIMES)
@@ -116,9 +127,8 @@ def test_a_wide_network_tells_what_its_ensemble_does():
     assert bool(((low < exact.mean) & (exact.mean < high)).all())
 
 
-def test_bands_and_widths_follow_the_law_of_the_variance():
-    network = smooth(3).sample((6, 8), key=jax.random.key(4))
-    found = fluctuations(network, RISK, outputs, t1=3.0, times=TIMES)
+def test_bands_and_widths_follow_the_law_of_the_variance(unequal):
+    found = unequal[1]
     own, edges = np.asarray(found.variance), np.asarray(found.edges)
     assert found.widths == (6, 8)
     low, high = found.band()
@@ -144,18 +154,18 @@ def test_a_standard_start_is_told_that_its_law_depends_on_the_width():
         found.band(100)
 
 
-def test_it_refuses_what_is_not_a_draw():
-    network = smooth(3).sample(4, key=jax.random.key(6))
+def test_it_refuses_what_is_not_a_draw(unequal):
+    network, found = unequal
     with pytest.raises(ValueError, match="nodes must be None"):
         fluctuations(network, RISK, outputs, t1=1.0, nodes=8)
     with pytest.raises(ValueError, match="equal masses"):
         fluctuations(smooth(3).discretise(8), RISK, outputs, t1=1.0)
-    moved = flow(network, RISK, t1=1.0).final
+    one = jax.tree.map(jnp.ones_like, network.increment)
+    moved = network.moved(one)
     with pytest.raises(ValueError, match="as training found it"):
         fluctuations(moved, RISK, outputs, t1=1.0)
     with pytest.raises(ValueError, match="nodes is required"):
         fluctuations(smooth(3), RISK, outputs, t1=1.0)
-    found = fluctuations(network, RISK, outputs, t1=1.0)
     with pytest.raises(ValueError, match="width must be at least 1"):
         found.band(0)
     with pytest.raises(ValueError, match="tolerance must be positive"):

@@ -39,7 +39,7 @@ class Jackknife(eqx.Module):
     infinitesimal jackknife (Jaeckel 1972; Efron, Biometrika 68, 1981). With IF_i(t, k) the
     derivative of f_t in the mass of neuron k of layer i through the training, centred,
 
-        Var f_t ≈ Σ_i Σ_k IF_i(t, k)² / (N_i (N_i − 1)) − Σ_i E_i(t).
+        Var f_t ≈ V + E,    V = ρ (Σ_i Σ_k IF_i(t, k)² / (N_i (N_i − 1)) − 2E),    E = Σ_i E_i.
 
     E_i belongs to the edges of the middle layers, whose weights have noise of their own in an
     i.i.d. start. With y(k, c') = N_{i-1} N_i (∂f_t/∂w_i(0, k, c')) w_i(0, k, c') and r what is left
@@ -50,20 +50,27 @@ class Jackknife(eqx.Module):
     to the variance, once; the rows' share and the columns' both contain it. (An average over N²
     independent edges of variance s² has the variance s²/N²; rows and columns alone say 2 s²/N².)
 
+    ρ takes off the jackknife's bias. Its IF_i are those of a network of N neurons, at the neurons
+    that it has itself, and after long training its sum is too large by a factor 1 + β/N, where β
+    grows with what the network has learned. Two networks of the halves of the neurons show
+    1 + 2β/N: ρ is their ratio (at most 1), of sums over entries.
+
     Shapes: T `times`, then the shape (...) of one observation.
 
     - `widths`: N_i of the hidden layers; `observed` (T, ...): f_t of the network at hand.
     - `influence`: for each hidden layer an array (T, ..., N_i), IF_i.
-    - `shares` (L − 1, T, ...): the sum over k for each layer; `edges` (T, ...): Σ_i E_i.
+    - `shares` (L − 1, T, ...): the sum over k for each layer; `edges` (T, ...): E; `halved`
+      (T, ...): the difference in V's bracket for networks of half the neurons, a mean of two.
     - `variance` (T, ...): Var f_t over networks of the same widths, not multiplied by them;
-      `variance_error` (T, ...): the standard error of the sums over neurons. That IF_i are those of
-      the network at hand, off by O(N^-1/2) from the limit's, comes on top, after long times more.
+      `variance_error` (T, ...): the standard error of the sums over neurons, or what ρ takes off,
+      if that is more: where the two are of one size, the network is too narrow to tell.
     """
 
     times: Float[Array, " T"]
     observed: Float[Array, "T ..."]
     influence: tuple[Float[Array, "T ... n"], ...]
     edges: Float[Array, "T ..."]
+    halved: Float[Array, "T ..."]
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -71,17 +78,24 @@ class Jackknife(eqx.Module):
 
     @property
     def shares(self) -> Float[Array, "layers T ..."]:
-        return jnp.stack([(a**2).mean(-1) / (a.shape[-1] - 1) for a in self.influence])
+        return _shares(self.influence)
 
     @property
     def variance(self) -> Float[Array, "T ..."]:
-        shares = self.shares  # each is at most the whole, up to errors: the difference is not 0
-        return jnp.maximum(shares.sum(0) - self.edges, shares.max(0) / 2)
+        shares = self.shares
+        neurons = shares.sum(0) - 2 * self.edges
+        entries = tuple(range(1, neurons.ndim))
+        own, halved = (a.sum(entries, keepdims=True) for a in (neurons, self.halved))
+        known = (own > 0) & (halved > 0)
+        ratio = jnp.where(known, jnp.minimum(2 * own / jnp.where(known, halved, 1), 1), 1)
+        # a difference of estimates should not be 0 by chance
+        return jnp.maximum(ratio * neurons + self.edges, shares.max(0) / 4)
 
     @property
     def variance_error(self) -> Float[Array, "T ..."]:
         parts = [(a**2).var(-1) / a.shape[-1] ** 3 for a in self.influence]
-        return jnp.sqrt(sum(parts[1:], parts[0]))
+        taken = self.shares.sum(0) - self.edges - self.variance
+        return jnp.maximum(jnp.sqrt(sum(parts[1:], parts[0])), jnp.abs(taken))
 
     def band(self, width: float | None = None, level: float = 0.95) -> tuple[Array, Array]:
         """Bounds (low, high), each (T, ...), between which the observable of another network lies
@@ -92,7 +106,7 @@ class Jackknife(eqx.Module):
         itself a draw, and its own variance is in the band. Up to O(1/N).
         """
         width = min(self.widths) if width is None else width
-        half = quantile(level) * jnp.sqrt(self.variance + self._at(width))
+        half = quantile(level) * jnp.sqrt(self.variance + self.scatter(width))
         return self.observed - half, self.observed + half
 
     def width(self, tolerance: float, level: float = 0.95) -> int:
@@ -113,8 +127,9 @@ class Jackknife(eqx.Module):
         share = float((2 * room / jnp.maximum(linear + root, jnp.finfo(own.dtype).tiny)).min())
         return max(1, math.ceil(min(self.widths) / share))
 
-    def _at(self, width: float) -> Array:
-        """The variance at another width."""
+    def scatter(self, width: float) -> Float[Array, "T ..."]:
+        """The variance at another width (of the narrowest layer, the others in proportion): what
+        is of edges falls as 1/N², the rest as 1/N."""
         if not width >= 1:
             raise ValueError(f"width must be at least 1, got {width}: write width=256, or math.inf")
         if width == min(self.widths):
@@ -131,7 +146,7 @@ class Jackknife(eqx.Module):
                 "other widths takes their law for the same at all widths, as it is not in a "
                 "standard parametrisation (entries of variance proportional to N).",
                 EdgeNoise,
-                stacklevel=4,
+                stacklevel=3,
             )
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
@@ -173,17 +188,45 @@ def jackknife(
     _, when = checkpoints(times, 0.0, t1, network.dtype)
     solver.check(network, energy, dynamics, when)
     solver = solver.resolved(network.dtype)
-    found, influence, edges, ok = _differentiate(network, energy, dynamics, solver, observe, when)
-    ok.raise_if_failed()
-    return Jackknife(times=when, observed=found, influence=influence, edges=edges)
+
+    def derived(network: Network) -> tuple[Array, tuple[Array, ...], Array]:
+        found, influence, edges, run = _differentiate(
+            network, energy, dynamics, solver, observe, when
+        )
+        run.raise_if_failed()
+        return found, influence, edges
+
+    observed, influence, edges = derived(network)
+    halves = [derived(half)[1:] for half in _halves(network)]
+    halved = [_shares(own).sum(0) - 2 * beside for own, beside in halves]
+    return Jackknife(
+        times=when,
+        observed=observed,
+        influence=influence,
+        edges=edges,
+        halved=sum(halved[1:], halved[0]) / len(halved),
+    )
+
+
+def _halves(network: Network) -> list[Network]:
+    """The networks of the first and the second half of the neurons of each layer."""
+    sizes = [n // 2 for n in network.width]
+    parts = [network.neurons([slice(j * n, (j + 1) * n) for n in sizes]) for j in range(2)]
+    equal = tuple(jnp.full(n, 1 / n, network.dtype) for n in sizes)
+    return [eqx.tree_at(lambda n: n.initial_masses, part, equal) for part in parts]
+
+
+def _shares(influence: tuple[Array, ...]) -> Float[Array, "layers T ..."]:
+    """Σ_k IF_i² / (N_i (N_i − 1)) for every layer."""
+    return jnp.stack([(a**2).mean(-1) / (a.shape[-1] - 1) for a in influence])
 
 
 def _check(network: Network) -> None:
     for i, p in enumerate(network.initial_masses):
         known = np.asarray(p)
-        if len(known) < 2 or np.ptp(known) > 1e-3 / len(known):
+        if len(known) < 4 or np.ptp(known) > 1e-3 / len(known):
             raise ValueError(
-                f"network must have equal masses, at least 2, in every layer, got {len(known)} "
+                f"network must have equal masses, at least 4, in every layer, got {len(known)} "
                 f"from {known.min():.3g} to {known.max():.3g} in layer {i + 1}: one that was drawn "
                 "stands for the law of its neurons; of quadrature nodes write "
                 "fluctuations(ensemble, ..., nodes=...)"
