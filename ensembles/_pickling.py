@@ -16,7 +16,7 @@ import jax.numpy as jnp
 def _named(function: Any) -> Any:
     """How to pickle `function`: by its name where this finds it."""
     module = sys.modules.get(getattr(function, "__module__", None) or "")
-    name = getattr(function, "__qualname__", "")
+    name = getattr(function, "__qualname__", None) or getattr(function, "__name__", "")
     if name and getattr(module, name, None) is function:
         return name
     return function.__reduce_ex__(2)

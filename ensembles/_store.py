@@ -206,7 +206,8 @@ def _find(name: str) -> Any:
 
 
 def _own_name(f: Any) -> str:
-    return f"{getattr(f, '__module__', None)}:{getattr(f, '__qualname__', None)}"
+    name = getattr(f, "__qualname__", None) or getattr(f, "__name__", None)
+    return f"{getattr(f, '__module__', None)}:{name}"
 
 
 def _no_number(module: str, path: str) -> bool:

@@ -367,9 +367,7 @@ def test_results_of_runs_and_studies_are_kept_exported_and_shown(tmp_path):
     found = [
         failed.value.partial,
         limit(ensemble, energy, **run, tol=1e-3, observe=energy.outputs),
-        coupling(
-            ensemble, energy, widths=[3, 6], nodes=4, observe={"r": energy.outputs}, **study
-        ),
+        coupling(ensemble, energy, widths=[3, 6], nodes=4, observe={"r": energy.outputs}, **study),
         limits.collapse(smooth(4), energy, widths=[3, 6], nodes=3, **study),
         fluctuations(ensemble, energy, energy.outputs, nodes=4, **run),
         limits.simulate(ensemble, energy, energy.outputs, width=3, **study),
