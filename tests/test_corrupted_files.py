@@ -82,7 +82,7 @@ FIELDS = ("__class__", "__dict__", "__init__", "__del__", "__module__", "_value"
 
 
 def deep(chance):
-    depth = chance.choice([100, 10_000, 1_000_000])
+    depth = chance.choice([100, 10_000, 100_000])
     opening = chance.choice(["[", '{"tuple": [', '{"a": '])
     return opening * depth
 
@@ -224,7 +224,7 @@ def corrupted(whole, chance):
         contents[name] = harmful_array(chance)
     elif way == "bomb":
         name = chance.choice(list(contents))
-        contents[name] = contents[name] + bytes(2**26)
+        contents[name] = contents[name] + bytes(2**23)
     elif way == "manifest":
         if chance.random() < 0.1:
             contents["manifest.json"] = deep(chance).encode()
