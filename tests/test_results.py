@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from kept_results import TIMES, identical, network, results, trajectory
-from models import regression, smooth
+from models import Outputs, regression, smooth
 
 import limits
 from ensembles import (
@@ -33,9 +33,6 @@ from limits import (
     Result,
     Risk,
     Trajectory,
-    coupling,
-    fluctuations,
-    limit,
     train,
 )
 
@@ -369,26 +366,23 @@ def test_the_page_on_results_names_every_class():
 
 @pytest.mark.slow
 def test_results_of_runs_and_studies_are_kept_exported_and_shown(tmp_path):
-    energy, ensemble = Risk(regression(8)), smooth(3)
+    energy, ensemble = Risk(regression(8)), smooth(2)
     run = dict(t1=0.5, times=jnp.array([0.0, 0.5]))
-    study = dict(**run, seeds=2, key=jax.random.key(1))
     with pytest.raises(FailedRun) as failed:
         train(network(), energy, step=1e4, t1=1e6)
+    observed = dict(observe=Outputs(energy), nodes=16, **run)
+    box = dict(low=1.0, high=2.0, cells=8, t1=0.1)
     found = [
         failed.value.partial,
-        limit(ensemble, energy, **run, tol=1e-3, observe=energy.outputs),
-        coupling(ensemble, energy, widths=[3, 6], nodes=4, observe={"r": energy.outputs}, **study),
-        limits.collapse(smooth(4), energy, widths=[3, 6], nodes=3, **study),
-        fluctuations(ensemble, energy, energy.outputs, nodes=4, **run),
-        limits.simulate(ensemble, energy, energy.outputs, width=3, **study),
-        limits.sgd_noise(ensemble, energy, energy.outputs, nodes=3, intervals=4, **run),
+        limits.collapse(
+            smooth(3), energy, widths=[3, 6], nodes=8, seeds=2, key=jax.random.key(1), **run
+        ),
+        limits.fluctuations(ensemble, energy, **observed),
+        limits.sgd_noise(ensemble, energy, intervals=4, **observed),
         limits.convergence(network(), energy),
         limits.diversity(network(), energy.data, modes=1, key=jax.random.key(2)),
-        limits.initial_motion(ensemble, energy),
         limits.matrix_game([[0.0, 1.0], [1.0, 0.0]]),
-        limits.grid_flow(
-            limits.Interaction(jnp.sum, jnp.dot), jnp.sum, low=1.0, high=2.0, cells=8, t1=0.1
-        ),
+        limits.grid_flow(limits.Interaction(jnp.sum, jnp.dot), jnp.sum, **box),
     ]
     assert isinstance(found[-1], GridFlow)
     for value in found:
