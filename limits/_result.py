@@ -170,7 +170,7 @@ def _known(value: Any, hint: Any = None) -> bool:
         return inner is not hint or (axes is None and not number)
     if axes is not None and isinstance(inner, type):
         fixed, more = _axes.count(axes)
-        own = np.ndim(value) if _is_array(value) else -1
+        own = len(value.shape) if _is_array(value) else -1  # pyright: ignore[reportAttributeAccessIssue]
         return own >= fixed if more else own == fixed
     if isinstance(value, tuple):
         return all(_known(one, _axes.part(hint, i)) for i, one in enumerate(value))
