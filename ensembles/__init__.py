@@ -1,5 +1,6 @@
 """What a network is: neuronal ensembles, their measures, weights and layers."""
 
+from . import _pickling as _pickling
 from ._ensemble import NeuronalEnsemble as NeuronalEnsemble
 from ._groups import Group as Group
 from ._groups import cyclic as cyclic

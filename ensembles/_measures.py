@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ._checks import count, floating, probabilities
+from ._checks import concrete, count, floating, probabilities
 from ._contractions import tensordot
 
 
@@ -29,6 +29,16 @@ class Measure(eqx.Module):
     def __init__(self, points: ArrayLike, masses: ArrayLike):
         self.points = floating("points", points, ndim=2)
         self.masses = probabilities("masses", masses, self.points)
+
+    def __repr__(self) -> str:
+        known, dtype = concrete(self.masses), getattr(self.points, "dtype", None)
+        if getattr(self.points, "ndim", 0) != 2 or known is None or known.ndim != 1:
+            shapes = (getattr(a, "shape", a) for a in (self.points, self.masses))
+            return f"Measure(points={next(shapes)}, masses={next(shapes)}, {dtype})"
+        n, dim = self.points.shape
+        low, high = (f"{mass:.3g}" for mass in (known.min(initial=1), known.max(initial=0)))
+        masses = f"masses {low}" if low == high else f"masses from {low} to {high}"
+        return f"Measure({n} points in R^{dim}, {masses}, {dtype})"
 
     def expectation(self, f: Callable[[Array], Array]) -> Array:
         """`Σ_k p_k f(c_k)`, of the shape that `f` returns for one point (dim,)."""

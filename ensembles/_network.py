@@ -339,9 +339,17 @@ class Network(eqx.Module):
 
     def __repr__(self) -> str:
         layers = self.layers[:1] if len(set(self.layers)) == 1 else self.layers
+        shapes = [getattr(p, "shape", None) for p in self.initial_masses]
+        known = [shape for shape in shapes if isinstance(shape, tuple) and shape]
+        if len(known) < len(shapes):  # a tree of other things than arrays
+            width = ""
+        else:
+            width = f"width={tuple(shape[-1] for shape in known)}, "
+            width += f"batch={known[0][:-1]}, " if known[0][1:] else ""
+        dtype = getattr(self.initial_masses[0], "dtype", None) if known else "no arrays"
         return (
-            f"Network(depth={self.depth}, width={self.width}, "
-            f"layers={', '.join(map(repr, layers))}, {self.dtype}, mean field 1/N)"
+            f"Network(depth={self.depth}, {width}"
+            f"layers={', '.join(map(repr, layers))}, {dtype}, mean field 1/N)"
         )
 
 

@@ -3,13 +3,13 @@
 import dataclasses
 import hashlib
 import importlib
-import io
 import json
 import math
 import os
 import sys
 import zipfile
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import equinox as eqx
@@ -17,8 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._archive import array, npy, read
+
 _FORMAT = "neuronal-ensembles 1"
 _OWN = ("ensembles", "limits")
+_NUMBERS = {  # of the standard library
+    "builtins": ("abs", "max", "min", "sum", "pow", "bool", "int", "float", "complex"),
+    "_operator": ("add", "sub", "mul", "truediv", "matmul", "neg", "pow", "abs"),
+}
 
 
 def save(path: str | Path, value: Any) -> None:
@@ -35,10 +41,10 @@ def save(path: str | Path, value: Any) -> None:
         )
     arrays: list[np.ndarray] = []
     tree = _encode(value, arrays, "value")
-    parts = {f"arrays/{i}.npy": _npy(a) for i, a in enumerate(arrays)}
+    parts = {f"arrays/{i}.npy": npy(a) for i, a in enumerate(arrays)}
     parts["manifest.json"] = json.dumps({"format": _FORMAT, "value": tree}, indent=1).encode()
     parts["sha256"] = _digest(parts).encode()
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w") as archive:  # not compressed: a file is as large as its arrays
         for name, content in parts.items():
             archive.writestr(name, content)
 
@@ -47,7 +53,8 @@ def load(path: str | Path) -> Any:
     """What `save` wrote to `path`, bit for bit.
 
     Nothing that the file brings is executed: classes and functions are looked up by name among the
-    modules that are already imported (and those of this library), and no constructor is called.
+    modules that are already imported (and those of this library; of the standard library only those
+    of numbers), and no constructor is called. A network calls the functions that its file names.
     Raises `ValueError` for files that are truncated, altered or not of this library, and for names
     that are not found (import the module that defines them first).
     """
@@ -57,21 +64,19 @@ def load(path: str | Path) -> Any:
             'load("run.zip")'
         )
     try:
-        with zipfile.ZipFile(path) as archive:
-            parts = {name: archive.read(name) for name in archive.namelist()}
+        parts = read(path)
         if "sha256" not in parts or "manifest.json" not in parts:
             raise ValueError("it is an archive of another kind")
         stored = parts.pop("sha256").decode()
         if stored != _digest(parts):
             raise ValueError("its digest is not that of its contents")
-        manifest = json.loads(parts["manifest.json"])
+        manifest = json.loads(parts.pop("manifest.json"))
         if manifest["format"] != _FORMAT:
             raise ValueError(f"its format is {manifest['format']!r}, not {_FORMAT!r}")
-        count = sum(name.startswith("arrays/") for name in parts)
-        arrays = [
-            np.load(io.BytesIO(parts[f"arrays/{i}.npy"]), allow_pickle=False) for i in range(count)
-        ]
-        return _decode(manifest["value"], arrays)
+        arrays = _Arrays([array(parts.pop(f"arrays/{i}.npy")) for i in range(len(parts))])
+        value = _decode(manifest["value"], arrays)
+        arrays.finish()
+        return value
     except FileNotFoundError:
         raise
     except (_NotFound, _Narrower) as error:
@@ -90,10 +95,21 @@ class _Narrower(Exception):
     """An array that would lose digits here."""
 
 
-def _npy(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+class _Arrays:
+    """The arrays of a file, each of which is taken once, in their order."""
+
+    def __init__(self, held: list[np.ndarray]):
+        self.held, self.taken = held, 0
+
+    def take(self, i: Any) -> np.ndarray:
+        if type(i) is not int or i != self.taken or i >= len(self.held):
+            raise ValueError(f"array {i!r} is not the one that follows")
+        self.taken += 1
+        return self.held[i]
+
+    def finish(self) -> None:
+        if self.taken < len(self.held):
+            raise ValueError(f"it uses {self.taken} of {len(self.held)} arrays")
 
 
 def _digest(parts: dict[str, bytes]) -> str:
@@ -104,11 +120,11 @@ def _digest(parts: dict[str, bytes]) -> str:
 
 
 def _encode(value: Any, arrays: list[np.ndarray], where: str) -> Any:
-    if value is None or isinstance(value, bool | str) or type(value) is int:
+    if value is None or type(value) in (bool, str, int):
         return value
     if type(value) is float:
         return value if math.isfinite(value) else {"float": repr(value)}
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
+    if isinstance(value, jax.Array | np.generic) or type(value) is np.ndarray:
         key = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
         if key or value.dtype.kind in "OV":  # V: bfloat16, which NumPy's format does not know
             raise ValueError(
@@ -117,7 +133,9 @@ def _encode(value: Any, arrays: list[np.ndarray], where: str) -> Any:
             )
         arrays.append(np.asarray(value))
         kind = "array" if isinstance(value, jax.Array) else "numpy"
-        return {kind: len(arrays) - 1, "weak": bool(getattr(value, "weak_type", False))}
+        if isinstance(value, np.generic):
+            kind = "scalar"
+        return {kind: len(arrays) - 1}
     if isinstance(value, eqx.Module):
         try:
             fields = {
@@ -130,7 +148,7 @@ def _encode(value: Any, arrays: list[np.ndarray], where: str) -> Any:
                 raise ValueError(f"{error}; write save(path, from_mlp(mlp)) for an MLP") from None
             raise
         return {"class": _name(type(value), where), "fields": fields}
-    if isinstance(value, dict):
+    if type(value) is dict:
         if not all(isinstance(k, str) for k in value):
             raise ValueError(f"{where} must have keys that are strings, got {list(value)}")
         return {"dict": {k: _encode(v, arrays, f"{where}[{k!r}]") for k, v in value.items()}}
@@ -150,7 +168,7 @@ def _encode(value: Any, arrays: list[np.ndarray], where: str) -> Any:
 
 
 def _name(f: Any, where: str) -> str:
-    name = f"{getattr(f, '__module__', None)}:{getattr(f, '__qualname__', None)}"
+    name = _own_name(f)
     try:
         same = _find(name) is f
     except _NotFound:
@@ -165,6 +183,8 @@ def _name(f: Any, where: str) -> str:
 
 def _find(name: str) -> Any:
     module, _, path = name.partition(":")
+    if _no_number(module, path):
+        raise _NotFound(f"{name} maps no numbers to numbers: write a function of your own")
     found = sys.modules.get(module)
     if found is None and module.partition(".")[0] in _OWN:
         for package in _OWN:
@@ -173,19 +193,38 @@ def _find(name: str) -> Any:
     if found is None:
         raise _NotFound(f"{name} is not found: import {module} before loading")
     for part in path.split("."):
-        if not hasattr(found, part):
+        if not isinstance(found, type | ModuleType) or part.startswith("__"):
+            raise _NotFound(f"{name} is not found: it is no function or class of {module}")
+        if part not in vars(found):
             raise _NotFound(f"{name} is not found: {module} has no {path} any more")
-        found = getattr(found, part)
+        found = vars(found)[part]  # getattr might run what the module defines
+    found = found.__func__ if isinstance(found, staticmethod) else found
+    if not callable(found):
+        raise _NotFound(f"{name} is no function")
+    if _own_name(found) != name:
+        raise _NotFound(f"{name} is not found: what {module} has there is {_own_name(found)}")
     return found
 
 
-def _decode(tree: Any, arrays: list[np.ndarray]) -> Any:
+def _own_name(f: Any) -> str:
+    name = getattr(f, "__qualname__", None) or getattr(f, "__name__", None)
+    return f"{getattr(f, '__module__', None)}:{name}"
+
+
+def _no_number(module: str, path: str) -> bool:
+    """Whether it is of Python's standard library, and none of what maps numbers to numbers."""
+    if module.partition(".")[0] not in sys.stdlib_module_names:
+        return False
+    return not (path in _NUMBERS.get(module, ()) or module == "math")
+
+
+def _decode(tree: Any, arrays: _Arrays) -> Any:
     if tree is None or isinstance(tree, bool | int | float | str):
         return tree
     if "float" in tree:
         return float(tree["float"])
     if "array" in tree:
-        held = arrays[tree["array"]]
+        held = arrays.take(tree["array"])
         found = jnp.asarray(held)
         if found.dtype != held.dtype:
             raise _Narrower(
@@ -194,8 +233,9 @@ def _decode(tree: Any, arrays: list[np.ndarray]) -> Any:
             )
         return found
     if "numpy" in tree:
-        held = arrays[tree["numpy"]]
-        return held if held.ndim else held[()]
+        return arrays.take(tree["numpy"])
+    if "scalar" in tree:
+        return arrays.take(tree["scalar"])[()]
     if "dict" in tree:
         return {k: _decode(v, arrays) for k, v in tree["dict"].items()}
     if "tuple" in tree:
@@ -203,22 +243,24 @@ def _decode(tree: Any, arrays: list[np.ndarray]) -> Any:
     if "list" in tree:
         return [_decode(v, arrays) for v in tree["list"]]
     if "function" in tree:
-        found = _find(tree["function"])
-        if not callable(found):
-            raise ValueError(f"{tree['function']} is no function")
-        return found
+        return _find(tree["function"])
     if "named" in tree:
-        kind = _find(tree["named"])
-        if not (isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_fields")):
-            raise ValueError(f"{tree['named']} is no named tuple")
+        kind, names = _find(tree["named"]), None
+        if isinstance(kind, type) and issubclass(kind, tuple):
+            names = getattr(kind, "_fields", None)
+        if names is None or len(tree["items"]) != len(names):
+            raise ValueError(f"{tree['named']} is no named tuple of {len(tree['items'])}")
         return tuple.__new__(kind, [_decode(v, arrays) for v in tree["items"]])
-    kind = _find(tree["class"])
+    kind: Any = _find(tree["class"])
     if not (isinstance(kind, type) and issubclass(kind, eqx.Module)):
         raise ValueError(f"{tree['class']} is no module")
     module = object.__new__(kind)
     names = {f.name for f in dataclasses.fields(kind)}
+    for name in tree["fields"].keys() - names:
+        raise ValueError(f"{tree['class']} has no field {name!r}")
+    for name in names - tree["fields"].keys():
+        if not hasattr(kind, name):  # no default either
+            raise ValueError(f"{tree['class']} needs a field {name!r}")
     for name, part in tree["fields"].items():
-        if name not in names:
-            raise ValueError(f"{tree['class']} has no field {name!r}")
         object.__setattr__(module, name, _decode(part, arrays))
     return module

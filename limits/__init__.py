@@ -49,6 +49,7 @@ from ._references.reductions import single_neuron as single_neuron
 from ._references.sparse_relu import SparseReLU as SparseReLU
 from ._references.sparse_relu import minimal_interpolation as minimal_interpolation
 from ._references.sparse_relu import sparse_relu as sparse_relu
+from ._result import Result as Result
 from ._solvers.adaptive import Adaptive as Adaptive
 from ._solvers.departure import UnresolvedStart as UnresolvedStart
 from ._solvers.flow import flow as flow

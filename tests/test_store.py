@@ -187,9 +187,15 @@ def rewritten(path, change):
 def test_names_are_looked_up_and_nothing_is_imported_or_called(tmp_path):
     path = tmp_path / "x.zip"
     for name, message in (
-        ("this:s", "import this before loading"),
-        ("os:no_such", "has no no_such"),
-        ("os:sep", "is no function"),
+        ("sphinx_or_so:s", "import sphinx_or_so before loading"),
+        ("numpy:no_such", "has no no_such"),
+        ("numpy:pi", "is no function"),
+        ("this:s", "maps no numbers to numbers"),
+        ("os:system", "maps no numbers to numbers"),
+        ("builtins:eval", "maps no numbers to numbers"),
+        ("functools:partial", "maps no numbers to numbers"),
+        ("ensembles._store:os.system", "what ensembles._store has there is posix:system"),
+        ("ensembles._network:Network.__init__", "no function or class"),
     ):
         save(path, shallow(first, Gaussian(1)).layers[0])
         rewritten(path, lambda m, name=name: m["value"]["fields"]["sigma"].update(function=name))
@@ -198,6 +204,10 @@ def test_names_are_looked_up_and_nothing_is_imported_or_called(tmp_path):
     assert "this" not in sys.modules
     save(path, Gaussian(1))
     rewritten(path, lambda m: m["value"].update({"class": "subprocess:Popen"}))
+    with pytest.raises(ValueError, match="maps no numbers"):
+        load(path)
+    save(path, Gaussian(1))
+    rewritten(path, lambda m: m["value"].update({"class": "numpy:ndarray"}))
     with pytest.raises(ValueError, match="is no module"):
         load(path)
 

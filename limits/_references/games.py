@@ -3,7 +3,8 @@
 The first player lowers what the second raises, as in `Game(payoff)`.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,17 +19,29 @@ from ensembles._contractions import dot, matmul
 
 from .._checks import positive
 from .._energies.game import Game
+from .._result import Result
 from .cells import box
 
 _HALVINGS = 25  # of a step of Newton's
 
 
-class MatrixGame(NamedTuple):
-    """An equilibrium of a finite game: mixed strategies `p` (n,) and `q` (m,), and its `value`."""
+class MatrixGame(Result):
+    """An equilibrium of a finite game: mixed strategies `p` (n,) and `q` (m,), and its `value`;
+    `p, q, value = matrix_game(payoff)` takes it apart."""
 
-    p: np.ndarray
-    q: np.ndarray
+    p: Float[np.ndarray, " rows"]
+    q: Float[np.ndarray, " columns"]
     value: float
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.p, self.q, self.value))
+
+    def _words(self) -> list[str]:
+        sides = ((name, a, np.count_nonzero(a)) for name, a in (("p", self.p), ("q", self.q)))
+        return [
+            f"value {self.value:.6g}",
+            *(f"{name} mixes {some} of {len(a)} strategies" for name, a, some in sides),
+        ]
 
 
 def matrix_game(payoff: ArrayLike) -> MatrixGame:

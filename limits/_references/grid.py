@@ -26,12 +26,13 @@ from ensembles._checks import concrete, count
 
 from .._checks import positive
 from .._energies.interaction import Interaction
+from .._result import Result, course, when
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import FailedRun
 from .cells import Density, Grid, cell_masses, exponential, make_grid, upwind, walls
 
 
-class GridFlow(eqx.Module):
+class GridFlow(Result):
     """The masses of the cells of a grid at `times`.
 
     - `times` (T,), `masses` (T, cells...), `points` (cells..., dim): the centres of the cells;
@@ -41,12 +42,19 @@ class GridFlow(eqx.Module):
     """
 
     times: Float[Array, " T"]
-    masses: Float[Array, "T ..."]
-    points: Float[Array, "... dim"]
+    masses: Float[Array, "T *cells"]  # noqa: F821
+    points: Float[Array, "*cells dim"]
     volume: Float[Array, ""]
     energies: Float[Array, " T"]
     free_energies: Float[Array, " T"]
     steps: Int[Array, ""]
+
+    def _words(self) -> list[str]:
+        cells = " × ".join(map(str, self.points.shape[:-1]))
+        return [
+            f"{cells} cells, {when(self.times)} in {int(self.steps)} steps",
+            f"energy {course(self.energies)}, free energy {course(self.free_energies)}",
+        ]
 
     def measure(self, k: int = -1) -> Measure:
         """The measure at `times[k]`, at the end by default."""

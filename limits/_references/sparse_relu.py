@@ -2,14 +2,14 @@
 
 from collections.abc import Callable
 
-import equinox as eqx
 import numpy as np
-from jaxtyping import ArrayLike
+from jaxtyping import ArrayLike, Float
 
 from ensembles._checks import floating, kind
 
 from .._checks import positive
 from .._energies.data import Data
+from .._result import Result
 from .._solvers.trajectory import FailedRun
 from .cones import Cones, cones, peak
 from .programs import least, on_directions, over_cones, units
@@ -17,7 +17,7 @@ from .programs import least, on_directions, over_cones, units
 Samples = tuple[np.ndarray, np.ndarray, np.ndarray]  # x (n, d), y (n,) and masses q (n,)
 
 
-class SparseReLU(eqx.Module):
+class SparseReLU(Result):
     """A signed measure Σ_j c_j δ_{w_j} over units relu(w · x), |w| = 1, with a certificate.
 
     - `directions` (atoms, d) and `charges` (atoms,): w_j and c_j ≠ 0, in double precision.
@@ -30,8 +30,16 @@ class SparseReLU(eqx.Module):
     value: float
     gap: float
     certificate: float
-    directions: np.ndarray
-    charges: np.ndarray
+    directions: Float[np.ndarray, "atoms dim"]
+    charges: Float[np.ndarray, " atoms"]
+
+    def _words(self) -> list[str]:
+        return [
+            f"{len(self.charges)} atoms in R^{self.directions.shape[1]}, "
+            f"total variation {self.total_variation:.6g}",
+            f"value {self.value:.6g}, gap at most {self.gap:.2g}, "
+            f"certificate {self.certificate:.6g}",
+        ]
 
     def __call__(self, x: ArrayLike) -> np.ndarray:
         """The outputs (n, 1) at inputs `x` (n, d)."""

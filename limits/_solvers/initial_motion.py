@@ -8,7 +8,7 @@ arXiv:2001.11443, recommend non-zero means).
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import equinox as eqx
 import jax
@@ -23,6 +23,7 @@ from ensembles._contractions import dot, tensordot
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
+from .._result import Result
 from .nodes import probing
 
 _REDRAWS = 4
@@ -35,7 +36,7 @@ class StationaryStart(UserWarning):
     """The limit's gradient vanishes at the start, the loss's derivative in the outputs does not."""
 
 
-class InitialMotion(eqx.Module):
+class InitialMotion(Result):
     """How the limit of an ensemble begins to move.
 
     - `speed`: the root mean square of the derivative per unit mass over all weights and biases (by
@@ -49,7 +50,10 @@ class InitialMotion(eqx.Module):
 
     speed: float
     stationary: bool
-    vanishing: tuple[int, ...]
+    vanishing: Annotated[tuple[int, ...], "vanishing_layer"]
+
+    def _words(self) -> list[str]:
+        return [str(self)]
 
     def __str__(self) -> str:
         if not self.stationary:

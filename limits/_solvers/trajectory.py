@@ -9,12 +9,13 @@ import diffrax
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree, Shaped
 
 from ensembles import Network, Player
 from ensembles._checks import concrete
 
 from .._energies.energy import Energy
+from .._result import Result, course, shapes, when
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,7 @@ class FailedRun(RuntimeError):
         self.partial = partial
 
 
-class Trajectory(eqx.Module):
+class Trajectory(Result):
     """A run observed at `times`.
 
     - `times` (T,): when; `energies` (T,) the energy then; `observed` what `observe(network)`
@@ -65,7 +66,7 @@ class Trajectory(eqx.Module):
 
     times: Float[Array, " T"]
     energies: Float[Array, " T"]
-    observed: Any
+    observed: PyTree[Shaped[Array, "T ..."]]
     final: Network
     error: Float[Array, ""] | None
     result: RESULTS
@@ -90,6 +91,35 @@ class Trajectory(eqx.Module):
         where = f"It broke down at time {reached:.6g} of {end:.6g}. " if reached < end else ""
         raise failure(self, where)
 
+    def _words(self) -> list[str]:
+        error = "" if self.error is None else f" ± {float(self.error):.2g}"
+        observed = [] if self.observed is None else [f"observed: {shapes(self.observed)}"]
+        steps = ", ".join(
+            f"{name.replace('_', ' ')} {np.asarray(self.stats[name])}"
+            for name in ("steps", "accepted_steps", "nodes")
+            if name in self.stats
+        )
+        return [
+            when(self.times),
+            f"{self._observable} {course(self.energies)}{error}",
+            f"final: {self.final!r}",
+            *([steps] if steps else []),
+            *observed,
+            *self._failure(),
+        ]
+
+    def _failure(self) -> list[str]:
+        if self.succeeded is not False:
+            return []
+        reached = self.stats.get("time_reached")
+        where = "" if reached is None else f" at time {float(reached):.6g}"
+        return [f"failed{where}: {RESULTS[self.result]}"]
+
+    @property
+    def _observable(self) -> str:
+        in_game = isinstance(self.final.layers[0], Player)
+        return "loss of player 1" if in_game else "energy"
+
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """The energy against time, with its error band where one was estimated (in a game the loss
         of the first player, which need not fall)."""
@@ -103,8 +133,7 @@ class Trajectory(eqx.Module):
             ax.fill_between(
                 times, energies - error, energies + error, color=line.get_color(), alpha=0.3, lw=0
             )
-        in_game = isinstance(self.final.layers[0], Player)
-        ax.set(xlabel="time $t$", ylabel="loss of player 1" if in_game else "energy")
+        ax.set(xlabel="time $t$", ylabel=self._observable)
         return ax
 
 

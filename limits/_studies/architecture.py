@@ -18,13 +18,14 @@ from .._checks import positive
 from .._dynamics.dynamics import Update
 from .._dynamics.sgd import SGD
 from .._energies.energy import Energy
+from .._result import Result
 from .._solvers.train import train
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Discovery(eqx.Module):
+class Discovery(Result):
     """Spaces E_0 ⊂ E_1 ⊂ … of shared parameters, each left by training but the last.
 
     - `basis` (dim, k): an orthonormal basis of the last space, its columns in the order found; that
@@ -34,8 +35,8 @@ class Discovery(eqx.Module):
     - `final`: the network at the end of the last run; `settled`: whether it stayed in its space.
     """
 
-    basis: np.ndarray
-    distances: np.ndarray
+    basis: Float[np.ndarray, "dim found"]
+    distances: Float[np.ndarray, " runs"]
     threshold: float
     final: Network
     settled: bool
@@ -57,6 +58,9 @@ class Discovery(eqx.Module):
         ax.set_xticks(runs)
         ax.legend()
         return ax
+
+    def _words(self) -> list[str]:
+        return [f"{self}; threshold {self.threshold:.2g}", f"final: {self.final!r}"]
 
     def __str__(self) -> str:
         looks = ", ".join(f"{d:.2g}" for d in self.distances)

@@ -24,16 +24,17 @@ from ensembles._contractions import dot, matmul, tensordot
 
 from .._dynamics.dynamics import Dynamics
 from .._energies.risk import Risk
+from .._result import Result
 from .coupling import coupling
 from .coupling_result import Coupling
 from .noise import without_noise
-from .rates import Rate, fit_rate
+from .rates import Rate, described, fit_rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Spreads(eqx.Module):
+class Spreads(Result):
     """How much the neurons of one network differ; averages over neurons are by mass.
 
     - `increments` (L,): root mean square over all pairs of neurons of w_i(t) − w_i(0), its mean
@@ -108,7 +109,7 @@ _LAYERS = {
 }
 
 
-class Collapse(eqx.Module):
+class Collapse(Result):
     """Spreads of finite networks and of their limit.
 
     - `coupling`: the runs; its `rms` are the residuals, what is left of increments when the limit's
@@ -148,6 +149,19 @@ class Collapse(eqx.Module):
         if of == "residuals":
             return self.coupling.rms[..., layer - 1]
         return np.asarray(getattr(self.finite, of))[..., layer - layers[0]].max(-1)
+
+    def _words(self) -> list[str]:
+        widths, at = self.coupling.names, self.coupling.smallest
+        spread = [
+            described(f"{of} of layer {i}", self.largest(of, i), at)
+            for of in ("increments", "preactivations")
+            for i in self.layers(of)[1:2]
+        ]
+        return [
+            f"widths {', '.join(widths)} × {len(self.coupling.sup)} seeds, {self.depth} layers",
+            *spread,
+            "all layers: print(collapse.table())",
+        ]
 
     def rate(self, of: str, layer: int) -> Rate:
         """The exponent in min_i N_i of `largest(of, layer)`."""

@@ -15,11 +15,12 @@ from ensembles._checks import kind
 from ensembles._contractions import matmul
 
 from .._energies.risk import Risk
+from .._result import Result
 
 _RIDGE = 1e-6  # of the largest eigenvalue: what counts as the span of features
 
 
-class Convergence(eqx.Module):
+class Convergence(Result):
     """Assumptions of the theorems at one moment.
 
     - `energy` (): the risk; `stationarity` (): root mean square over the data of ∂ℓ/∂ŷ, which

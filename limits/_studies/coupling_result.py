@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-import equinox as eqx
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int, PyTree, Shaped
 
+from .._result import Result, when
 from .._solvers.solver import Solver
 from .._solvers.trajectory import Trajectory
-from .rates import Rate, fit_rate
+from .rates import Rate, described, fit_rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Coupling(eqx.Module):
+class Coupling(Result):
     """Distances between finite networks and the limit of the same labels.
 
     Leading axes are (seeds, widths); seeds that a width does not have are NaN.
@@ -39,23 +39,23 @@ class Coupling(eqx.Module):
       networks were trained.
     """
 
-    widths: tuple[tuple[int, ...], ...]
-    times: np.ndarray
+    widths: Annotated[tuple[tuple[int, ...], ...], "widths hidden"]
+    times: Float[np.ndarray, " T"]
     solver: Solver
-    sup: np.ndarray
-    rms: np.ndarray
-    growth: np.ndarray | None
-    outputs: np.ndarray
-    energies: np.ndarray
-    curves: np.ndarray
-    observed: Any
+    sup: Float[np.ndarray, "seeds widths layers"]
+    rms: Float[np.ndarray, "seeds widths layers"]
+    growth: Float[np.ndarray, "seeds widths hidden"] | None
+    outputs: Float[np.ndarray, "seeds widths"]
+    energies: Float[np.ndarray, "seeds widths"]
+    curves: Float[np.ndarray, "seeds widths T"]
+    observed: PyTree[Shaped[np.ndarray, "seeds widths T ..."]]
     limit: Trajectory
-    error: np.ndarray
-    rms_error: np.ndarray
-    growth_error: np.ndarray | None
+    error: Float[np.ndarray, "widths layers"]
+    rms_error: Float[np.ndarray, "widths layers"]
+    growth_error: Float[np.ndarray, "widths hidden"] | None
 
     @property
-    def smallest(self) -> np.ndarray:
+    def smallest(self) -> Int[np.ndarray, " widths"]:
         """min_i N_i of each entry of `widths`."""
         return np.array([min(width) for width in self.widths])
 
@@ -63,6 +63,15 @@ class Coupling(eqx.Module):
     def names(self) -> list[str]:
         """Each entry of `widths` in words: "64", or "64x128" when layers differ."""
         return ["x".join(map(str, w if len(set(w)) > 1 else w[:1])) for w in self.widths]
+
+    def _words(self) -> list[str]:
+        kinds = ["sup", "rms", "outputs", "energies", *([] if self.growth is None else ["growth"])]
+        limit = "" if self.limit.error is None else f", energies' {float(self.limit.error):.2g}"
+        return [
+            f"widths {', '.join(self.names)} × {len(self.sup)} seeds, {when(self.times)}",
+            *(described(of, self.distance(of), self.smallest) for of in kinds),
+            f"the limit's own error: weights' {self.error.max():.2g}{limit}",
+        ]
 
     def rate(self, of: str = "sup") -> Rate:
         """The exponent in min_i N_i of "sup", "rms", "growth" (largest layer), "outputs" or
@@ -140,7 +149,7 @@ class Coupling(eqx.Module):
 
     def plot_against_width(
         self, values: Float[np.ndarray, "seeds widths"], name: str, ax: Axes, marker: str = "o"
-    ) -> Any:
+    ) -> str:
         """Geometric means and 80 % of the seeds against width, with the fitted law if there is; the
         colour they have."""
         mean = np.exp(np.nanmean(np.log(values), axis=0))

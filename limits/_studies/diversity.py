@@ -20,13 +20,14 @@ from ensembles._contractions import matmul
 
 from .._checks import positive
 from .._energies.data import Data
+from .._result import Result
 from .noise import without_noise
 
 _OFFSET = 1.0  # of half-spaces and balls from the mean, in standard deviations
 _RADIUS = 0.75
 
 
-class Diversity(eqx.Module):
+class Diversity(Result):
     """How the neurons of hidden layers 1, …, L − 1 differ; all averages over neurons by mass.
 
     Profiles are centred at their mean over neurons. With λ_1 ≥ λ_2 ≥ … the eigenvalues of the
@@ -50,8 +51,8 @@ class Diversity(eqx.Module):
     profiles have late in training.
     """
 
-    spectra: Float[Array, "hidden 2 modes"]
-    rank: Float[Array, "hidden 2"]
+    spectra: Float[Array, "hidden sides=2 modes"]
+    rank: Float[Array, "hidden sides=2"]
     span_spectra: Float[Array, "hidden modes"]
     span: Float[Array, " hidden"]
     half_space: Float[Array, " hidden"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,10 +12,11 @@ from ensembles._checks import count, inside, kind, on_host, randomness
 
 from .._checks import positive
 from .._energies.game import Game
+from .._result import Result
 from .optimality import OptimalityGap, search, starting_points
 
 
-class NikaidoIsoda(eqx.Module):
+class NikaidoIsoda(Result):
     """The Nikaidô–Isoda error, the sum of what each player could gain alone: `gaps` per player.
 
     0 exactly at a (mixed) Nash equilibrium. In a zero-sum game it is
@@ -28,6 +28,10 @@ class NikaidoIsoda(eqx.Module):
     @property
     def value(self) -> float:
         return sum(gap.gap for gap in self.gaps)
+
+    def _words(self) -> list[str]:
+        each = (f"player {i + 1}: {gap}" for i, gap in enumerate(self.gaps))
+        return [f"NI = {self.value:.3g}", *each]
 
     def __str__(self) -> str:
         each = "; ".join(f"player {i + 1}: {gap}" for i, gap in enumerate(self.gaps))

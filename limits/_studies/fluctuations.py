@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Annotated, Any, overload
 
 import diffrax
 import equinox as eqx
@@ -41,6 +41,7 @@ from .._checks import layer_ratios, quantile
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
+from .._result import Result, span, when
 from .._solvers.adaptive import Adaptive
 from .._solvers.departure import unseen, warn_of
 from .._solvers.nodes import looks
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Fluctuations(eqx.Module):
+class Fluctuations(Result):
     """The Gaussian law of √N (f_t − its limit) for networks of widths N_i = r_i N, N → ∞.
 
     Shapes: T `times`, then the shape (...) of one observation.
@@ -85,13 +86,26 @@ class Fluctuations(eqx.Module):
     mean_error: Float[Array, "T ..."]
     influence: tuple[Float[Array, "T ... n"], ...]
     nodes: tuple[Measure, ...]
-    ratios: tuple[float, ...]
+    ratios: Annotated[tuple[float, ...], "hidden"]
     resampling: Float[Array, "T ..."]
     variance_error: Float[Array, "T ..."]
-    edges: Float[Array, ...]
+    edges: Float[Array, "*entries"]
+
+    def _words(self) -> list[str]:
+        sizes = [len(m.masses) for m in self.nodes]
+        error, off = (np.asarray(a).max() for a in (self.variance_error, self.mean_error))
+        variance = sum(
+            np.square(np.asarray(f)) @ np.asarray(m.masses) / r
+            for f, m, r in zip(self.influence, self.nodes, self.ratios, strict=True)
+        )
+        return [
+            f"{when(self.times)}, {math.prod(self.mean.shape[1:])} entries, nodes {sizes}",
+            f"mean {span(self.mean)}, error {off:.2g}",
+            f"N Var {span(variance)}, error {error:.2g}; by resampling {span(self.resampling)}",
+        ]
 
     @property
-    def shares(self) -> Float[Array, "layers T ..."]:
+    def shares(self) -> Float[Array, "hidden T ..."]:
         return _shares(self.influence, [m.masses for m in self.nodes], self.ratios)
 
     @property

@@ -19,6 +19,7 @@ from ensembles import Network
 from .._checks import quantile
 from .._dynamics.dynamics import Dynamics
 from .._energies.energy import Energy
+from .._result import Result, span, when
 from .._solvers.adaptive import Adaptive
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Jackknife(eqx.Module):
+class Jackknife(Result):
     """The scatter of an observable f_t over networks drawn and trained as one of them was.
 
     The neurons of the one at hand, of widths N_i, stand for the laws that they were drawn from: the
@@ -72,12 +73,21 @@ class Jackknife(eqx.Module):
     edges: Float[Array, "T ..."]
     halved: Float[Array, "T ..."]
 
+    def _words(self) -> list[str]:
+        parts = [(np.asarray(a) ** 2).mean(-1) / (a.shape[-1] - 1) for a in self.influence]
+        own = np.sqrt(np.maximum(sum(parts) - np.asarray(self.edges), 0))
+        return [
+            f"one network of width {'x'.join(map(str, self.widths))}, {when(self.times)}",
+            f"observed {span(self.observed)}",
+            f"standard deviation over others {span(own)} before its bias is taken off",
+        ]
+
     @property
     def widths(self) -> tuple[int, ...]:
         return tuple(a.shape[-1] for a in self.influence)
 
     @property
-    def shares(self) -> Float[Array, "layers T ..."]:
+    def shares(self) -> Float[Array, "hidden T ..."]:
         return _shares(self.influence)
 
     @property
@@ -185,13 +195,13 @@ def jackknife(
     """`fluctuations` of a network."""
     _check(network)
     check_observable(observe, network)
-    _, when = checkpoints(times, 0.0, t1, network.dtype)
-    solver.check(network, energy, dynamics, when)
+    _, looks = checkpoints(times, 0.0, t1, network.dtype)
+    solver.check(network, energy, dynamics, looks)
     solver = solver.resolved(network.dtype)
 
     def derived(network: Network) -> tuple[Array, tuple[Array, ...], Array]:
         found, influence, edges, run = _differentiate(
-            network, energy, dynamics, solver, observe, when
+            network, energy, dynamics, solver, observe, looks
         )
         run.raise_if_failed()
         return found, influence, edges
@@ -200,7 +210,7 @@ def jackknife(
     halves = [derived(half)[1:] for half in _halves(network)]
     halved = [_shares(own).sum(0) - 2 * beside for own, beside in halves]
     return Jackknife(
-        times=when,
+        times=looks,
         observed=observed,
         influence=influence,
         edges=edges,
@@ -216,7 +226,7 @@ def _halves(network: Network) -> list[Network]:
     return [eqx.tree_at(lambda n: n.initial_masses, part, equal) for part in parts]
 
 
-def _shares(influence: tuple[Array, ...]) -> Float[Array, "layers T ..."]:
+def _shares(influence: tuple[Array, ...]) -> Float[Array, "hidden T ..."]:
     """Σ_k IF_i² / (N_i (N_i − 1)) for every layer."""
     return jnp.stack([(a**2).mean(-1) / (a.shape[-1] - 1) for a in influence])
 

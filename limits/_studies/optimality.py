@@ -22,12 +22,13 @@ from ensembles._checks import count, inside, kind, on_host, randomness
 from ensembles._contractions import dot
 
 from .._energies.energy import Energy
+from .._result import Result
 
 _GREATER, _SMALLER = 1.5, 0.3  # factors of a step that lowered Ψ, and of one that did not
 _FAR = 1e3  # times the largest norm of a start: where a search has run away
 
 
-class OptimalityGap(eqx.Module):
+class OptimalityGap(Result):
     """A bound of E(μ) − inf E over the probability measures of a space, and what it rests on.
 
     - `gap`: ∫ Ψ dμ − min Ψ ≥ E(μ) − inf E, as far as `minimum` is the infimum of Ψ; infinite where
@@ -41,16 +42,19 @@ class OptimalityGap(eqx.Module):
 
     gap: float
     minimum: float
-    minimiser: np.ndarray
-    excess: np.ndarray
-    masses: np.ndarray
-    ends: np.ndarray
+    minimiser: Float[np.ndarray, " dim"]
+    excess: Float[np.ndarray, " neurons"]
+    masses: Float[np.ndarray, " neurons"]
+    ends: Float[np.ndarray, " starts"]
     steps: int
 
     @property
     def support_excess(self) -> float:
         """The largest excess of a neuron with mass above 1e-6 of the largest one's."""
         return float(self.excess[self.masses > 1e-6 * self.masses.max()].max())
+
+    def _words(self) -> list[str]:
+        return [str(self)]
 
     def __str__(self) -> str:
         if not np.isfinite(self.gap):

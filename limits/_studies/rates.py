@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import numpy as np
-from jaxtyping import ArrayLike
+from jaxtyping import ArrayLike, Float, Int
 from scipy import stats
+
+from .._result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Rate(eqx.Module):
+class Rate(Result):
     """A fitted power law y ≈ prefactor · x^exponent, with the exponent's interval [low, high]."""
 
     exponent: float
@@ -33,6 +34,9 @@ class Rate(eqx.Module):
         ax = plt.subplots()[1] if ax is None else ax
         ax.loglog(np.asarray(x), self(x), **{"ls": "--", "color": "k", "lw": 1, **kwargs})
         return ax
+
+    def _words(self) -> list[str]:
+        return [f"exponent {self} with confidence {self.level:.3g}, prefactor {self.prefactor:.4g}"]
 
     def __str__(self) -> str:
         return f"{self.exponent:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
@@ -81,3 +85,15 @@ def fit_rate(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> Rate:
     return Rate(
         float(slope), float(slope - half), float(slope + half), float(np.exp(intercept)), level
     )
+
+
+def described(
+    name: str, values: Float[np.ndarray, "seeds widths"], widths: Int[np.ndarray, " widths"]
+) -> str:
+    """Means of `values` over seeds, a number a width, and the law that they follow if there is."""
+    means = [column[np.isfinite(column)] for column in values.T]
+    text = f"{name} " + ", ".join(f"{m.mean():.2e}" if m.size else "NaN" for m in means)
+    try:
+        return f"{text}: N^{fit_rate(widths, values)}"
+    except ValueError:  # one width, one seed or zeros
+        return text

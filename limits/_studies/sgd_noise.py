@@ -35,6 +35,7 @@ from .._dynamics.gradient_flow import GradientFlow
 from .._dynamics.schedules import Schedule
 from .._energies.energy import Energy
 from .._energies.risk import Risk
+from .._result import Result, span, when
 from .._solvers.adaptive import Adaptive
 from .._solvers.departure import unseen, warn_of
 from .._solvers.nodes import looks
@@ -44,7 +45,7 @@ from .influence import apart, centred, direction, discretisations, jacobian, per
 from .observables import Observable, check_observable
 
 
-class SGDNoise(eqx.Module):
+class SGDNoise(Result):
     """The Gaussian law of (b/ε)^½ (f_t − its limit) under SGD of step ε on batches of b.
 
     Shapes: T `times`, then the shape (...) of one observation; J `grid` times, n data points.
@@ -56,15 +57,23 @@ class SGDNoise(eqx.Module):
     """
 
     times: Float[Array, " T"]
-    grid: Float[Array, " J"]
+    grid: Float[Array, " grid"]
     mean: Float[Array, "T ..."]
-    influence: Float[Array, "T ... J n"]
-    masses: Float[Array, " n"]
+    influence: Float[Array, "T ... grid data"]
+    masses: Float[Array, " data"]
     error: Float[Array, "T ..."]
 
     @property
     def per_ratio(self) -> Float[Array, "T ..."]:
         return _integral(self.influence, self.masses, _spans(self.times, self.grid))
+
+    def _words(self) -> list[str]:
+        return [
+            f"{when(self.times)}, {len(self.masses)} data points, {len(self.grid)} grid times",
+            f"mean {span(self.mean)}",
+            f"influence {span(self.influence)}; error of the variance per ε/b "
+            f"{np.asarray(self.error).max():.2g}",
+        ]
 
     def variance(self, step: ArrayLike, batch: int) -> Float[Array, "T ..."]:
         """Var f_t for steps ε = `step` on batches of `batch`."""

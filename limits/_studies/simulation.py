@@ -1,8 +1,8 @@
 """What finite networks do, seed by seed: the simulated counterpart of predicted fluctuations."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from scipy import stats
@@ -14,6 +14,7 @@ from .._checks import confidence, layer_ratios
 from .._dynamics.dynamics import Dynamics, Update
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
+from .._result import Result, span, when
 from .._solvers.adaptive import Adaptive
 from .._solvers.seeds import in_batches, run_all, samples, seed_keys, together
 from .._solvers.solver import Solver
@@ -22,7 +23,7 @@ from .._solvers.trajectory import RESULTS, FailedRun
 from .observables import Observable, check_observable
 
 
-class Simulation(eqx.Module):
+class Simulation(Result):
     """Observations of finite networks, sampled and trained independently.
 
     - `times` (T,); `width` N and `widths` (N_1, …, N_{L-1}).
@@ -31,10 +32,20 @@ class Simulation(eqx.Module):
       `variance` (T, ...) its diagonal.
     """
 
-    times: np.ndarray
+    times: Float[np.ndarray, " T"]
     width: int
-    widths: tuple[int, ...]
+    widths: Annotated[tuple[int, ...], "hidden"]
     values: Float[np.ndarray, "seeds T ..."]
+
+    def _words(self) -> list[str]:
+        entries = self.values.shape[2:]
+        failed = int(np.isnan(self.values.reshape(len(self.values), -1)).any(1).sum())
+        return [
+            f"{len(self.values)} seeds of widths {', '.join(map(str, self.widths))}, "
+            f"{when(self.times)}",
+            f"values {entries or ''} {span(self.values)}",
+            f"N Var {span(self.variance)}" if not failed else f"{failed} seeds broke down",
+        ]
 
     @property
     def mean(self) -> Float[np.ndarray, "T ..."]:
