@@ -1,9 +1,12 @@
-"""The README and the examples: their code compiles, imports names that exist, and runs."""
+"""The README, the pages and the examples: their code compiles, imports names that exist, and runs;
+every public name has its entry in the reference."""
 
 import ast
 import importlib
 import inspect
 import re
+import sys
+import types
 from pathlib import Path
 
 import jax
@@ -14,7 +17,13 @@ import ensembles
 import limits
 
 ROOT = Path(__file__).parent.parent
-README = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PAGES = {
+    str(path.relative_to(ROOT)): re.findall(r"^```python\n(.*?)^```", path.read_text(), re.M | re.S)
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+}
+PAGES = {name: blocks for name, blocks in PAGES.items() if blocks}
+README = PAGES["README.md"]
+pages = pytest.mark.parametrize("page", PAGES)
 EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
 examples = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 
@@ -91,10 +100,11 @@ def beginning(tree):
     return ast.Module(kept, type_ignores=[])
 
 
-def test_the_readme_imports_names_that_exist_and_gives_arguments_that_exist():
-    assert len(README) >= 3
-    assert not missing(ast.parse("\n".join(README)))
-    assert not unknown(ast.parse("\n".join(README)))
+@pages
+def test_pages_import_names_that_exist_and_give_arguments_that_exist(page):
+    script = ast.parse("\n".join(PAGES[page]))
+    assert not missing(script)
+    assert not unknown(script)
 
 
 def test_the_readme_begins_to_run(as_users_run):
@@ -105,11 +115,29 @@ def test_the_readme_begins_to_run(as_users_run):
 
 
 @pytest.mark.slow
-def test_the_readme_runs(as_users_run):
-    """All its blocks, in order, in one namespace (two minutes)."""
-    names = {}
-    for i, block in enumerate(README):
-        exec(compile(block, f"README.md, block {i + 1}", "exec"), names)
+@pages
+def test_pages_run(page, as_users_run, tmp_path, monkeypatch):
+    """All their blocks, in order, in one namespace (some minutes in all)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EQX_ON_ERROR", "raise")  # as a page sets it by itself
+    # As of a file: functions that are saved are found again by their names.
+    module = types.ModuleType("page")
+    monkeypatch.setitem(sys.modules, "page", module)
+    for i, block in enumerate(PAGES[page]):
+        exec(compile(block, f"{page}, block {i + 1}", "exec"), vars(module))
+
+
+def test_every_public_name_is_on_exactly_one_page_of_the_reference():
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "docs" / "api").glob("*.md")))
+    entries = re.findall(r"^\.\. auto\w+:: ((?:ensembles|limits)\.\w+)$", text, re.M)
+    public = {
+        f"{package.__name__}.{name}"
+        for package in (ensembles, limits)
+        for name, value in vars(package).items()
+        if not name.startswith("_") and not inspect.ismodule(value)
+    }
+    assert len(set(entries)) == len(entries)
+    assert set(entries) == public
 
 
 @examples

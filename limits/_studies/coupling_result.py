@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from jaxtyping import Float, Int, PyTree, Shaped
@@ -149,7 +149,7 @@ class Coupling(Result):
 
     def plot_against_width(
         self, values: Float[np.ndarray, "seeds widths"], name: str, ax: Axes, marker: str = "o"
-    ) -> str:
+    ) -> Any:
         """Geometric means and 80 % of the seeds against width, with the fitted law if there is; the
         colour they have."""
         mean = np.exp(np.nanmean(np.log(values), axis=0))
