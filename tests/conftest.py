@@ -24,6 +24,11 @@ jax.monitoring.register_event_duration_secs_listener(
 )
 
 
+def pytest_configure(config):
+    """Programs of small shapes take longer to compile than to run; slow studies are optimised."""
+    jax.config.update("jax_disable_most_optimizations", "not slow" in config.getoption("-m"))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _release_programs():
     """Forget compiled programs after every file: they hold memory maps, which systems limit."""
