@@ -108,10 +108,19 @@ def flow(
         _adjoint((network, energy, dynamics, t0, t1, times, kinks)) if adjoint is None else adjoint
     )
     progress = diffrax.NoProgressMeter() if progress is None else progress
-    run = integrate(
-        network, energy, dynamics, options, start, jnp.asarray(t1, network.dtype), when, observe,
-        tangent, adjoint, progress, key,
-    )  # fmt: skip
+    try:
+        run = integrate(
+            network, energy, dynamics, options, start, jnp.asarray(t1, network.dtype), when,
+            observe, tangent, adjoint, progress, key,
+        )  # fmt: skip
+    except TypeError as error:
+        if "forward-mode autodiff" not in str(error):
+            raise
+        raise ValueError(
+            "adjoint must be diffrax.ForwardMode() to differentiate in forward mode (jax.jvp, "
+            "jax.jacfwd, jax.hessian), got the default, reverse mode: write flow(..., "
+            "adjoint=diffrax.ForwardMode())"
+        ) from error
     run = told(run, network, energy)
     return run.raise_if_failed() if throw else run
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import diffrax
@@ -24,6 +25,7 @@ from .departure import unseen
 from .flow import flow
 from .initial_motion import StationaryStart, initial_motion
 from .nodes import coarsened, looks, padded, refined, shared
+from .progress import Whole
 from .time import Observe, checkpoints
 from .trajectory import RESULTS, FailedRun, Trajectory, failure
 
@@ -81,8 +83,9 @@ def limit(
     Arguments: `tol` is 1e-6 (1e-4 in single precision) by default; `nodes` fixes the number of
     nodes (all per layer, or one per layer; then `tol` must be None), to be compared with the next
     coarser set; `rule` as in `NeuronalEnsemble.discretise`; `key` for random rules; `max_nodes`
-    bounds the nodes of a layer; `observe`, `solver`, `max_step`, `kinks`, `max_steps`, `progress`
-    as in `flow`.
+    bounds the nodes of a layer; `observe`, `solver`, `max_step`, `kinks`, `max_steps` as in `flow`;
+    `progress`: a diffrax progress meter, one for all levels (how many there will be is not known:
+    each takes half of what is left).
 
     Warns (`StationaryStart`) of a start that does not move in the limit.
 
@@ -124,7 +127,11 @@ def limit(
 
     seen = {"outputs": energy.outputs, "observed": observe}
 
-    def solve(sizes: Sizes, level: int, key: PRNGKeyArray | None) -> Trajectory:
+    whole = Whole(progress)
+
+    def solve(
+        sizes: Sizes, level: int, key: PRNGKeyArray | None, low: float, high: float
+    ) -> Trajectory:
         measures = ensemble.measures(sizes, rules, key=key)
         sizes = tuple(len(m.masses) for m in measures)
         if observe is None:  # what is observed should see the nodes, and nothing else
@@ -134,7 +141,7 @@ def limit(
             ensemble.network(measures), energy, dynamics, t1=t1, times=times, observe=seen,
             rtol=max(target / 10**level, _ROUNDING * eps), solver=solver, max_steps=max_steps,
             max_step=longest if max_step is None else np.minimum(longest, max_step), kinks=kinks,
-            adjoint=diffrax.ForwardMode(), progress=progress, throw=False,
+            adjoint=diffrax.ForwardMode(), progress=whole.stretch(low, high), throw=False,
         )  # fmt: skip
         return dataclasses.replace(run, stats={**run.stats, "nodes": sizes}).raise_if_failed()
 
@@ -142,17 +149,20 @@ def limit(
         sizes: Sizes, level: int, before: Trajectory | None
     ) -> tuple[Trajectory, float | None]:
         """The solution at one level and its estimate, None where there is nothing to compare."""
+        low, high = 1 - 0.5 ** len(levels), 1 - 0.5 ** (len(levels) + 1)
         if key is None or not random:
-            found, used = solve(sizes, level, None), None
+            found, used = solve(sizes, level, None, low, high), None
             if before is None:
                 return found, None
             apart = _apart(energy, found, before)
         else:
             used, *others = jax.random.split(key, _RANDOMISATIONS)
             level = min(level, _FINEST)
-            found = solve(sizes, level + 1, used)
+            ends = np.linspace((low + high) / 2, high, _RANDOMISATIONS)  # they have half the nodes
+            found = solve(sizes, level + 1, used, low, ends[0])
             rougher = coarsened(ensemble.spaces, rules, sizes)
-            runs = (solve(rougher, level, k) for k in others)
+            pairs = zip(others, pairwise(ends), strict=True)
+            runs = (solve(rougher, level, k, *span) for k, span in pairs)
             apart = max(_apart(energy, found, run) for run in runs)
         if nodes is None and apart > target:
             return found, apart
@@ -164,7 +174,10 @@ def limit(
     try:
         if nodes is not None:
             sizes = counts("nodes", nodes, len(ensemble.spaces))
-            coarse = None if random else solve(coarsened(ensemble.spaces, rules, sizes), 0, None)
+            coarse = None
+            if not random:
+                coarse = solve(coarsened(ensemble.spaces, rules, sizes), 0, None, 0.0, 0.5)
+                levels.append((coarse.stats["nodes"], None))
             found, error = attempt(sizes, 1, coarse)
             return _finish(found, error, [(sizes, error)], RESULTS.successful)
 
@@ -192,6 +205,8 @@ def limit(
             raise
         best = failed.partial if found is None else found
         return _finish(best, error, levels, failed.partial.result)
+    finally:
+        whole.close()
 
 
 def _apart(energy: Energy, a: Trajectory, b: Trajectory) -> float:

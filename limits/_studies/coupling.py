@@ -22,6 +22,7 @@ from .._solvers.adaptive import Adaptive
 from .._solvers.departure import unseen, warn_of
 from .._solvers.limit import limit
 from .._solvers.nodes import looks, padded, refined
+from .._solvers.progress import Whole
 from .._solvers.seeds import in_batches, run_all, samples, seed_keys, together
 from .._solvers.solver import Solver
 from .._solvers.time import Observe, checkpoints
@@ -72,7 +73,8 @@ def coupling(
       finite networks trained in steps.
     - `observe`: a function of a network, or a dictionary of them, of the same shape for all widths,
       kept at `times` for finite networks and the limit.
-    - `progress`: a diffrax progress meter, advanced after every width.
+    - `progress`: a diffrax progress meter over all widths and the limit's error, advanced after
+      each.
     - `key`: seed s of the w-th width uses `fold_in(fold_in(key, w), s)`, split into one for labels
       and one for SGD; random nodes use `fold_in(key, 2**32 - 1)`, and those that estimate the
       limit's error `fold_in(key, 2**32 - 2)` (finer), `2**32 - 3` (at the start), `2**32 - 4` and
@@ -137,18 +139,24 @@ def coupling(
         ensemble, energy, dynamics, solver.resolved(dtype), when, observe, measures, finer,
         rules, max(numbers),
     )  # fmt: skip
-    progress = diffrax.NoProgressMeter() if progress is None else progress
-    work = np.cumsum([n * max(width) ** 2 for width, n in zip(sizes, numbers, strict=True)])
+    own, further = sum(some), sum(_sizes(finer[0]))
+    work = [n * (sum(w) ** 2 + (own + sum(w)) ** 2) for w, n in zip(sizes, numbers, strict=True)]
+    longest = max(sizes, key=sum)
+    work.append(
+        2 * len(finer) * study.together(longest, numbers[-1]) * (further + sum(longest)) ** 2
+    )
+    whole = Whole(progress, work)
     widest = max(range(len(sizes)), key=lambda w: sum(sizes[w]))
-    meter, found, watched = progress.init(), [], None
+    found, watched = [], None
     for w, (width, n) in enumerate(zip(sizes, numbers, strict=True)):
         apart, first = study.distances(width, seed_keys(jax.random.fold_in(key, w), n))
         found.append(apart)
         watched = first if w == widest else watched
-        meter = progress.step(meter, jnp.asarray(work[w] / work[-1]))
-    progress.close(meter)
+        whole.step()
     assert watched is not None
     verified = study.verify(watched, sizes, numbers, jax.random.fold_in(key, 2**32 - 3))
+    whole.step()
+    whole.close()
     columns = collect(found)
     result = Coupling(
         widths=sizes,
@@ -228,7 +236,7 @@ class _Study(eqx.Module):
                 self.energy, (finite, ours), (nodal, theirs), (0,) * len(skip), skip, drawn
             )
 
-        found = in_batches(batch, keys, self._together(width, len(keys)))
+        found = in_batches(batch, keys, self.together(width, len(keys)))
         return found, _Watched(width, *kept[0])
 
     def verify(
@@ -307,7 +315,7 @@ class _Study(eqx.Module):
         quick = _entries(size) <= min(most, ratio * _entries(room)) and self.observe is None
         return size if quick or self._small(width) else room
 
-    def _together(self, width: Sizes, seeds: int) -> int:
+    def together(self, width: Sizes, seeds: int) -> int:
         """How many seeds are solved together; as many for all networks of one shape."""
         if self._small(width):
             return min(self.seeds, _FEW)
