@@ -65,6 +65,10 @@ SWAP = Symmetry(
 )
 
 
+FIVE = np.asarray(rotations(2, 4).elements[1])  # a fifth of a turn
+ONE = jnp.eye(2)[None]
+
+
 def sigma(z, x):
     return jax.nn.sigmoid(z.reshape(2, 2) @ x)
 
@@ -98,6 +102,7 @@ def risks(data, **options):
         (direct_product(cyclic(2), cyclic(3)), 6),
         (generated(np.eye(3)[[1, 2, 0]], np.diag([1.0, -1.0, 1.0])), 24),
         (generated(np.kron(np.eye(2)[::-1], np.eye(2)), np.diag([1.0, -1.0, -1.0, 1.0])), 8),
+        (generated([[0, -1], [1, 0]]), 4),
     ],
 )
 def test_finite_groups_are_closed_and_have_their_order(group, order):
@@ -107,6 +112,14 @@ def test_finite_groups_are_closed_and_have_their_order(group, order):
     apart = np.abs(products[:, None] - flat[None]).max(-1)
     assert (apart.min(1) < 1e-12).all()
     assert group.sample(3, key=KEY).shape == (3, *group.elements.shape[1:])
+
+
+def test_groups_of_many_elements_or_large_matrices_are_checked_in_little_time():
+    for group, order in ((cyclic(100), 100), (symmetric(7), 5040)):
+        assert group.order == order
+    kept = jnp.delete(cyclic(100).elements, 50, axis=0)
+    with pytest.raises(ValueError, match="elements must be closed"):
+        Group(kept)
 
 
 def test_averages_over_rotations_are_those_of_the_haar_measure():
@@ -147,7 +160,22 @@ def test_draws_of_compact_groups_have_the_moments_of_their_haar_measure(group):
          r"generators must be square matrices of one size"),
         (lambda: generated([[math.cos(1), -math.sin(1)], [math.sin(1), math.cos(1)]]),
          r"generators must generate at most 50000 elements"),
-        (lambda: symmetric(9), r"n must be at most 8 .* haar"),
+        (lambda: symmetric(10**7), r"n must be at most 8 .* haar"),
+        (lambda: cyclic(10**6), r"n must be at most 368 .* too many elements to enumerate.* haar"),
+        (lambda: direct_product(symmetric(5), symmetric(5), cyclic(9)),
+         r"groups must have a product of at most 50000 elements, got 129600"),
+        (lambda: direct_product([cyclic(2)]), r"groups\[0\] must be a Group, got list"),
+        (lambda: direct_product(), r"groups must be one or more, got none"),
+        (lambda: Group(jnp.zeros((0, 2, 2))), r"elements must be one or more square matrices"),
+        (lambda: Group(jnp.eye(2)), r"elements must have 3 axes.* write elements\[None\]"),
+        (lambda: generated(FIVE.astype(np.float32)), r"generators must .* in double precision"),
+        (lambda: Group(np.asarray(generated(FIVE).elements, np.float32)),
+         r"elements must be orthogonal .* in double precision"),
+        (lambda: Group(ONE, haar=lambda n, key: jnp.zeros((n, 2, 2))),
+         r"haar\(16, key\) must be orthogonal"),
+        (lambda: Group(ONE, haar=lambda n, key: jnp.eye(2)), r"must give \(16, 2, 2\), got \(2, 2"),
+        (lambda: Group(ONE, haar=lambda n: ONE), r"haar must take 2 arguments"),
+        (lambda: Group(ONE, haar=3), r"haar must be a function of n and a key, got 3"),
         (lambda: direct_product(cyclic(2), rotations(2)), r"groups must be finite"),
         (lambda: rotations(4), r"dim must be 2 or 3, got 4: write orthogonal"),
         (lambda: Symmetry(dihedral(3), inputs=defining, outputs=lambda g: g + 1),
