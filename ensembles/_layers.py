@@ -215,6 +215,11 @@ class SetAverage(eqx.Module):
     def __call__(
         self, w: Float[Array, " d"], b: Float[Array, ""] | None, x: Float[Array, "elements d"]
     ) -> Float[Array, ""]:
+        if x.ndim != 2:
+            raise ValueError(
+                f"inputs must be (elements, d) for a SetAverage, got shape {x.shape}: write "
+                "x[:, None] for sets of one element"
+            )
         h = matmul(x, w)
         return self.activation(h if b is None else h + b[None]).mean()
 
