@@ -213,7 +213,7 @@ class SetAverage(eqx.Module):
         _function("activation", self.activation, "SetAverage(jax.nn.relu)")
 
     def __call__(
-        self, w: Float[Array, " d"], b: Float[Array, ""] | None, x: Float[Array, "elements d"]
+        self, w: Float[Array, " d"], b: Float[Array, ""] | None, x: Array
     ) -> Float[Array, ""]:
         if x.ndim != 2:
             raise ValueError(

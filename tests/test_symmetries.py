@@ -239,7 +239,7 @@ def test_draws_of_compact_groups_have_the_moments_of_their_haar_measure(group):
          r"threshold must be between 0 and 1/2"),
         (lambda: Risk(ARBITRARY, penalty=PathNorm(0.1)), r"penalty must .* \+ PathNorm"),
         (lambda: PathNorm(0.1)(PLAIN), r"network must have weights w_1 in R\^d"),
-        (lambda: SETS(X[:, :1] * jnp.ones(3)), r"inputs must be \(elements, d\)"),
+        (lambda: SETS(jnp.ones((4, 3))), r"inputs must be \(elements, d\)"),
         (lambda: Langevin(projection=jnp.ones((2, 2))), r"projection must be an orthogonal proj"),
         (lambda: discover_architecture(PLAIN, Risk(ARBITRARY), step=1.0, t1=1.0, direction="best"),
          r"direction must be 'principal' or 'mean'"),
@@ -485,7 +485,7 @@ def test_symmetric_ensembles_of_any_depth_stay_so_along_their_limit(depth):
         [line] * (depth - 1), [first, *[hidden] * (depth - 2), last], layers=Affine(jnp.tanh)
     )
     both = SWAP.ensemble(plain)
-    network = both.discretise(4)
+    network = both.discretise(8)
     assert largest(network(X), SWAP.function(plain.discretise(4))(X)) < 1e-13
 
     def broken(net):
@@ -526,7 +526,7 @@ def test_output_biases_are_averaged_in_ensembles_and_refused_where_neurons_are_p
         layers=Affine(jnp.tanh),
     )  # fmt: skip
     network = with_bias.discretise(16)
-    assert largest(turn.ensemble(with_bias).discretise(16)(X), turn.function(network)(X)) < 1e-14
+    assert largest(turn.ensemble(with_bias).discretise(32)(X), turn.function(network)(X)) < 1e-14
     noisy = iid(dim=2, depth=3, first=Gaussian(1), hidden=Gaussian(1), last=Gaussian(2),
                 layers=Affine(jnp.tanh))  # fmt: skip
     for call, message in (
