@@ -208,7 +208,8 @@ def direct_product(*groups: Group) -> Group:
 
 
 def rotations(dim: int, degree: int = 8) -> Group:
-    """SO(2) or SO(3), averages exact for polynomials up to `degree` in the entries of a matrix.
+    """SO(2) or SO(3), averages exact for polynomials up to `degree` in the entries of a matrix; of
+    other functions compare two degrees.
 
     SO(2) by degree + 1 equidistant angles, SO(3) by Euler angles: two such angles, and
     Gauss–Legendre nodes of the cosine of the third.
