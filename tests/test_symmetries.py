@@ -441,6 +441,7 @@ def test_strongly_invariant_laws_can_be_worse_than_all():
     assert abs(risk(inside) - risk(found)) < 1e-12  # the same law, in E^G
 
 
+@pytest.mark.slow
 def test_strongly_invariant_laws_reach_the_infimum_where_they_are_universal():
     """Invariant functions on the axes depend on x_1 + x_2 alone, which laws on E^G represent: their
     optimum is that over all laws, by a gap over all neurons."""
@@ -466,7 +467,7 @@ def test_strongly_invariant_laws_reach_the_infimum_where_they_are_universal():
 # Deep ensembles
 
 
-@pytest.mark.parametrize("depth", [3, 4])
+@pytest.mark.parametrize("depth", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_symmetric_ensembles_of_any_depth_stay_so_along_their_limit(depth):
     """The group acts on labels: Q_G f at the start, equivariant to rounding, weights of images are
     images of weights; DA = FA = vanilla on equivariant data; vanilla on arbitrary data leaves."""
@@ -634,7 +635,7 @@ def test_networks_on_sets_do_not_see_the_order_of_elements():
     assert largest(group.function(SETS)(x), SETS(x)) < 1e-14
 
 
-@pytest.mark.parametrize("depth", [2, 3, 4])
+@pytest.mark.parametrize("depth", [2, pytest.param(3, marks=pytest.mark.slow), 4])
 def test_the_path_norm_is_a_sum_over_paths_and_its_gradient_ordinary_over_masses(depth):
     network = iid(
         dim=2, depth=depth, first=Gaussian(1), hidden=Gaussian(1, 0.3), last=Gaussian(2),
