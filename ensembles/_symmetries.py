@@ -249,8 +249,8 @@ class Symmetry(eqx.Module):
         if x.ndim < 1 or math.prod(x.shape[1:]) != dim:
             raise ValueError(
                 f"{argument} must have shape (n, {dim}), or n arrays of {dim} numbers, on which "
-                f"the group acts, got {x.shape}: give the representation `{name}` of that dimension "
-                f"(one alone: {argument}[None])"
+                f"the group acts, got {x.shape}: give the representation `{name}` of that "
+                f"dimension (one alone: {argument}[None])"
             )
         flat = x.reshape(len(x), dim)
         return einsum("gij,nj->gni", matrices.astype(x.dtype), flat).reshape(m, *x.shape)
