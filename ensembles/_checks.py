@@ -34,7 +34,7 @@ def floating(name: str, x: Any, ndim: int | None = None) -> Array:
     if ndim is not None and x.ndim != ndim:
         raise ValueError(
             f"{name} must have {ndim} axes, got shape {x.shape}"
-            + (f": write {name}[:, None]" if x.ndim == ndim - 1 else "")
+            + (f": write {name}[{':, ' * (ndim == 2)}None]" if x.ndim == ndim - 1 else "")
         )
     values = concrete(x)
     if values is not None and not np.isfinite(values).all():

@@ -16,10 +16,11 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from scipy import linalg, spatial
 
-from ._checks import concrete, count, floating, probabilities, randomness
+from ._checks import concrete, count, floating, kind, probabilities, randomness, takes
 from ._measures import choose
 
 _LARGEST = 50_000  # elements of a group that are enumerated
+_ENTRIES = 50_000_000  # of all their matrices together
 _CLOSE = {8: 1e-7, 4: 1e-4}  # matrices that differ by less are one element, by bytes of an entry
 
 
@@ -31,8 +32,9 @@ class Group(eqx.Module):
     - `haar`: None for a finite group; `haar(n, key)` gives n draws (n, k, k) of a compact one.
 
     Made by `cyclic`, `symmetric`, `dihedral`, `generated`, `direct_product`, `rotations` and
-    `orthogonal`. Raises `ValueError` for matrices that are not orthogonal and, without `haar`,
-    sets that are not closed under multiplication.
+    `orthogonal`. Raises `ValueError` for matrices that are not orthogonal in double precision
+    (single, where JAX has no other) and, without `haar`, sets that are not closed under
+    multiplication.
     """
 
     elements: Float[Array, "m k k"]
@@ -45,10 +47,13 @@ class Group(eqx.Module):
         masses: ArrayLike | None = None,
         haar: Callable[[int, PRNGKeyArray], Array] | None = None,
     ):
-        self.elements = floating("elements", elements, ndim=3)
+        self.elements = _matrices("elements", elements, ndim=3)
         m, k, other = self.elements.shape
-        if k != other:
-            raise ValueError(f"elements must be square matrices, got shape {(m, k, other)}")
+        if k != other or not m * k:
+            raise ValueError(
+                f"elements must be one or more square matrices, got shape {(m, k, other)}: write "
+                "jnp.stack(matrices)"
+            )
         masses = jnp.full(m, 1 / m, self.elements.dtype) if masses is None else masses
         self.masses = probabilities("masses", masses, self.elements)
         self.haar = haar
@@ -59,19 +64,32 @@ class Group(eqx.Module):
                 "Haar measure counts elements; leave them out"
             )
         check_orthogonal("elements", self.elements)
-        if haar is None and concrete(self.elements) is not None:
+        if haar is not None:
+            self._check_haar(haar)
+        elif concrete(self.elements) is not None:
             self._check_closed()
 
+    def _check_haar(self, haar: Callable[[int, PRNGKeyArray], Array]) -> None:
+        remedy = "write haar=draw with draw(n, key) of shape (n, k, k)"
+        if not callable(haar):
+            raise ValueError(f"haar must be a function of n and a key, got {haar!r}: {remedy}")
+        takes("haar", haar, 2, "a number n and a key", remedy)
+        drawn, wanted = haar(16, jax.random.key(0)), (16, *self.elements.shape[1:])
+        if jnp.shape(drawn) != wanted:
+            raise ValueError(f"haar(16, key) must give {wanted}, got {jnp.shape(drawn)}: {remedy}")
+        check_orthogonal("haar(16, key)", jnp.asarray(drawn, self.elements.dtype))
+
     def _check_closed(self) -> None:
-        known = np.asarray(self.elements, float).reshape(self.order, -1)
-        tree, close = spatial.KDTree(known), _CLOSE[self.elements.dtype.itemsize]
+        elements, close = np.asarray(self.elements, float), _CLOSE[self.elements.dtype.itemsize]
+        images = _images(elements)
+        tree = spatial.KDTree(_flat(images))
         if len(tree.query_pairs(close)):
             raise ValueError("elements must differ, got some twice: np.unique(elements, axis=0)")
         pairs = np.random.default_rng(0).integers(self.order, size=(2, 4096))
         if self.order**2 <= 4096:
             pairs = np.stack(np.divmod(np.arange(self.order**2), self.order))
-        left, right = np.asarray(self.elements, float)[pairs]
-        off, _ = tree.query((left @ right).reshape(len(left), -1))
+        found = [elements[i] @ images[j] for i, j in np.array_split(pairs, 16, axis=1)]
+        off, _ = tree.query(_flat(np.concatenate(found)))
         if off.max() > close:
             i, j = pairs[:, off.argmax()]
             raise ValueError(
@@ -97,19 +115,24 @@ class Group(eqx.Module):
 
 
 def cyclic(n: int) -> Group:
-    """The cyclic group C_n: shifts of n coordinates, permutation matrices (n, n)."""
-    n = count("n", n)
+    """The cyclic group C_n: shifts of n coordinates, permutation matrices (n, n), n ≤ 368."""
+    largest = int(_ENTRIES ** (1 / 3))
+    if count("n", n) > largest:
+        raise ValueError(
+            f"n must be at most {largest} for all n shifts, got {n}: too many elements to "
+            "enumerate; draw them, Group(matrices, haar=draw) with draw(size, key)"
+        )
     return Group(np.stack([np.roll(np.eye(n), k, axis=0) for k in range(n)]))
 
 
 def symmetric(n: int) -> Group:
     """The symmetric group S_n: all n! permutation matrices (n, n), n ≤ 8."""
-    if math.factorial(count("n", n)) > _LARGEST:
+    if count("n", n) > 8:
         raise ValueError(
-            f"n must be at most 8 for all n! permutations, got {n}: draw them, Group(matrices, "
-            "haar=draw) with draw(size, key)"
+            f"n must be at most 8 for all n! permutations, got {n}: too many elements to "
+            "enumerate; draw them, Group(matrices, haar=draw) with draw(size, key)"
         )
-    return Group(np.stack([np.eye(n)[list(p)] for p in permutations(range(n))]))
+    return Group(np.eye(n)[np.array(list(permutations(range(n))))])
 
 
 def dihedral(n: int) -> Group:
@@ -118,18 +141,18 @@ def dihedral(n: int) -> Group:
 
 
 def generated(*generators: ArrayLike) -> Group:
-    """The group that orthogonal matrices generate; at most 50,000 elements."""
+    """The group that orthogonal matrices generate, `generated([[0, -1], [1, 0]])` say; at most
+    50,000 elements."""
     if not generators:
         raise ValueError("generators must be one or more square matrices, got none")
-    given = [floating("generators", g, ndim=2) for g in generators]
-    close = max(_CLOSE[g.dtype.itemsize] for g in given)
-    steps = [np.asarray(g, float) for g in given]
-    k = steps[0].shape[0]
-    if any(g.shape != (k, k) for g in steps):
+    given = [_matrices("generators", g, ndim=2) for g in generators]
+    k = given[0].shape[0]
+    if any(g.shape != (k, k) for g in given):
         raise ValueError(
-            f"generators must be square matrices of one size, got {[g.shape for g in steps]}"
+            f"generators must be square matrices of one size, got {[g.shape for g in given]}"
         )
-    check_orthogonal("generators", jnp.asarray(np.stack(steps)))
+    check_orthogonal("generators", jnp.stack(given))
+    steps, close = [np.asarray(g, float) for g in given], _CLOSE[given[0].dtype.itemsize]
     found = new = np.eye(k)[None]
     squares = steps
     while len(new):
@@ -137,35 +160,56 @@ def generated(*generators: ArrayLike) -> Group:
         found = np.concatenate([found, new])
         squares = [g @ g for g in squares]  # a long cycle is walked in steps that double
         steps = steps + squares
-        if len(found) > _LARGEST:
+        if len(found) > min(_LARGEST, _ENTRIES // k**2):
             raise ValueError(
-                f"generators must generate at most {_LARGEST} elements, got more that can be told "
-                "apart: give them in double precision, or write rotations(...), orthogonal(...) or "
-                "Group(matrices, haar=draw) for compact groups"
+                f"generators must generate at most {min(_LARGEST, _ENTRIES // k**2)} elements, got "
+                "more that can be told apart: give them in double precision, or write "
+                "rotations(...), orthogonal(...) or Group(matrices, haar=draw) for compact groups"
             )
     return Group(found)
 
 
 def _unlike(candidates: np.ndarray, known: np.ndarray, close: float) -> np.ndarray:
     """Those of `candidates` (m, k, k) that are not known, once each."""
-    flat = candidates.reshape(len(candidates), -1)
-    near, _ = spatial.KDTree(known.reshape(len(known), -1)).query(flat)
-    candidates, flat = candidates[near > close], flat[near > close]
-    again = spatial.KDTree(flat).query_pairs(close, output_type="ndarray")[:, 1]
+    images = _flat(_images(candidates))
+    near, _ = spatial.KDTree(_flat(_images(known))).query(images)
+    candidates, images = candidates[near > close], images[near > close]
+    again = spatial.KDTree(images).query_pairs(close, output_type="ndarray")[:, 1]
     return np.delete(candidates, again, axis=0)
+
+
+def _images(matrices: np.ndarray) -> np.ndarray:
+    """Three vectors in general position moved by each of `matrices` (m, k, k), which are told apart
+    by them: (m, k, 3)."""
+    return matrices @ np.random.default_rng(0).normal(size=(matrices.shape[2], 3))
+
+
+def _flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1)
 
 
 def direct_product(*groups: Group) -> Group:
     """The direct product of finite groups, by block-diagonal matrices."""
-    for group in groups:
+    if not groups:
+        raise ValueError("groups must be one or more, got none: write direct_product(cyclic(2))")
+    for i, group in enumerate(groups):
+        kind(f"groups[{i}]", group, Group, "write direct_product(cyclic(2), cyclic(3))")
         if group.haar is not None:
             raise ValueError("groups must be finite for a direct product, got a compact one")
+    order, k = math.prod(g.order for g in groups), sum(g.elements.shape[1] for g in groups)
+    if order > min(_LARGEST, _ENTRIES // k**2):
+        raise ValueError(
+            f"groups must have a product of at most {min(_LARGEST, _ENTRIES // k**2)} elements, "
+            f"got {order}: too many to enumerate; draw them, Group(matrices, haar=draw) with "
+            "draw(size, key)"
+        )
     tuples = product(*(np.asarray(g.elements) for g in groups))
     return Group(np.stack([_blocks(*each) for each in tuples]))
 
 
 def rotations(dim: int, degree: int = 8) -> Group:
-    """SO(2) or SO(3), averages exact for polynomials up to `degree` in the entries of a matrix.
+    """SO(2) or SO(3), averages exact for polynomials up to `degree` in the entries of a matrix; of
+    other functions compare two degrees.
 
     SO(2) by degree + 1 equidistant angles, SO(3) by Euler angles: two such angles, and
     Gauss–Legendre nodes of the cosine of the third.
@@ -199,17 +243,33 @@ def orthogonal(dim: int, samples: int, *, key: PRNGKeyArray) -> Group:
     return Group(draw(count("samples", samples), key), haar=draw)
 
 
-def check_orthogonal(name: str, matrices: Array) -> None:
+def check_orthogonal(
+    name: str,
+    matrices: Array,
+    remedy: str = "choose coordinates in which the group acts by rotations and permutations",
+) -> None:
     """Raise `ValueError` unless each of `matrices` (m, k, k) is orthogonal."""
     known = concrete(matrices)
     if known is None:
         return
+    wild = ~np.isfinite(known).all((1, 2))
+    if wild.any():
+        raise ValueError(f"{name} gives NaN or infinite entries at element {wild.argmax()}")
     off = np.abs(known @ known.transpose(0, 2, 1) - np.eye(known.shape[1])).max(initial=0)
     if off > (1e-8 if known.dtype.itemsize >= 8 else 1e-4):
+        remedy = remedy if off > 1e-4 else "give them in double precision"
         raise ValueError(
             f"{name} must be orthogonal matrices, got g gᵀ that differs from 1 by {off:.2g}: "
-            "choose coordinates in which the group acts by rotations and permutations"
+            f"{remedy}"
         )
+
+
+def _matrices(name: str, matrices: ArrayLike, ndim: int) -> Array:
+    """`matrices` in the precision of groups; integers are exact."""
+    given = jnp.asarray(matrices)
+    if jnp.issubdtype(given.dtype, jnp.integer):
+        given = given.astype(float)
+    return floating(name, given, ndim).astype(float)
 
 
 class _Haar(eqx.Module):

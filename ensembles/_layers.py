@@ -213,8 +213,13 @@ class SetAverage(eqx.Module):
         _function("activation", self.activation, "SetAverage(jax.nn.relu)")
 
     def __call__(
-        self, w: Float[Array, " d"], b: Float[Array, ""] | None, x: Float[Array, "elements d"]
+        self, w: Float[Array, " d"], b: Float[Array, ""] | None, x: Array
     ) -> Float[Array, ""]:
+        if x.ndim != 2:
+            raise ValueError(
+                f"inputs must be (elements, d) for a SetAverage, got shape {x.shape}: write "
+                "x[:, None] for sets of one element"
+            )
         h = matmul(x, w)
         return self.activation(h if b is None else h + b[None]).mean()
 

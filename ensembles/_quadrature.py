@@ -46,32 +46,33 @@ class Gauss(Rule):
 
     Gauss–Hermite for Gaussian, Gauss–Legendre for uniform coordinates, the trapezoidal rule on
     circles and tori (spectral for periodic functions), the atoms themselves for atomic spaces. `n`
-    is the number of nodes in all, rounded up to a full grid: the smallest m^d ≥ n on d axes.
+    is the number of nodes in all, rounded up to a full grid: the smallest a m^d ≥ n on d axes and a
+    atoms.
     """
 
     random: ClassVar[bool] = False
 
     def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
-        points, masses = space.grid(_per_axis(n, space.axes))
+        points, masses = space.grid(_per_axis(n, space))
         return _measure(space, points, masses)
 
     def coarsest(self, space: Space) -> int:
-        """Eight nodes, and one where there is no axis."""
-        return 8 if space.axes else 1
+        """Eight nodes for each atom, and one where there is no axis."""
+        return 8 * _atoms(space) if space.axes else 1
 
     def refine(self, space: Space, n: int) -> int:
         """Twice the nodes and one on every axis: sets that share no node and no alias."""
-        return (2 * _per_axis(n, space.axes) + 1) ** space.axes
+        return _atoms(space) * (2 * _per_axis(n, space) + 1) ** space.axes
 
     def coarsen(self, space: Space, n: int) -> int:
         """What `refine` takes to `n`, or the next smaller set that it could come from."""
-        m = _per_axis(n, space.axes)
+        m, atoms = _per_axis(n, space), _atoms(space)
         if m == 1 and space.axes:
             raise ValueError(
-                f"nodes must be at least {2**space.axes} on {space.axes} axes to be compared with "
-                f"a coarser set, got {n}"
+                f"nodes must be at least {atoms + 1} on {space.axes} axes to be compared with a "
+                f"coarser set, got {n}"
             )
-        return max(1, (m - 1) // 2) ** space.axes
+        return atoms * max(1, (m - 1) // 2) ** space.axes
 
 
 class Sobol(Rule):
@@ -129,8 +130,14 @@ def default_rule(space: Space) -> Rule:
     return Gauss() if space.axes <= 2 else Sobol()
 
 
-def _per_axis(n: int, axes: int) -> int:
-    """The smallest m with m^axes ≥ n."""
+def _atoms(space: Space) -> int:
+    """The nodes of a grid with one on each axis; 1 where there is no axis to refine."""
+    return len(space.grid(1)[1]) if space.axes else 1
+
+
+def _per_axis(n: int, space: Space) -> int:
+    """The smallest m with m^axes ≥ n, for each atom."""
+    n, axes = -(-n // _atoms(space)), space.axes
     if axes == 0:
         return 1
     m = max(1, round(n ** (1 / axes)))

@@ -12,6 +12,7 @@ Haar measure,
 For a jointly equivariant unit, σ(ρ_g x, M_g z) = ρ̂_g σ(x, z), Q_G Φ_μ = Φ_{μ^G}.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._checks import concrete, kind
+from ._checks import concrete, floating, kind
 from ._contractions import einsum, matmul
 from ._ensemble import NeuronalEnsemble
 from ._groups import Group
@@ -39,8 +40,7 @@ class Symmetry(eqx.Module):
     `inputs`, `outputs` and `neurons` are functions of a group element (k, k) that give matrices:
     `defining`, `trivial(dim)`, `direct_sum(...)`, `intertwining(outputs, inputs)`, `pixels(size)`,
     or your own. Inputs of several axes are acted on flat. Without `neurons` what needs the action
-    on them is refused. `matrices` are those of all elements (m, d, d), by these names; the columns
-    of `basis` (dim, k) are an orthonormal basis of E^G.
+    on them is refused. `matrices` are those of all elements (m, d, d), by these names.
 
     Raises `ValueError` for functions that are no orthogonal representations.
     """
@@ -50,7 +50,7 @@ class Symmetry(eqx.Module):
     outputs: Representation = eqx.field(static=True)
     neurons: Representation | None = eqx.field(static=True)
     matrices: dict[str, Float[Array, "m d d"]]
-    basis: Float[Array, "dim k"] | None
+    _basis: Float[Array, "dim k"] | None
 
     def __init__(
         self,
@@ -66,55 +66,80 @@ class Symmetry(eqx.Module):
         self.matrices = {
             name: representation(name, rep, group) for name, rep in given.items() if rep is not None
         }
-        self.basis = (
+        self._basis = (
             None if neurons is None else fixed_subspace(neurons, self.matrices["neurons"], group)
         )
 
     def on_inputs(self, x: Float[Array, "n ..."]) -> Float[Array, "m n ..."]:
         """ρ_g x for every element g and each of `x`."""
-        return act(self._matrices("inputs", x), x)
+        return self._act("inputs", "x", x)
 
     def on_outputs(self, y: Float[Array, "n outputs"]) -> Float[Array, "m n outputs"]:
         """ρ̂_g y for every element g and each of `y`."""
-        return act(self._matrices("outputs", y), y)
+        return self._act("outputs", "y", y)
 
     def on_neurons(self, z: Float[Array, "n dim"]) -> Float[Array, "m n dim"]:
         """M_g z for every element g and each of `z`."""
-        return act(self._matrices("neurons", z), z)
+        return self._act("neurons", "z", z)
+
+    @property
+    def basis(self) -> Float[Array, "dim k"]:
+        """An orthonormal basis of E^G, its columns: of permutations the indicators of orbits,
+        scaled."""
+        self._matrices("neurons")  # or say that there are none
+        assert self._basis is not None
+        return self._basis
 
     @property
     def projection(self) -> Float[Array, "dim dim"]:
         """P = ∫ M_g dλ(g), the orthogonal projection to E^G."""
-        self._matrices("neurons", self.group.elements)  # or say that there are none
-        assert self.basis is not None
         return matmul(self.basis, self.basis.T)
 
     def function(self, f: Callable[[Array], Array]) -> Callable[[Array], Array]:
-        """Q_G f, for `f` (a network, say) from inputs (batch, ...) to outputs (batch, outputs)."""
+        """Q_G f, for `f` (a network, say) from inputs (batch, ...) to outputs (batch, outputs).
+
+        Of a compact group it is the average over its nodes: exact for polynomials up to their
+        degree, else to be compared with that of more nodes.
+        """
+        if not callable(f):
+            raise ValueError(f"f must be a function of inputs (batch, ...), got {f!r}")
 
         def averaged(x: Float[Array, "batch ..."]) -> Float[Array, "batch outputs"]:
             moved = self.on_inputs(x)
-            values = f(moved.reshape(-1, *x.shape[1:]))
-            return self.returned(values.reshape(*moved.shape[:2], -1))
+            flat, dim = moved.reshape(-1, *moved.shape[2:]), self.matrices["outputs"].shape[1]
+            fit, remedy = f"f must give ({len(flat)}, {dim})", "f takes batches: write jax.vmap(f)"
+            try:
+                values = jnp.asarray(f(flat))
+            except TypeError as error:  # JAX's words for shapes that do not fit
+                raise ValueError(
+                    f"{fit} for inputs {flat.shape}, got an error in it: {error}: {remedy}"
+                ) from error
+            if values.shape != (len(flat), dim):
+                raise ValueError(f"{fit} for inputs {flat.shape}, got {values.shape}: {remedy}")
+            _check_floating("f", values)
+            return self.returned(values.reshape(*moved.shape[:2], dim))
 
         return averaged
 
     def returned(self, values: Float[Array, "m n outputs"]) -> Float[Array, "n outputs"]:
         """∫ ρ̂_g⁻¹ v_g dλ(g): what averages values found at ρ_g x."""
-        back = self._matrices("outputs", values)
-        if values.shape[2] != back.shape[1]:
+        back = self._matrices("outputs")
+        if values.ndim != 3 or values.shape[::2] != back.shape[:2]:
             raise ValueError(
-                f"f must give outputs in R^{back.shape[1]}, on which the group acts, got shape "
-                f"{values.shape[1:]}"
+                f"values must have shape ({len(back)}, n, {back.shape[1]}), those of each group "
+                f"element for n inputs, got {values.shape}"
             )
-        return einsum("g,gij,gni->nj", self.group.masses.astype(values.dtype), back, values)
+        _check_floating("values", values)
+        masses, back = self.group.masses.astype(values.dtype), back.astype(values.dtype)
+        return einsum("g,gij,gni->nj", masses, back, values)
 
     def symmetrised(self, law: _Law) -> _Law:
         """μ^G for a `Measure` of neurons or a `Network` of one hidden layer: every neuron becomes
-        its whole orbit."""
-        _check_law(law)
+        its whole orbit. The function of the network becomes its Q_G where units are jointly
+        equivariant, as `check_units` sees."""
+        points = self._law_points(law)
+        moved = self._act("neurons", "law", points)
         if isinstance(law, Measure):
-            moved = self.on_neurons(law.points)
             masses = jnp.outer(self.group.masses.astype(law.masses.dtype), law.masses).reshape(-1)
             return Measure(moved.reshape(len(masses), -1), masses)
         m = self.group.order
@@ -124,13 +149,13 @@ class Symmetry(eqx.Module):
         def copies(i: int, a: Array, axis: int) -> Array:
             return jnp.concatenate([a] * m, axis)
 
-        moved = self.on_neurons(law.points(0))
         return law.map_neurons(copies, masses).with_points(moved.reshape(-1, moved.shape[2]))
 
     def projected(self, law: _Law) -> _Law:
-        """μ^E for a `Measure` of neurons or a `Network` of one hidden layer."""
-        _check_law(law)
-        points = law.points if isinstance(law, Measure) else law.points(0)
+        """μ^E for a `Measure` of neurons or a `Network` of one hidden layer. The function of the
+        network becomes an equivariant one where units are jointly equivariant, as `check_units`
+        sees."""
+        points = self._law_points(law)
         near = matmul(points, self.projection.astype(points.dtype))
         if isinstance(law, Measure):
             return Measure(near, law.masses)
@@ -167,23 +192,35 @@ class Symmetry(eqx.Module):
         index = jnp.arange(self.group.order, dtype=dtype)[:, None]
         masses = self.group.masses.astype(dtype)
         group, last = Atoms(index, masses), ensemble.depth - 1
+
+        def turned(name: str, i: int) -> _Turned:
+            w: Any = ensemble.weights[i]
+            matrices, space = self._matrices(name).astype(dtype), ensemble.spaces[min(i, last - 1)]
+            size = jax.eval_shape(w, jax.ShapeDtypeStruct((space.dim,), space.dtype)).size
+            if size != matrices.shape[1]:
+                raise ValueError(
+                    f"ensemble must have {name} in R^{matrices.shape[1]}, on which the group acts, "
+                    f"got weights[{i}] of R^{size}"
+                )
+            return _Turned(w, matrices)
+
         weights = [
-            _Turned(ensemble.weights[0], self._matrices("inputs", index)),
+            turned("inputs", 0),
             *(_Paired(w, masses) for w in ensemble.weights[1:last]),
-            _Turned(ensemble.weights[last], self._matrices("outputs", index)),
+            turned("outputs", last),
         ]
         given: tuple[Any, ...] = ensemble.biases
         biases: list[Any] = [None if b is None else _Unturned(b) for b in given]
         if given[-1] is not None:
-            biases[-1] = einsum("g,gij,i->j", masses, self._matrices("outputs", index), given[-1])
+            back = self._matrices("outputs").astype(dtype)
+            biases[-1] = einsum("g,gij,i->j", masses, back, given[-1])
         spaces = [Product(space, group) for space in ensemble.spaces]
         return NeuronalEnsemble(spaces, weights, biases, layers=ensemble.layers)
 
     def check_units(self, network: Network, x: Float[Array, "n ..."]) -> None:
         """Raise `ValueError` unless units are jointly equivariant, σ(ρ_g x, M_g θ) = ρ̂_g σ(x, θ):
         a `network` of one hidden layer with Gaussian neurons is looked at, at inputs `x`."""
-        _check_law(network)
-        drawn = jax.random.normal(jax.random.key(0), network.points(0).shape)
+        drawn = jax.random.normal(jax.random.key(0), self._law_points(network).shape)
         drawn = drawn.astype(network.dtype)
         moved = jax.vmap(lambda p, x: network.with_points(p)(x))(
             self.on_neurons(drawn), self.on_inputs(x)
@@ -197,33 +234,50 @@ class Symmetry(eqx.Module):
                 f"are {float(found):.3g} off: choose another `neurons` (a representation on θ)"
             )
 
-    def _matrices(self, name: str, like: Array) -> Float[Array, "m d d"]:
+    def _matrices(self, name: str) -> Float[Array, "m d d"]:
         if name not in self.matrices:
             raise ValueError(
                 f"{name} must be a representation for this, got None: write Symmetry(..., "
                 f"{name}=intertwining(outputs, inputs)), say"
             )
-        return self.matrices[name].astype(like.dtype)
+        return self.matrices[name]
+
+    def _act(self, name: str, argument: str, x: Float[Array, "n ..."]) -> Float[Array, "m n ..."]:
+        """Every matrix on each of `x`, flat."""
+        matrices, x = self._matrices(name), floating(argument, x)
+        m, dim = matrices.shape[:2]
+        if x.ndim < 1 or math.prod(x.shape[1:]) != dim:
+            raise ValueError(
+                f"{argument} must have shape (n, {dim}), or n arrays of {dim} numbers, on which "
+                f"the group acts, got {x.shape}: give the representation `{name}` of that "
+                f"dimension (one alone: {argument}[None])"
+            )
+        flat = x.reshape(len(x), dim)
+        return einsum("gij,nj->gni", matrices.astype(x.dtype), flat).reshape(m, *x.shape)
+
+    def _law_points(self, law: Any) -> Float[Array, "n dim"]:
+        """The neurons of a law on which the group acts."""
+        kind("law", law, (Measure, Network), "write network.measure(0)")
+        if isinstance(law, Network) and (law.depth != 2 or law.start.biases[-1] is not None):
+            raise ValueError(
+                f"law must be a measure of neurons, or a network of one hidden layer without "
+                f"output bias, got depth {law.depth}: write symmetry.ensemble(ensemble), or "
+                "symmetry.function(network)"
+            )
+        points = law.points if isinstance(law, Measure) else law.points(0)
+        dim = self._matrices("neurons").shape[1]
+        if points.shape[1] != dim:
+            raise ValueError(
+                f"law must have neurons in R^{dim}, on which the group acts, got "
+                f"R^{points.shape[1]}: give the representation `neurons` of that dimension"
+            )
+        return points
 
 
-def act(matrices: Float[Array, "m d d"], x: Float[Array, "n ..."]) -> Float[Array, "m n ..."]:
-    """Every matrix on each of `x`, flat."""
-    flat = x.reshape(len(x), -1)
-    if flat.shape[1] != matrices.shape[2]:
+def _check_floating(name: str, values: Array) -> None:
+    if not jnp.issubdtype(values.dtype, jnp.floating):
         raise ValueError(
-            f"the group acts on R^{matrices.shape[2]}, got points of shape {x.shape[1:]}: give "
-            "the representation of that dimension"
-        )
-    return einsum("gij,nj->gni", matrices, flat).reshape(len(matrices), *x.shape)
-
-
-def _check_law(law: Any) -> None:
-    kind("law", law, (Measure, Network), "write network.measure(0)")
-    if isinstance(law, Network) and (law.depth != 2 or law.start.biases[-1] is not None):
-        raise ValueError(
-            f"law must be a measure of neurons, or a network of one hidden layer without output "
-            f"bias, got depth {law.depth}: write symmetry.ensemble(ensemble), or "
-            "symmetry.function(network)"
+            f"{name} must give floating outputs, got {values.dtype}: write .astype(float)"
         )
 
 

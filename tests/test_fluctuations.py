@@ -94,7 +94,7 @@ def test_frozen_features_have_their_closed_form_at_all_times():
     data and G the Gaussian limit of √N (K_N − K)."""
     times = jnp.array([0.5, 4.0, 40.0, 400.0])
     found = fluctuations(
-        cosines(), LINEAR, at_centres, t1=400.0, times=times, nodes=18**2, dynamics=FROZEN,
+        cosines(), LINEAR, at_centres, t1=400.0, times=times, nodes=5 * 18**2, dynamics=FROZEN,
         solver=Adaptive(rtol=1e-9),
     )  # fmt: skip
     k, n = kernel(), len(CENTRES)
@@ -237,7 +237,7 @@ def test_sgd_noise_of_frozen_features_has_its_closed_form():
     """Var f_t = (ε/b) ∫ Var_k[(e^{−(t−s)K/n} K_k)(f_s(k) − y_k)] ds, here by quadrature."""
     times = jnp.array([0.0, 1.0, 3.0])
     found = sgd_noise(
-        cosines(), LINEAR, at_centres, t1=3.0, times=times, nodes=12**2, intervals=48,
+        cosines(), LINEAR, at_centres, t1=3.0, times=times, nodes=5 * 12**2, intervals=48,
         dynamics=FROZEN, solver=PRECISE,
     )  # fmt: skip
     k, y = kernel(), np.asarray(TARGETS)[:, 0]

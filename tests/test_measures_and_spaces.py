@@ -39,8 +39,8 @@ def moment(c):
 def test_every_rule_integrates_every_space(name):
     """Gauss against a four times finer grid; Sobol and Monte Carlo and samples against Gauss."""
     space = SPACES[name]
-    exact = quadrature(space, 40**space.axes, Gauss()).expectation(moment)
-    fine = quadrature(space, 80**space.axes, Gauss()).expectation(moment)
+    exact = quadrature(space, 2 * 40**space.axes, Gauss()).expectation(moment)
+    fine = quadrature(space, 2 * 80**space.axes, Gauss()).expectation(moment)
     assert abs(float(exact - fine)) < 1e-9
     for measure, tolerance in [
         (quadrature(space, 4096, Sobol(), key=jax.random.key(0)), 3e-3),
@@ -80,7 +80,10 @@ def test_gauss_grids_are_exact_for_polynomials(axes):
 
 def test_gauss_rounds_up_to_a_full_grid_and_the_default_rule_depends_on_axes():
     assert quadrature(Gaussian(2), 10).points.shape == (16, 2)
-    assert quadrature(Atoms([[0.0], [2.0]]), 64).points.shape == (2, 1)
+    atoms = Atoms([[0.0], [2.0]])
+    assert quadrature(atoms, 64).points.shape == (2, 1)
+    for axes, nodes, wanted in ((1, 10, 10), (1, 11, 12), (1, 1, 2), (2, 10, 18)):
+        assert len(quadrature(Product(Gaussian(axes), atoms), nodes).masses) == wanted
     assert quadrature(Sphere(3), 64, Sobol(), key=jax.random.key(0)).points.shape == (64, 3)
     assert quadrature(Gaussian(3), 64, key=jax.random.key(0)).points.shape == (64, 3)
 

@@ -63,17 +63,18 @@ class PathNorm(Energy):
         return self
 
     def check(self, network: Network, batch: int | None = None) -> None:
-        shapes = [None if w is None else w.ndim for w in network.start.weights]
-        if shapes != [2, *[2] * (network.depth - 2), 2]:
-            raise ValueError(
-                "network must have weights w_1 in R^d, scalars between hidden layers and w_L in "
-                f"R^outputs for a path norm, got arrays of {shapes} axes"
-            )
+        _sizes(network)
 
 
 def _sizes(network: Network) -> list[Array]:
     """Norms of the first and last weights, absolute values of the others."""
     w = network.weights
+    axes = [None if a is None else a.ndim for a in w]
+    if axes != [2] * network.depth:
+        raise ValueError(
+            "network must have weights w_1 in R^d, scalars between hidden layers and w_L in "
+            f"R^outputs for a path norm, got arrays of {axes} axes"
+        )
     return [_norm(w[0]), *(a * jnp.sign(a) for a in w[1:-1]), _norm(w[-1])]
 
 

@@ -46,6 +46,12 @@ class Risk(Energy):
                 f"penalty must be a function of a neuron, got {self.penalty!r}: write "
                 "penalty=PowerPenalty(1e-3)"
             )
+        if isinstance(self.penalty, Energy):
+            name = type(self.penalty).__name__
+            raise ValueError(
+                f"penalty must be a function of a neuron, got an energy, {name}: write "
+                f"Risk(data) + {name}(...)"
+            )
         remedy = "write loss=SquaredLoss(), and penalty=PowerPenalty(1e-3) for a penalty"
         takes("loss", self.loss, 2, "the outputs and y of one sample", remedy)
         if self.penalty is not None:

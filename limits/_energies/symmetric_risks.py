@@ -73,7 +73,7 @@ class _Augmented(eqx.Module):
 
 class FeatureAveraging(Risk):
     """R^FA, the risk of Q_G f: as a `Risk`, of the averaged network. Every evaluation takes the
-    network at all ρ_g x, |G| times the cost.
+    network at all ρ_g x, |G| times the cost. The trained function is `symmetry.function(final)`.
 
     Raises `ValueError` for a symmetry that does not act on the data.
     """
@@ -101,8 +101,10 @@ class EquivariantArchitecture(Risk):
     """R^EA, the risk of the network whose neurons are projected to E^G: shared parameters.
 
     For networks of one hidden layer whose units are jointly equivariant. Gradients lie in E^G: what
-    a neuron has outside stays as it is, and is not seen. Raises `ValueError` for a symmetry without
-    an action on neurons, and units that are not equivariant.
+    a neuron has outside stays as it is, and is not seen: the trained function is that of
+    `symmetry.projected(final)`. Raises `ValueError` for a symmetry without an action on neurons;
+    runs (`flow`, `train`, `limit`) do for units that are not equivariant, values and gradients do
+    not look at them.
     """
 
     symmetry: Symmetry = eqx.field(kw_only=True)

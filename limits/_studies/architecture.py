@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Literal
 
 import equinox as eqx
@@ -19,6 +20,7 @@ from .._dynamics.dynamics import Update
 from .._dynamics.sgd import SGD
 from .._energies.energy import Energy
 from .._result import Result
+from .._solvers.initial_motion import StationaryStart
 from .._solvers.train import train
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ class Discovery(Result):
       of E_j is `basis[:, :j]`.
     - `distances` (runs,): RMD² between the neurons at the end of run j and their projections to
       E_j: what `threshold` was compared with.
-    - `final`: the network at the end of the last run; `settled`: whether it stayed in its space.
+    - `final`: the network at the end of the last run; `settled`: whether it stayed in its space, a
+      proper one.
     """
 
     basis: Float[np.ndarray, "dim found"]
@@ -64,7 +67,7 @@ class Discovery(Result):
 
     def __str__(self) -> str:
         looks = ", ".join(f"{d:.2g}" for d in self.distances)
-        end = "stayed in the last space" if self.settled else "left every space"
+        end = "stayed in the last space" if self.settled else "left every proper space"
         return f"{self.expansions} expansions, {end}; RMD² of the runs: {looks}"
 
 
@@ -89,7 +92,13 @@ def discover_architecture(
     leading principal direction. When data are equivariant in the limit of many neurons, runs leave
     every space inside E^G but not E^G itself (their Theorem 5).
 
-    Units for which neurons at 0 have no gradient (z_0 tanh(z · x), say) never leave E_0.
+    `threshold`, between 0 and 1/2 (what leaves {0} is 1/2 from it), says how little of the neurons'
+    squared length may lie outside of a space: a large one settles before directions that the data
+    hardly excite are found, a small one takes the noise of batches, few data or few neurons for
+    directions. Look at `distances`; without noise they fall to rounding, and 1e-8 is a good one.
+
+    Units for which neurons at 0 have no gradient (z_0 tanh(z · x), say) never leave E_0: warns
+    (`StationaryStart`).
 
     The mean nearly cancels where residuals escape to both sides, and noise then decides; the
     principal direction, and the mean under an energy that is symmetric itself
@@ -108,6 +117,11 @@ def discover_architecture(
     if direction not in ("principal", "mean"):
         raise ValueError(f"direction must be 'principal' or 'mean', got {direction!r}")
     limit = float(positive("threshold", threshold, jnp.result_type(float)))
+    if limit >= 0.5:
+        raise ValueError(
+            f"threshold must be between 0 and 1/2, the RMD² of all that leaves {{0}}, got "
+            f"{threshold}: write threshold=1e-3"
+        )
     update = SGD() if dynamics is None else dynamics
     points = network.points(0)
     dim = points.shape[1]
@@ -119,9 +133,16 @@ def discover_architecture(
         final = train(start, energy, update, step=step, t1=t1, key=own).final
         distance, out = _escape(final, padded, direction == "mean")
         distances.append(float(distance))
-        settled = distances[-1] <= limit
-        if settled or basis.shape[1] == dim:
-            return Discovery(basis, np.array(distances), limit, final, settled)
+        if distances == [0]:
+            warnings.warn(
+                "neurons at 0 do not move, which says nothing of shared parameters: choose a unit "
+                "with a gradient there",
+                StationaryStart,
+                stacklevel=2,
+            )
+        settled, whole = distances[-1] <= limit, basis.shape[1] == dim
+        if settled or whole:
+            return Discovery(basis, np.array(distances), limit, final, settled and not whole)
         new = np.asarray(out, float)
         new = new - basis @ (basis.T @ new)
         basis = np.concatenate([basis, (new / np.linalg.norm(new))[:, None]], axis=1)
