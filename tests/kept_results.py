@@ -83,7 +83,7 @@ def coupling(observed=None, limit=None) -> Coupling:
         limit=trajectory(observed=None) if limit is None else limit,
         error=numbers(WIDTHS, layers),
         rms_error=numbers(WIDTHS, layers),
-        growth_error=None,
+        growth_error=numbers(WIDTHS, layers - 1),
     )
 
 

@@ -195,8 +195,8 @@ def _log_loss(prediction, y):
 @pytest.mark.parametrize(
     ("ensemble", "layers"),
     [
-        (independent(4, hidden=0.0), (1, 2, 3)),
-        (independent(5, hidden=0.0), (1, 2, 3, 4)),
+        pytest.param(independent(4, hidden=0.0), (1, 2, 3), marks=pytest.mark.slow),
+        pytest.param(independent(5, hidden=0.0), (1, 2, 3, 4), marks=pytest.mark.slow),
         (independent(5, hidden=1.0, last=0.0), (1, 5)),
         (independent(3, hidden=1.0, last=0.0), None),
         (independent(3, hidden=0.0), None),

@@ -71,7 +71,7 @@ def error_over_estimate(c: Case) -> tuple[float, float] | None:
     return max(true - unknown, 0) / float(run.error), true / float(run.error)
 
 
-@pytest.mark.parametrize("family", ["bumps", "torus"])
+@pytest.mark.parametrize("family", [pytest.param("bumps", marks=pytest.mark.slow), "torus"])
 def test_a_limit_that_says_it_converged_is_honest(family):
     found = [error_over_estimate(case(family, number)) for number in range(3000, 3006)]
     ratios = np.array([r[0] for r in found if r is not None])
@@ -329,7 +329,9 @@ def test_trains_of_pulses_and_small_ones_beside_large_ones_are_followed():
         assert abs(float(run.energies[-1] - close.energies[-1])) < 1e-6
 
 
-@pytest.mark.parametrize("rule", [None, Sobol(), MonteCarlo()])
+@pytest.mark.parametrize(
+    "rule", [pytest.param(None, marks=pytest.mark.slow), Sobol(), MonteCarlo()]
+)
 def test_a_frozen_layer_does_not_hide_what_few_nodes_miss_of_a_moving_one(rule):
     """A wave of 1/500 of the neurons, of mean zero, matters where the first layer moves only."""
 

@@ -605,6 +605,7 @@ def moments_at(times, transport, rate):
     ).y
 
 
+@pytest.mark.slow
 def test_the_limit_of_a_gaussian_game_is_its_closed_form():
     dynamics = WassersteinFisherRao(GradientFlow(0.5), rate=1.3)
     run = limit(players(*START), GAUSSIAN, dynamics, t1=1.5, times=TIMES, tol=1e-7)

@@ -57,7 +57,9 @@ def relative_to_autodiff(network: Network, risks: list[Risk]) -> list[jax.Array]
 
 
 @pytest.mark.parametrize("layers", LAYERS, ids=repr)
-@pytest.mark.parametrize("depth", [2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "depth", [2, 3, *(pytest.param(d, marks=pytest.mark.slow) for d in (4, 5))]
+)
 def test_mean_field_gradient_is_autodiff_divided_by_masses(layers, depth):
     """For every loss; three outputs, biases, unequal widths and random masses."""
     ensemble = smooth(depth, layers, outputs=3, biases=True)
@@ -107,7 +109,7 @@ def test_mean_field_gradient_of_a_shallow_unit():
     np.testing.assert_allclose(same(regression().x), network(regression().x), rtol=1e-14)
 
 
-@pytest.mark.parametrize("depth", [2, 4])
+@pytest.mark.parametrize("depth", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_elementwise_reproduces_affine(depth):
     data = regression()
     affine = smooth(depth, Affine(jnp.tanh), biases=True).discretise(12)

@@ -124,7 +124,7 @@ def dissipation(network):
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.0], ids=["WassersteinFisherRao", "FisherRao"])
-@pytest.mark.parametrize("depth", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("depth", [2, *(pytest.param(d, marks=pytest.mark.slow) for d in (3, 4))])
 def test_the_energy_falls_by_what_every_layer_dissipates(depth, scale):
     """By Gauss–Legendre quadrature in time; without the term of any one layer it does not."""
     t1, network = 2.0, model(depth).discretise(6)
@@ -146,6 +146,7 @@ def test_the_energy_falls_by_what_every_layer_dissipates(depth, scale):
     assert (np.abs(terms.sum() - terms - fall) > 1e-3 * fall).all()  # the negative control
 
 
+@pytest.mark.slow
 def test_without_transport_it_is_the_fisher_rao_flow():
     network = model(3).discretise(6).growing()
     options = dict(t1=2.0, times=TIMES, observe=state, step=0.01)  # the same steps in both
@@ -159,6 +160,7 @@ def test_without_transport_it_is_the_fisher_rao_flow():
 # Masses and tracers
 
 
+@pytest.mark.slow
 def test_tracers_grow_as_their_nodes_and_change_nothing():
     """Six nodes, then tracers on them, then nine at other labels."""
     ensemble, n = model(3), 6
@@ -236,7 +238,11 @@ def gainer(dtype=jnp.float64):
     return (network, LINEAR) if dtype == jnp.float64 else single((network, LINEAR))
 
 
-@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(jnp.float64, marks=pytest.mark.slow), jnp.float32],
+    ids=["float64", "float32"],
+)
 def test_nothing_is_nan_when_the_growth_of_a_tracer_overflows(dtype):
     """exp(growth) is infinite; derivatives in weights stay finite, none is NaN."""
     network, risk = gainer(dtype)
@@ -414,7 +420,7 @@ def reduced(network, depth):
     return np.array(energies), jax.tree.map(lambda *a: np.stack(a), *states)
 
 
-@pytest.mark.parametrize("depth", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("depth", [2, *(pytest.param(d, marks=pytest.mark.slow) for d in (3, 4))])
 def test_neurons_of_two_values_follow_the_reduced_system(depth):
     """Two atoms in every layer, and a network of eight neurons a layer, copies of these two."""
     spaces = [Atoms(POINTS, jnp.array(p)) for p in SHARES[: depth - 1]]
@@ -594,6 +600,7 @@ def test_a_flow_goes_on_where_another_ended():
 # Derivatives
 
 
+@pytest.mark.slow
 def test_derivatives_pass_through_growing_masses():
     """In masses (one of them zero) and initial weights: reverse = forward = finite differences."""
     network, dynamics = model(3).discretise(4), moving(3)

@@ -182,6 +182,7 @@ def test_atoms_are_exact_nodes_and_only_time_is_refined():
     assert true <= 3 * float(run.error) <= 3e-7 and run.stats["nodes"] == (3, 3)
 
 
+@pytest.mark.slow
 def test_a_limit_that_meets_the_bound_on_steps_keeps_the_levels_before():
     run = limit(smooth(3), Risk(regression()), t1=3.0, tol=1e-9, max_steps=40, throw=False)
     assert run.result == RESULTS.max_steps_reached and len(run.stats["levels"]) >= 1

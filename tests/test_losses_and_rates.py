@@ -1,22 +1,20 @@
 """Losses against their definitions in NumPy; power-law fits; plots."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import pytest
-from models import regression, smooth
+from kept_results import coupling, trajectory
 from scipy import special
 
 from limits import (
     CrossEntropyLoss,
     HuberLoss,
     LogisticLoss,
-    Risk,
     SquaredLoss,
-    coupling,
     fit_rate,
-    limit,
 )
 
 matplotlib.use("Agg")
@@ -81,18 +79,10 @@ def test_seeds_may_be_missing_and_a_rate_is_a_function():
     assert str(rate).startswith("+1.000 [")
 
 
-@pytest.fixture(scope="module")
-def small_coupling():
-    return coupling(
-        smooth(3), Risk(regression(8)), widths=[4, (6, 8)], seeds=[3, 2], t1=0.5, nodes=8,
-        times=jnp.linspace(0, 0.5, 3), key=jax.random.key(0),
-    )  # fmt: skip
-
-
-def test_every_result_has_a_labelled_plot(small_coupling):
+def test_every_result_has_a_labelled_plot():
     import matplotlib.pyplot as plt
 
-    run = limit(smooth(2), Risk(regression(8)), t1=1.0, tol=1e-3)
+    run, small_coupling = trajectory(), coupling()
     for ax in (
         run.plot(),
         small_coupling.plot(),
@@ -102,11 +92,16 @@ def test_every_result_has_a_labelled_plot(small_coupling):
         assert isinstance(ax, plt.Axes) and ax.lines
     assert run.plot().get_xlabel() == "time $t$"
     assert small_coupling.plot().get_xlabel() == "width $N$"
+    dotted = [line for line in small_coupling.plot().lines if line.get_linestyle() == ":"]
+    floors = [small_coupling.error.max(1), small_coupling.rms_error.max(1)]
+    for line, floor in zip(dotted, floors, strict=False):  # each in the colour of its distance
+        np.testing.assert_allclose(line.get_ydata(), floor)
+    assert len({line.get_color() for line in dotted[:4]}) == 4
     plt.close("all")
 
 
-def test_a_coupling_prints_widths_seeds_and_the_error_of_its_limit(small_coupling):
-    table = small_coupling.table()
-    assert "6x8" in table and "[error of the limit]" in table and "layer 3" in table
-    assert list(small_coupling.smallest) == [4, 6]
-    assert small_coupling.error.shape == (2, 3) and (small_coupling.error > 0).all()
+def test_a_coupling_prints_widths_seeds_and_the_error_of_its_limit():
+    found = eqx.tree_at(lambda c: c.widths, coupling(), ((8,) * 4, (16, 24, 16, 16)))
+    table = found.table()
+    assert "16x24" in table and "[error of the limit]" in table and "layer 3" in table
+    assert list(found.smallest) == [8, 16]

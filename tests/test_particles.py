@@ -80,7 +80,9 @@ def test_potentials_from_data_are_the_risk_of_the_shallow_network():
     assert largest(POTENTIALS.first_variation(points), risk.first_variation(SHALLOW)) < 1e-14
 
 
-@pytest.mark.parametrize("dynamics", [FisherRao(), WassersteinFisherRao()])
+@pytest.mark.parametrize(
+    "dynamics", [FisherRao(), pytest.param(WassersteinFisherRao(), marks=pytest.mark.slow)]
+)
 def test_a_shallow_network_flows_as_its_particles_under_the_potentials(dynamics):
     options = dict(t1=2.0, times=jnp.linspace(0.0, 2.0, 5), rtol=1e-11)
     one = flow(SHALLOW, Risk(DATA), dynamics, **options)

@@ -78,6 +78,7 @@ def test_kernels_of_the_single_neuron_are_positive(dim):
     assert np.linalg.eigvalsh(K).min() > -1e-13
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [pytest.param(2, marks=pytest.mark.slow), 3])
 def test_the_reduced_flow_is_that_of_the_network(dim):
     """A start that is symmetric under rotations (reflections, in two dimensions)."""

@@ -56,8 +56,8 @@ class Steps(Solver):
         return self
 
     def grid(self, t1: ArrayLike) -> np.ndarray:
-        even = super().grid(t1)
-        return np.unique(np.round(even / np.asarray(self.step))) * np.asarray(self.step)
+        step, even = np.asarray(self.step), super().grid(t1)
+        return np.append(np.unique(np.round(even[:-1] / step)) * step, even[-1])
 
     def resolved(self, dtype: jnp.dtype) -> "Steps":
         return Steps(positive("step", self.step, dtype), self.batch, self.limit.resolved(dtype))
