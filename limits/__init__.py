@@ -53,6 +53,7 @@ from ._result import Result as Result
 from ._solvers.adaptive import Adaptive as Adaptive
 from ._solvers.departure import UnresolvedStart as UnresolvedStart
 from ._solvers.flow import flow as flow
+from ._solvers.fresh import FreshFunction as FreshFunction
 from ._solvers.initial_motion import InitialMotion as InitialMotion
 from ._solvers.initial_motion import StationaryStart as StationaryStart
 from ._solvers.initial_motion import initial_motion as initial_motion

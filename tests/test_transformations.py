@@ -1,12 +1,14 @@
 """jit, vmap and grad pass through flow and train; nothing compiles twice."""
 
+import warnings
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from models import largest, regression, smooth
 
-from limits import SGD, GradientFlow, Risk, flow, train
+from limits import SGD, FreshFunction, GradientFlow, Risk, flow, train
 
 RISK = Risk(regression(8))
 
@@ -84,3 +86,28 @@ def test_reprs_name_the_parametrisation():
     network = _networks(1)[0]
     assert "mean field 1/N" in repr(network) and "Affine(tanh)" in repr(network)
     assert "mean field 1/N" in repr(smooth(3))
+
+
+def test_functions_that_are_made_anew_for_every_call_are_noticed_once():
+    network = smooth(2).sample(3, key=jax.random.key(0))
+    risk = Risk(regression(4))
+
+    def run(scale):
+        return train(network, risk, step=0.1, t1=0.1, observe=lambda n: scale * n(regression(4).x))
+
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for _ in range(5):
+            run(2.0)
+    found = [w for w in seen if w.category is FreshFunction]
+    assert len(found) == 1 and "define it once" in str(found[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(5):  # one function
+            train(network, risk, step=0.1, t1=0.1, observe=outputs_of)
+        for scale in ([1.0], [2.0], [3.0], [4.0]):  # functions of different values
+            train(network, risk, step=0.1, t1=0.1, observe=lambda n, s=scale: s[0] * n(risk.data.x))
+
+
+def outputs_of(network):
+    return network(regression(4).x)

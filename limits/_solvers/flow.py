@@ -14,6 +14,7 @@ from .._dynamics.gradient_flow import GradientFlow
 from .._dynamics.optimiser import instead
 from .._energies.energy import Energy
 from .adaptive import Adaptive
+from .fresh import notice
 from .integrate import integrate
 from .time import Observe, checkpoints
 from .trajectory import Trajectory, told
@@ -103,6 +104,7 @@ def flow(
         max_step, kinks, max_steps,
     ).resolved(network.dtype)  # fmt: skip
     dynamics.check(network, energy)
+    notice(observe, energy, dynamics, [vars(layer) for layer in network.layers])
     start, when = checkpoints(times, t0, t1, network.dtype)
     adjoint = (
         _adjoint((network, energy, dynamics, t0, t1, times, kinks)) if adjoint is None else adjoint

@@ -19,6 +19,7 @@ from .._dynamics.optimiser import instead
 from .._dynamics.sgd import SGD
 from .._energies.energy import Energy
 from .adaptive import Adaptive
+from .fresh import notice
 from .solver import Solver
 from .time import Observe, checkpoints, look, nan_after
 from .trajectory import RESULTS, Trajectory, told
@@ -144,6 +145,7 @@ def train(
     kind("dynamics", update, Update, instead(update, f"write SGD({held}(...)), or use flow"))
     step = positive("step", step, network.dtype)
     update.check(network, energy, step)
+    notice(observe, energy, update, [vars(layer) for layer in network.layers])
     if update.random:
         key = randomness(key, "the dynamics draws at random at every step")
     elif key is not None:

@@ -20,6 +20,7 @@ from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .._solvers.adaptive import Adaptive
 from .._solvers.departure import unseen, warn_of
+from .._solvers.fresh import notice
 from .._solvers.limit import limit
 from .._solvers.nodes import looks, padded, refined
 from .._solvers.progress import Whole
@@ -132,6 +133,7 @@ def coupling(
     grid = solver.grid(t1) if times is None else times
     _, when = checkpoints(grid, 0.0, t1, dtype)
     example = ensemble.network(measures)
+    notice(observe, energy, dynamics, [vars(layer) for layer in ensemble.layers])
     solver.check(example, energy, dynamics, when)
     if isinstance(dynamics, Update):
         dynamics.check_limit(example)
