@@ -168,6 +168,7 @@ right.errorbar(
 right.axvline(OWN, color="C0", lw=0.7, ls=":")
 right.set(xlabel="width $N$", ylabel="standard deviation of scores (rms of eight)")
 right.set_xticks(WIDTHS, [str(n) for n in WIDTHS])
+right.set_yticks([0.01, 0.02, 0.05], ["0.01", "0.02", "0.05"])
 right.minorticks_off()
 right.legend(fontsize="small")
 target = Path(__file__).parent / "figures" / "is_my_width_enough.png"

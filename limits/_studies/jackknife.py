@@ -54,7 +54,8 @@ class Jackknife(Result):
     ρ takes off the jackknife's bias. Its IF_i are those of a network of N neurons, at the neurons
     that it has itself, and after long training its sum is too large by a factor 1 + β/N, where β
     grows with what the network has learned. Two networks of the halves of the neurons show
-    1 + 2β/N: ρ is their ratio (at most 1), of sums over entries.
+    1 + 2β/N: ρ is their ratio, between ½ and 1, of sums over entries. Where it is near ½ more than
+    that is left: then the network is too narrow to tell, and what it says too large.
 
     Shapes: T `times`, then the shape (...) of one observation.
 
@@ -97,7 +98,7 @@ class Jackknife(Result):
         entries = tuple(range(1, neurons.ndim))
         own, halved = (a.sum(entries, keepdims=True) for a in (neurons, self.halved))
         known = (own > 0) & (halved > 0)
-        ratio = jnp.where(known, jnp.minimum(2 * own / jnp.where(known, halved, 1), 1), 1)
+        ratio = jnp.where(known, jnp.clip(2 * own / jnp.where(known, halved, 1), 0.5, 1), 1)
         # a difference of estimates should not be 0 by chance
         return jnp.maximum(ratio * neurons + self.edges, shares.max(0) / 4)
 
