@@ -55,6 +55,9 @@ class NeuronalEnsemble(eqx.Module):
         *,
         layers: Layer | Sequence[Layer],
     ):
+        kind("spaces", spaces, Sequence, "write [space], one per hidden layer")
+        for i, space in enumerate(spaces):
+            kind(f"spaces[{i}]", space, Space, "write [Uniform(-1.0, 1.0)]")
         self.spaces = tuple(spaces)
         self.weights = tuple(weights)
         depth = len(self.weights)

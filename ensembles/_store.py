@@ -126,7 +126,12 @@ def _encode(value: Any, arrays: list[np.ndarray], where: str) -> Any:
         return value if math.isfinite(value) else {"float": repr(value)}
     if isinstance(value, jax.Array | np.generic) or type(value) is np.ndarray:
         key = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-        if key or value.dtype.kind in "OV":  # V: bfloat16, which NumPy's format does not know
+        if key:
+            raise ValueError(
+                f"{where} must be arrays of numbers, got a key: write jax.random.key_data(key), "
+                "and jax.random.wrap_key_data when it is back"
+            )
+        if value.dtype.kind in "OV":  # V: bfloat16, which NumPy's format does not know
             raise ValueError(
                 f"{where} must be arrays of numbers that NumPy knows, got {value.dtype}: write "
                 "a.astype(jnp.float32) for bfloat16"

@@ -97,7 +97,7 @@ def names(axes: str, ndim: int, index: str = "", own: str | None = None) -> tupl
     fixed, more = count(axes)
     extra = ndim - fixed
     if extra < 0:
-        return _numbered("axis", ndim)
+        return numbered("axis", ndim)
     found = []
     for token in tokens:
         if _variadic(token):
@@ -106,7 +106,7 @@ def names(axes: str, ndim: int, index: str = "", own: str | None = None) -> tupl
             name = token.split("=")[0].strip("_#?")
             name = _NAMES.get(name, name)
             found.append(name if name in _EVERYWHERE else name + index)
-    batch = () if more else _numbered("batch", extra)
+    batch = () if more else numbered("batch", extra)
     return (*batch, *found)
 
 
@@ -118,8 +118,8 @@ def _rest(token: str, own: str | None, n: int) -> tuple[str, ...]:
     if own is not None:
         return tuple(f"{own}_{i}" for i in range(n))
     name = token.strip("*.") or "entries"
-    return _numbered(_NAMES.get(name, name), n)
+    return numbered(_NAMES.get(name, name), n)
 
 
-def _numbered(name: str, n: int) -> tuple[str, ...]:
+def numbered(name: str, n: int) -> tuple[str, ...]:
     return (name,) if n == 1 else tuple(f"{name}_{i}" for i in range(n))

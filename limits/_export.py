@@ -53,7 +53,11 @@ def messages(ended: Any) -> Any:
 
 def dataset(result: eqx.Module, xarray: Any) -> Any:
     """An `xarray.Dataset` of all arrays and numbers whose axes annotations name."""
-    found: dict[str, Variable] = dict(_of_fields(result, ""))
+    found: dict[str, Variable] = {}
+    for name, variable in _of_fields(result, ""):
+        if name in found:
+            raise ValueError(f"two entries are called {name!r}: give what is observed other names")
+        found[name] = variable
     coordinates, others = _coordinates(found)
     for dim, size in _sizes(others).items():
         if dim in _axes.FIRST:
@@ -71,11 +75,23 @@ def _of_fields(
     value: Any, before: str, lead: tuple[str, ...] = (), index: str = ""
 ) -> Iterator[tuple[str, Variable]]:
     hints = _axes.fields(type(value))
+    lead = lead or _batch(value)
     if not lead and not isinstance(value, Measure):  # what is derived is not made for batches
         hints = {**hints, **_axes.derived(type(value))}
     for name, hint in hints.items():
         if hasattr(value, name):
             yield from _variables(getattr(value, name), hint, before + name, lead, index)
+
+
+def _batch(value: Any) -> tuple[str, ...]:
+    """The axes that a batch of results has in front, as arrays of a known number of axes tell."""
+    for name, hint in _axes.fields(type(value)).items():
+        axes, held = _axes.spec(hint), getattr(value, name, None)
+        if axes is not None and isinstance(held, jax.Array | np.ndarray):
+            fixed, more = _axes.count(axes)
+            if not more and held.ndim > fixed:
+                return _axes.numbered("batch", held.ndim - fixed)
+    return ()
 
 
 def _variables(
@@ -85,7 +101,7 @@ def _variables(
     if value is None:
         return
     if (axes := _axes.tree_spec(hint)) is not None:
-        yield from _tree(value, axes, name)
+        yield from _tree(value, axes, name, lead)
     elif isinstance(value, Measure) or hasattr(value, "to_xarray"):
         yield from _of_fields(value, name + ".", lead, index)
     elif (axes := _axes.spec(hint)) is not None:
@@ -100,27 +116,30 @@ def _variables(
             yield from _variables(one, _axes.part(hint, i), f"{name}.{i}", lead, f"{index}.{i}")
     elif isinstance(value, _ENDED):
         ended = np.asarray(messages(value))
-        yield name, (_axes.names("", ended.ndim), ended)
+        yield name, ((*lead, *_axes.names("", ended.ndim - len(lead))), ended)
     elif isinstance(value, bool | int | float | np.generic) or getattr(value, "shape", None) == ():
         yield name, ((), np.asarray(value))
 
 
-def _tree(value: Any, axes: str, name: str) -> Iterator[tuple[str, Variable]]:
+def _tree(
+    value: Any, axes: str, name: str, lead: tuple[str, ...]
+) -> Iterator[tuple[str, Variable]]:
     """The arrays of a tree; results within it name what comes behind the axes in front."""
     fixed = _axes.count(axes)[0]
     if hasattr(value, "to_xarray"):
-        yield from _of_fields(value, name + ".", _axes.names(axes, fixed))
+        yield from _of_fields(value, name + ".", (*lead, *_axes.names(axes, fixed)))
     elif isinstance(value, dict):
         for key, one in value.items():
-            yield from _tree(one, axes, f"{name}.{key}")
+            yield from _tree(one, axes, f"{name}.{key}", lead)
     elif isinstance(value, tuple | list):
         for i, one in enumerate(value):
-            yield from _tree(one, axes, f"{name}.{i}")
+            yield from _tree(one, axes, f"{name}.{i}", lead)
     elif isinstance(value, eqx.Module):
         for one in _held(value):
-            yield from _tree(getattr(value, one), axes, f"{name}.{one}")
+            yield from _tree(getattr(value, one), axes, f"{name}.{one}", lead)
     elif isinstance(value, jax.Array | np.ndarray):
-        yield name, (_axes.names(axes, value.ndim, own=name), np.asarray(value))
+        dims = _axes.names(axes, value.ndim - len(lead), own=name)
+        yield name, ((*lead, *dims), np.asarray(value))
 
 
 def _coordinates(found: dict[str, Variable]) -> tuple[dict[str, Variable], dict[str, Variable]]:

@@ -408,7 +408,7 @@ CALLS = {
         lambda: simulate(
             ensemble(), risk(), lambda n: n(X), width=4, seeds=2, t1=1.0, dynamics=SGD(), key=KEY
         ),
-        r"dynamics must be a Dynamics, got SGD: write dynamics=GradientFlow\(\)",
+        r"dynamics must be a Dynamics, got SGD: write GradientFlow\(\)",
     ),
     "fluctuations in steps": (
         lambda: predict(lambda n: n(X), solver=Steps(0.1)),

@@ -55,9 +55,22 @@ def test_a_tolerance_chooses_the_nodes():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"solver": None}, r"write solver=Steps\(step\)"),
+        ({"solver": None}, r"solver=Steps\(step, batch\)"),
         ({"dynamics": Optimiser(optax.adam(0.1), batch=4)}, "without randomness"),
         ({"dynamics": Optimiser(optax.clip_by_global_norm(0.1))}, "every entry alone"),
+        ({"dynamics": Optimiser(optax.add_noise(0.1, 0.5, 0))}, "without randomness"),
+        (
+            {
+                "dynamics": Optimiser(
+                    optax.chain(
+                        optax.clip_by_global_norm(1.0),
+                        optax.sgd(optax.linear_schedule(0.0, 0.3, 5)),
+                    )
+                )
+            },
+            "every entry alone",
+        ),
+        ({"dynamics": Optimiser(optax.adafactor(1e-2))}, "every entry alone"),
         ({"nodes": None}, "nodes or tol is required"),
         ({"nodes": 8, "tol": 1e-2}, "not both"),
         ({"nodes": None, "tol": 1e-2}, "nodes is required for an update"),

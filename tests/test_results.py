@@ -226,8 +226,9 @@ def test_times_widths_and_layers_are_coordinates():
 
 
 def test_datasets_of_batches_have_an_axis_in_front():
-    batch = jax.tree.map(lambda a: jnp.stack([a, a]), trajectory(observed=None))
+    batch = jax.tree.map(lambda a: jnp.stack([a, a]), trajectory(observed={"one": jnp.zeros(4)}))
     found = batch.to_xarray()
+    assert found["observed.one"].dims == ("batch", "time")
     assert found.energies.dims == found.times.dims == ("batch", "time")
     assert found.result.dims == ("batch",)
 

@@ -101,6 +101,7 @@ class Update(eqx.Module):
     def check(self, network: Network, energy: Energy, step: Float[Array, ""]) -> None:
         """Raise `ValueError` when network, energy, update and step size do not fit together."""
 
-    def check_limit(self, network: Network) -> None:
+    def check_limit(self, network: Network, noisy: bool) -> None:
         """Raise `ValueError` where steps of `network` see more of a neuron than its mass, so that
-        nodes and tracers do not follow the limit."""
+        nodes and tracers do not follow the limit; `noisy`: where weights have noise of their own.
+        """

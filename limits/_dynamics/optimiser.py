@@ -1,5 +1,6 @@
 """Steps of any gradient transformation, applied to derivatives per unit mass."""
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import equinox as eqx
@@ -12,6 +13,8 @@ from ensembles._checks import count
 
 from .._energies.energy import Energy
 from .dynamics import Update
+
+_LOOKS = 12  # steps in which a transformation shows what it sees
 
 
 class GradientTransformation(Protocol):
@@ -101,24 +104,69 @@ class Optimiser(Update):
                 "(optax.lbfgs, say) have no place in an Optimiser"
             ) from error
 
-    def check_limit(self, network: Network) -> None:
+    def check_limit(self, network: Network, noisy: bool) -> None:
+        """Several steps along random gradients. No entry may see another's gradient or parameter,
+        nor where it is; and where weights have noise, of which the limit keeps the mean, steps must
+        be affine in parameters."""
         now = network.parameters.still()
-        leaves, tree = jax.tree.flatten(now)
-        keys = jax.random.split(jax.random.key(0), len(leaves))
-        slopes = [jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)]
-        # the first entry of every array changes, and no other entry may see it
-        other = [a.reshape(-1).at[0].multiply(1e3).reshape(a.shape) for a in slopes]
-        before, after = (
-            jax.tree.leaves(self._first(tree.unflatten(s), now)) for s in (slopes, other)
+        tree = jax.tree.structure(now)
+        drawn = jax.tree.unflatten(tree, jax.random.split(jax.random.key(0), tree.num_leaves))
+        slopes = jax.tree.map(
+            lambda a, k: jax.random.normal(k, (_LOOKS, *a.shape), a.dtype), now, drawn
         )
-        for a, b in zip(before, after, strict=True):
-            if not bool((a.reshape(-1)[1:] == b.reshape(-1)[1:]).all()):
+
+        def first(a: Array, change: Callable[[Array], Array], axes: int) -> Array:
+            at = (slice(None),) * axes + (0,) * (a.ndim - axes)
+            return a.at[at].set(change(a[at]))
+
+        other = jax.tree.map(lambda a: first(a, lambda v: 1e9 * v, 1), slopes)
+        moved = jax.tree.map(lambda a: first(a, lambda v: v + 10, 0), now)
+        steps, changed = (self._steps(*given) for given in ((slopes, now), (other, moved)))
+        for a, b in zip(jax.tree.leaves(steps), jax.tree.leaves(changed), strict=True):
+            apart = (a != b).reshape(_LOOKS, -1)
+            if apart[:, 1:].any():
                 raise ValueError(
                     "transformation must act on every entry alone to have a limit, but one entry's "
-                    "gradient changed another's step (a norm of all entries, as in clipping, sees "
-                    "their number and not their masses): leave it out, or write train, whose "
-                    "networks it may move as it likes"
+                    "gradient or parameter changed another's step (a norm of all entries, as in "
+                    "clipping, sees their number and not their masses): leave it out, or write "
+                    "train, whose networks it may move as it likes"
                 )
+        ones = jax.tree.map(jnp.ones_like, (slopes, now))
+        for a in jax.tree.leaves(self._steps(*ones)):
+            flat = a.reshape(_LOOKS, -1)
+            if (flat != flat[:, :1]).any():
+                raise ValueError(
+                    "transformation must be without randomness here, and treat all entries of an "
+                    "array alike, but equal gradients got different steps: noise is not that of a "
+                    "limit's nodes. Leave it out, or write train"
+                )
+        if noisy:
+            self._check_affine(jax.tree.map(lambda a: a[0], slopes), now)
+
+    def _check_affine(self, slope: Parameters, now: Parameters) -> None:
+        apart = jax.tree.map(jnp.ones_like, now)
+        above, below = (jax.tree.map(lambda p, q, s=s: p + s * q, now, apart) for s in (1, -1))
+        three = (self._first(slope, at) for at in (now, above, below))
+        for a, b, c in zip(*map(jax.tree.leaves, three), strict=True):
+            eps = float(jnp.finfo(a.dtype).eps)
+            if float(jnp.abs(b + c - 2 * a).max()) > 1e3 * eps * (1 + float(jnp.abs(a).max())):
+                raise ValueError(
+                    "transformation must be affine in parameters where weights have noise of their "
+                    "own, whose mean alone is in the limit, but its steps are not: leave out what "
+                    "bounds or normalises weights, or write train"
+                )
+
+    def _steps(self, slopes: Parameters, now: Parameters) -> Parameters:
+        """The steps along gradients one after the other."""
+
+        def one(carry: tuple[Parameters, Any], slope: Parameters) -> tuple[Any, Parameters]:
+            at, memory = carry
+            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+                change, memory = self.transformation.update(slope, memory, at)
+            return (jax.tree.map(jnp.add, at, change), memory), change
+
+        memory = jax.tree.map(jnp.asarray, self.transformation.init(now))
+        return jax.lax.scan(one, (now, memory), slopes)[1]
 
     def _first(self, slope: Parameters, now: Parameters) -> Parameters:
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Rule, Space, quadrature
-from ensembles._checks import floating, probabilities
+from ensembles._checks import floating, probabilities, takes
 from ensembles._measures import choose
 
 
@@ -47,9 +47,27 @@ class Data(eqx.Module):
                 "write y.astype(x.dtype)"
             )
         n = self.x.shape[0]
+        if not n:
+            raise ValueError(f"x must have at least one sample, got shape {self.x.shape}")
         masses = jnp.full(n, 1 / n, self.x.dtype) if masses is None else masses
         self.masses = probabilities("masses", masses, self.x)
         self.sampler = sampler
+        if sampler is not None:
+            self._check_sampler(sampler)
+
+    def _check_sampler(self, sampler: Callable[[int, PRNGKeyArray], tuple[Array, Array]]) -> None:
+        remedy = "write def sampler(size, key) that returns (x, y), one row per sample"
+        if not callable(sampler):
+            raise ValueError(f"sampler must be a function, got {sampler!r}: {remedy}")
+        takes("sampler", sampler, 2, "a size and a key", remedy)
+        drawn = jax.eval_shape(lambda key: tuple(sampler(4, key)), jax.random.key(0))
+        wanted = [jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in (self.x, self.y)]
+        found = [(a.shape[1:], a.dtype) for a in drawn]
+        if found != [(a.shape, a.dtype) for a in wanted] or len({a.shape[0] for a in drawn}) > 1:
+            raise ValueError(
+                f"sampler must give samples like x {self.x.shape[1:]} and y {self.y.shape[1:]}, in "
+                f"{self.x.dtype}, got arrays {[(a.shape, str(a.dtype)) for a in drawn]}: {remedy}"
+            )
 
     @staticmethod
     def from_space(

@@ -36,6 +36,9 @@ class Risk(Energy):
 
     def __check_init__(self) -> None:
         kind("data", self.data, Data, "write Risk(Data(x, y))")
+        if isinstance(self.loss, type):
+            name = self.loss.__name__
+            raise ValueError(f"loss must be a function, got the class {name}: write {name}()")
         if not callable(self.loss):
             raise ValueError(
                 f"loss must be a function (outputs,), (outputs,) -> (), got {self.loss!r}: write "
@@ -61,7 +64,14 @@ class Risk(Energy):
             check(self.data.y)
 
     def __call__(self, network: Network) -> Float[Array, ""]:
-        losses = jax.vmap(self.loss)(self.outputs(network), self.data.y)
+        kind("network", network, Network, "write risk(ensemble.sample(64, key=key))")
+        outputs = self.outputs(network)
+        if outputs.shape != self.data.y.shape:  # they would broadcast
+            raise ValueError(
+                f"y must have the shape {outputs.shape} of the network's outputs, got "
+                f"{self.data.y.shape}"
+            )
+        losses = jax.vmap(self.loss)(outputs, self.data.y)
         return self._penalised(dot(self.data.masses, losses), network)
 
     def _penalised(self, value: Array, network: Network) -> Array:

@@ -89,9 +89,10 @@ class Adaptive(Solver):
     def check(
         self, network: Network, energy: Energy, dynamics: Dynamics | Update, times: Array
     ) -> None:
-        held = isinstance(dynamics, Update)
-        remedy = "write solver=Steps(step), which goes with it" if held else "write GradientFlow()"
-        remedy += "; steps and batches of a dynamics are solver=Steps(step, batch)"
+        remedy = (
+            "write GradientFlow(), in continuous time; steps, batches and optimisers are "
+            "solver=Steps(step, batch) of coupling and simulate"
+        )
         kind("dynamics", dynamics, Dynamics, instead(dynamics, remedy))
         assert isinstance(dynamics, Dynamics)
         without_noise(dynamics)

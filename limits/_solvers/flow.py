@@ -16,6 +16,7 @@ from .._energies.energy import Energy
 from .adaptive import Adaptive
 from .fresh import notice
 from .integrate import integrate
+from .progress import meter_of
 from .time import Observe, checkpoints
 from .trajectory import Trajectory, told
 
@@ -109,7 +110,7 @@ def flow(
     adjoint = (
         _adjoint((network, energy, dynamics, t0, t1, times, kinks)) if adjoint is None else adjoint
     )
-    progress = diffrax.NoProgressMeter() if progress is None else progress
+    progress = meter_of(progress)
     try:
         run = integrate(
             network, energy, dynamics, options, start, jnp.asarray(t1, network.dtype), when,

@@ -8,6 +8,17 @@ import diffrax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ensembles._checks import kind
+
+
+def meter_of(progress: Any) -> diffrax.AbstractProgressMeter:
+    """`progress` as a meter, one that shows nothing for None."""
+    if progress is None:
+        return diffrax.NoProgressMeter()
+    wanted = diffrax.AbstractProgressMeter
+    kind("progress", progress, wanted, "write progress=diffrax.TextProgressMeter()")
+    return progress
+
 
 class Stretch(diffrax.AbstractProgressMeter):
     """The part from `low` to `high` of a meter that was begun: a solve reports into it."""
@@ -36,7 +47,7 @@ class Whole:
     """
 
     def __init__(self, meter: diffrax.AbstractProgressMeter | None, work: Sequence[float] = ()):
-        self.meter = diffrax.NoProgressMeter() if meter is None else meter
+        self.meter = meter_of(meter)
         self.state = self.meter.init()
         self.work, self.done, self.shown = list(work), 0.0, 0.0
         self.began = time.perf_counter()

@@ -20,6 +20,7 @@ from .._dynamics.sgd import SGD
 from .._energies.energy import Energy
 from .adaptive import Adaptive
 from .fresh import notice
+from .progress import meter_of
 from .solver import Solver
 from .time import Observe, checkpoints, look, nan_after
 from .trajectory import RESULTS, Trajectory, told
@@ -58,7 +59,8 @@ class Steps(Solver):
 
     def grid(self, t1: ArrayLike) -> np.ndarray:
         step, even = np.asarray(self.step), super().grid(t1)
-        return np.append(np.unique(np.round(even[:-1] / step)) * step, even[-1])
+        whole = np.round(np.minimum(even[:-1] / step, np.floor(even[-1] / step)))
+        return np.append(np.unique(whole) * step, even[-1])
 
     def resolved(self, dtype: jnp.dtype) -> "Steps":
         return Steps(positive("step", self.step, dtype), self.batch, self.limit.resolved(dtype))
@@ -158,7 +160,7 @@ def train(
     beyond = times is not None and not _same(steps, end, when, t1)
     if beyond:
         steps = jnp.append(steps, end)
-    progress = diffrax.NoProgressMeter() if progress is None else progress
+    progress = meter_of(progress)
     run = _iterate(
         network, energy, update, step, when, first, steps, key, memory, observe, progress,
         beyond,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from ensembles import Measure, Network, NeuronalEnsemble, Parameters, Rule
+from ensembles import Measure, Network, NeuronalEnsemble, Noisy, Parameters, Rule
 from ensembles._checks import counts, kind, randomness
 
 from .._dynamics.dynamics import Dynamics, Update
@@ -103,7 +103,7 @@ def coupling(
     if isinstance(widths, int) or not len(widths):
         raise ValueError(f"widths must be a list of widths, got {widths!r}: write [32, 64, 128]")
     hidden = ensemble.depth - 1
-    sizes = tuple(counts("widths", width, hidden) for width in widths)
+    sizes = tuple(counts(f"widths[{i}]", width, hidden) for i, width in enumerate(widths))
     numbers = counts("seeds", seeds, len(sizes), "width")
     rules = ensemble.rules(rule)
     if (nodes is None) == (tol is None):
@@ -136,7 +136,8 @@ def coupling(
     notice(observe, energy, dynamics, [vars(layer) for layer in ensemble.layers])
     solver.check(example, energy, dynamics, when)
     if isinstance(dynamics, Update):
-        dynamics.check_limit(example)
+        noisy = any(isinstance(w, Noisy) for w in ensemble.weights)
+        dynamics.check_limit(example, noisy)
     study = _Study(
         ensemble, energy, dynamics, solver.resolved(dtype), when, observe, measures, finer,
         rules, max(numbers),

@@ -117,8 +117,10 @@ def within(apart: Parameters, sizes: Sizes, width: Sizes, groups: int) -> Within
         ranges = ([slice(g * width[i], (g + 1) * width[i]) for i in layers] for g in range(groups))
         return max(float(np.asarray(a)[(slice(None), *r)].max()) for r in ranges)
 
-    def mean(a: Any) -> float:
-        return float(np.sqrt((np.asarray(a) ** 2).mean()))
+    def mean(a: Any, *layers: int) -> float:
+        """Of all neurons that there are, without those that were padded."""
+        there = np.asarray(a)[(slice(None), *(slice(sizes[i]) for i in layers))]
+        return float(np.sqrt((there**2).mean()))
 
     ends = [(0,), *pairwise(range(last)), (last - 1,)]
     sup, rms = [], []
@@ -126,7 +128,7 @@ def within(apart: Parameters, sizes: Sizes, width: Sizes, groups: int) -> Within
         own = () if i == last else (i,)
         held = [(a, e) for a, e in ((w, ends[i]), (b, own)) if a is not None]
         sup.append(max([0.0, *(largest(a, *e) for a, e in held)]))
-        rms.append(max([0.0, *(mean(a) for a, _ in held)]))
+        rms.append(max([0.0, *(mean(a, *e) for a, e in held)]))
     grown = None
     if apart.growth is not None:
         grown = np.array([largest(g, i) for i, g in enumerate(apart.growth)])

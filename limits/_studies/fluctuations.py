@@ -37,7 +37,7 @@ from ensembles import Measure, Network, NeuronalEnsemble, Rule
 from ensembles._checks import count, kind
 from ensembles._contractions import tensordot
 
-from .._checks import layer_ratios, quantile
+from .._checks import layer_ratios, positive, quantile
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
@@ -50,7 +50,7 @@ from .._solvers.trajectory import Trajectory
 from .influence import apart, centred, direction, discretisations, jacobian, perturbation
 from .jackknife import Jackknife, jackknife
 from .noise import EdgeNoise, edge_variance
-from .observables import Observable, check_observable
+from .observables import Observable, check_differentiable, check_observable
 
 _EDGES = 0.1  # of the variance
 
@@ -130,8 +130,7 @@ class Fluctuations(Result):
     def width(self, tolerance: float, level: float = 0.95) -> int:
         """The width N for which every entry at every time is within `tolerance` of the limit with
         probability `level` (each on its own)."""
-        if not tolerance > 0:
-            raise ValueError(f"tolerance must be positive, got {tolerance}")
+        positive("tolerance", tolerance, jnp.result_type(float))
         largest = float(self.variance.max())
         found = max(1, math.ceil(largest * (quantile(level) / tolerance) ** 2))
         self._check_edges(found)
@@ -260,6 +259,7 @@ def fluctuations(
     scale = layer_ratios(ratios, ensemble.depth - 1)
     measures, network, others = discretisations(ensemble, nodes, rule, key)
     check_observable(observe, network)
+    check_differentiable(observe, network)
     _, when = checkpoints(times, 0.0, t1, network.dtype)
     solver.check(network, energy, dynamics, when)
     solver = solver.resolved(network.dtype)

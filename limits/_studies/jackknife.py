@@ -15,8 +15,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network
+from ensembles._contractions import tensordot
 
-from .._checks import quantile
+from .._checks import positive, quantile
 from .._dynamics.dynamics import Dynamics
 from .._energies.energy import Energy
 from .._result import Result, span, when
@@ -25,7 +26,7 @@ from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
 from .influence import centred, direction, jacobian, perturbation
 from .noise import EdgeNoise
-from .observables import Observable, check_observable
+from .observables import Observable, check_differentiable, check_observable
 
 _EDGES = 0.3  # of the variance
 
@@ -62,7 +63,8 @@ class Jackknife(Result):
     - `widths`: N_i of the hidden layers; `observed` (T, ...): f_t of the network at hand.
     - `influence`: for each hidden layer an array (T, ..., N_i), IF_i.
     - `shares` (L − 1, T, ...): the sum over k for each layer; `edges` (T, ...): E; `halved`
-      (T, ...): the difference in V's bracket for networks of half the neurons, a mean of two.
+      (T, ...): V's bracket as networks of half the neurons tell it (a mean of two), each layer's
+      share in proportion to its width.
     - `variance` (T, ...): Var f_t over networks of the same widths, not multiplied by them;
       `variance_error` (T, ...): the standard error of the sums over neurons, or what ρ takes off,
       if that is more: where the two are of one size, the network is too narrow to tell.
@@ -98,7 +100,7 @@ class Jackknife(Result):
         entries = tuple(range(1, neurons.ndim))
         own, halved = (a.sum(entries, keepdims=True) for a in (neurons, self.halved))
         known = (own > 0) & (halved > 0)
-        ratio = jnp.where(known, jnp.clip(2 * own / jnp.where(known, halved, 1), 0.5, 1), 1)
+        ratio = jnp.where(known, jnp.clip(own / jnp.where(known, halved, 1), 0.5, 1), 1)
         # a difference of estimates should not be 0 by chance
         return jnp.maximum(ratio * neurons + self.edges, shares.max(0) / 4)
 
@@ -126,8 +128,7 @@ class Jackknife(Result):
 
         For networks whose `weights`, as they are in a `Network`, have the same law at all widths.
         """
-        if not tolerance > 0:
-            raise ValueError(f"tolerance must be positive, got {tolerance}: write tolerance=0.1")
+        positive("tolerance", tolerance, jnp.result_type(float))
         own, edges = self.variance, self.edges
         self._check_edges()
         room = (
@@ -196,6 +197,7 @@ def jackknife(
     """`fluctuations` of a network."""
     _check(network)
     check_observable(observe, network)
+    check_differentiable(observe, network)
     _, looks = checkpoints(times, 0.0, t1, network.dtype)
     solver.check(network, energy, dynamics, looks)
     solver = solver.resolved(network.dtype)
@@ -209,7 +211,11 @@ def jackknife(
 
     observed, influence, edges = derived(network)
     halves = [derived(half)[1:] for half in _halves(network)]
-    halved = [_shares(own).sum(0) - 2 * beside for own, beside in halves]
+    scales = jnp.asarray([(n // 2) / n for n in network.width], network.dtype)
+    halved = [
+        tensordot(scales, _shares(own), axes=1) - 2 * scales.mean() * beside
+        for own, beside in halves
+    ]
     return Jackknife(
         times=looks,
         observed=observed,

@@ -51,6 +51,26 @@ def check_observable(observe: Observable, network: Network) -> None:
         )
 
 
+def check_differentiable(observe: Observable, network: Network) -> None:
+    """Raise `ValueError` where no mass and no weight moves `observe`, as a step function's."""
+    if not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(_slopes(observe, network))):
+        raise ValueError(
+            "observe must be differentiable, but its derivatives in all masses and weights are 0: "
+            "an accuracy is a step function of outputs, and would get variance 0. Write the "
+            "outputs (network(x)[:, 0]) and draw from their law, or simulate"
+        )
+
+
+@eqx.filter_jit
+def _slopes(observe: Observable, network: Network) -> Any:
+    def seen(masses: tuple[Array, ...], weights: Any) -> Array:
+        there = eqx.tree_at(lambda n: n.start, network.weighed(masses), weights)
+        return observe(there)
+
+    found, pull = jax.vjp(seen, network.masses, network.start)
+    return pull(jax.random.normal(jax.random.key(0), found.shape, found.dtype))
+
+
 @eqx.filter_jit
 def _twice(observe: Observable, network: Network) -> tuple[Array, Array]:
     return observe(network), observe(_with_intruders(network))

@@ -42,7 +42,7 @@ from .._solvers.nodes import looks
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
 from .influence import apart, centred, direction, discretisations, jacobian, perturbation
-from .observables import Observable, check_observable
+from .observables import Observable, check_differentiable, check_observable
 
 
 class SGDNoise(Result):
@@ -123,6 +123,7 @@ def sgd_noise(
         raise ValueError(f"intervals must be even, got {intervals}: every second one is an error")
     measures, network, others = discretisations(ensemble, nodes, rule, key)
     check_observable(observe, network)
+    check_differentiable(observe, network)
     dtype = network.dtype
     _, when = checkpoints(times, 0.0, t1, dtype)
     solver.check(network, energy, dynamics, when)
