@@ -28,8 +28,8 @@ def floating(name: str, x: Any, ndim: int | None = None) -> Array:
         raise ValueError(f"{name} must be an array of numbers, got {found}: {x!r:.80}") from None
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(
-            f"{name} must be floating, got dtype {x.dtype}: write {name}.astype(float) "
-            "(class labels: jax.nn.one_hot(labels, classes))"
+            f"{name} must be floating, got dtype {x.dtype}: write {name}.astype(float)"
+            + " (class labels: jax.nn.one_hot(labels, classes))" * (name == "y")
         )
     if ndim is not None and x.ndim != ndim:
         raise ValueError(

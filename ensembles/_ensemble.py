@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ._checks import counts, floating, kind, randomness
+from ._checks import counts, floating, kind, randomness, takes
 from ._layers import Layer
 from ._measures import Measure
 from ._network import Network
@@ -95,6 +95,10 @@ class NeuronalEnsemble(eqx.Module):
             ends = labels[max(i - 1, 0) : i + 1]
             if isinstance(w, Noisy):
                 self._check_noisy(i, w, ends)
+            if w is not None:
+                asked = "a label" if len(ends) == 1 else "the labels of both ends"
+                remedy = f"write lambda {'c' if len(ends) == 1 else 'c, e'}: ..."
+                takes(f"weights[{i}]", w, len(ends), asked, remedy)
             shape = None if w is None else jax.eval_shape(w, *ends).shape
             last = i == self.depth - 1
             if last and shape is not None:

@@ -181,8 +181,10 @@ class Uniform(Space):
     def tangent(
         self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
     ) -> Float[Array, "n dim"]:
-        out = (points >= self.high[None]) & (velocities > 0)
-        out |= (points <= self.low[None]) & (velocities < 0)
+        # points are sums, and at a wall up to their rounding
+        slack = 8 * jnp.finfo(points.dtype).eps * jnp.maximum(jnp.abs(self.low), jnp.abs(self.high))
+        out = (points >= (self.high - slack)[None]) & (velocities > 0)
+        out |= (points <= (self.low + slack)[None]) & (velocities < 0)
         return jnp.where(out, 0, velocities)
 
     def from_cube(self, u: np.ndarray) -> np.ndarray:

@@ -561,7 +561,9 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
         "fluctuations": (
             fluctuations,
             dict(**observed, nodes=3),
-            studied | moved | {"solver": Adaptive, "rule": Rule},
+            {k: v for k, v in studied.items() if k != "ensemble"}  # it may be a network, too
+            | moved
+            | {"solver": Adaptive, "rule": Rule},
         ),
         "sgd_noise": (
             sgd_noise,

@@ -311,6 +311,7 @@ def test_a_pulse_of_the_learning_rate_is_not_stepped_over():
     assert abs(float(run.energies[-1] - run.energies[0])) > 0.01
 
 
+@pytest.mark.slow
 def test_trains_of_pulses_and_small_ones_beside_large_ones_are_followed():
     ensemble = NeuronalEnsemble([Uniform(-1.0, 1.0)], [_cosines, _affine], layers=TANH)
     risk, network = Risk(regression(6)), ensemble.discretise(8)

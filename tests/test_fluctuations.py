@@ -72,6 +72,7 @@ FROZEN = GradientFlow((0.0, 1.0))
 LINEAR = Risk(Data(CENTRES, TARGETS))
 
 
+@pytest.mark.slow
 def test_at_time_0_it_is_the_monte_carlo_variance_in_closed_form():
     """N E‖f_N − f‖² = ∫U(θ, θ) dμ − ∬U dμ dμ, U(θ, θ') = E_x σ(θ, x) σ(θ', x), for
     σ = a cos(w · x), a of law N(m, s²), w of law N(0, I)."""

@@ -218,7 +218,7 @@ def test_players_stop_at_the_walls_of_a_box_in_continuous_time(how):
     start = players(Uniform(), Uniform()).sample(5, key=KEY)
     run = flow(start, BOXED, t1=2.0, times=WHEN, observe=_points, **how)
     wanted = jnp.minimum(start.points(0)[None] + 0.7 * WHEN[:, None, None], 1)
-    assert run.observed.max() <= 1 and (run.final.points(0) == 1).all()
+    assert run.observed.max() <= 1 and largest(run.final.points(0), jnp.ones(())) < 1e-15
     assert largest(run.observed, wanted) < (1e-6 if not how else 0.3)
 
 
@@ -510,6 +510,7 @@ def _moments(network):
     return jnp.stack([m.mean for m in laws]), jnp.stack([m.covariance[0] for m in laws])
 
 
+@pytest.mark.slow
 def test_regularised_players_of_a_gaussian_game_are_gaussian():
     found = boltzmann_game(GAUSSIAN, low=-4.0, high=4.0, cells=160, temperature=TAU)
     for i, curvature in enumerate((A_X, C_Y)):
@@ -667,6 +668,7 @@ def test_particles_that_came_together_are_one_atom():
 # What is missed, and wrong calls
 
 
+@pytest.mark.slow
 def test_a_search_that_misses_a_narrow_optimum_says_how_its_own_was_found():
     """The spike at 0.123 of width 1e-5 is not seen from 16 starts; asked there, it is."""
     game = Game(lambda x, y: jnp.exp(-(((y[0] - 0.123) / 1e-5) ** 2)) - 0.1 * x[0] * y[0],

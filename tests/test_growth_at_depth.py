@@ -20,6 +20,7 @@ RISK = Risk(Data(X, jnp.stack([jnp.sin(2 * U[:, 0]), U[:, 0] * U[:, 1]], axis=1)
 SAME = dict(dim=3, first=Gaussian(1), last=Gaussian(2, 0.5), layers=Affine(jnp.tanh))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [pytest.param(4, marks=pytest.mark.slow), 5])
 def test_masses_stand_still_where_neurons_are_equal(depth):
     """Equal hidden weights: layers 2, …, L − 2 are single neurons, many times over."""

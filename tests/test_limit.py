@@ -88,6 +88,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [pytest.param(c, marks=pytest.mark.slow) if c != "kinks" else c for c in CASES],

@@ -77,6 +77,7 @@ def test_the_free_energy_of_a_linear_unit_falls_at_the_log_sobolev_rate_or_faste
     assert abs(rates[-1] - rate) < 0.02 * rate
 
 
+@pytest.mark.slow
 def test_the_law_of_waves_is_a_boltzmann_law_of_its_own_where_the_flow_ends():
     rest = boltzmann(ENERGY, tol=1e-10, **BOX)
     psi = np.asarray(ENERGY.first_variation(particles(rest.measure()))[0])

@@ -136,6 +136,7 @@ def test_a_penalty_is_an_average_over_neurons():
     assert largest(steeper, entries) < 1e-14
 
 
+@pytest.mark.slow
 def test_a_ridge_is_weight_decay():
     ridge, decay = Risk(DATA, penalty=PowerPenalty(0.05)), GradientFlow(weight_decay=0.1)
     one = flow(SHALLOW, ridge, t1=1.0, rtol=1e-10)
@@ -456,6 +457,7 @@ def test_a_noisy_run_that_goes_on_has_fresh_noise():
     assert abs(both[0, 1]) < 4 / np.sqrt(n)
 
 
+@pytest.mark.slow
 def test_tracers_that_alone_are_stiff_do_not_blow_up():
     """θ' = −θ³ from far out, beside a particle at rest; and far nodes of the limit."""
     quartic = Interaction(lambda t: -(t[0] ** 4) / 4, lambda t, u: 0.0 * t[0] * u[0])

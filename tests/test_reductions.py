@@ -206,6 +206,7 @@ def test_the_threshold_is_where_a_law_without_risk_appears():
     assert distance(0.46) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("delta", "points"), [(0.2, 1), (0.6, 2)])
 def test_the_best_law_is_a_point_below_the_threshold_and_not_beyond(delta, points):
     r, outputs = curve(delta)

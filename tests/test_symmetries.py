@@ -421,6 +421,7 @@ def bump(z, x):
 INVARIANT = Symmetry(cyclic(2), inputs=defining, outputs=trivial(1), neurons=defining)
 
 
+@pytest.mark.slow
 def test_strongly_invariant_laws_can_be_worse_than_all():
     """A target of two centres off the diagonal: risk 0 with them, and certified above 0 on the
     diagonal, where it is at least risk − gap."""

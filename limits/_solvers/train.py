@@ -208,8 +208,8 @@ def whole_steps(times: Array, step: Array, name: str = "times and t1") -> Array:
     off = np.abs(exact - np.round(exact)) > 1e-3 + 1e-6 * exact
     if off.any():
         raise ValueError(
-            f"{name} must be multiples of step={float(size)}, got {known[off]}: "
-            "write times = step * jnp.arange(0, n, k)"
+            f"{name} must be multiples of step={float(size):.6g}, got {known[off]}: the nearest "
+            f"are {(np.round(exact) * size)[off]}; write times = step * jnp.arange(0, n, k)"
         )
     return jnp.asarray(np.round(exact).astype(jnp.result_type(int)))
 

@@ -30,9 +30,10 @@ class Coupling(Result):
       ŷ_N − ŷ; `energies` (seeds, widths): the largest of abs(R_N − R).
       `curves` (seeds, widths, T): R_N itself.
     - `observed`: what `observe` returned for finite networks, each array (seeds, widths, T, ...).
-    - `limit`: the limit's trajectory, with its `observed`; `error` (widths, L): the estimated error
-      of its weights at as many tracers as that width has neurons, in the same sup norm (the largest
-      of as many networks of that width as its tracers make up, at most as many as seeds);
+    - `limit`: the limit's trajectory on the next finer nodes, with its `observed`; `error`
+      (widths, L): the estimated error of the limit's weights at as many tracers as that width has
+      neurons, in the same sup norm (the largest of as many networks of that width as its tracers
+      make up, at most as many as seeds);
       `rms_error` (widths, L): in the root mean square over neurons; `growth_error`
       (widths, L − 1): that of its growth. Distances below them are not measurements.
     - `widths`: one tuple of L − 1 widths each; `times` (T,); `solver`: how finite
