@@ -141,6 +141,7 @@ def test_influence_functions_are_finite_differences_in_masses(three):
     assert largest(three.influence[1][..., 5], slope) < 1e-6
 
 
+@pytest.mark.slow
 def test_reverse_and_forward_mode_and_blocks_agree():
     """Few values are differentiated backward, the same values many times over forward."""
     network, risk = smooth(3).discretise(8), Risk(regression(8))

@@ -155,6 +155,7 @@ def test_bands_and_widths_follow_the_law_of_the_variance(unequal):
     assert found.width(1e6) == 1
 
 
+@pytest.mark.slow
 def test_a_standard_start_is_told_that_its_law_depends_on_the_width():
     mlp = eqx.nn.MLP(2, 1, 6, 2, activation=jnp.tanh, key=jax.random.key(5))
     network, rates = from_mlp(mlp)

@@ -43,6 +43,7 @@ def test_steps_on_both_sides_leave_the_distance_of_width_alone():
     assert largest(descent.limit.energies, flow.limit.energies) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_tolerance_chooses_the_nodes():
     found = coupling(smooth(2), RISK, **dict(FEW, nodes=None, tol=1e-2, t1=1.0))
     (nodes,) = limit(smooth(2), RISK, t1=1.0, tol=1e-2).stats["nodes"]
