@@ -85,9 +85,7 @@ class Optimiser(Update):
         value, slope = energy.value_and_gradient(network)
         slope = energy.downhill(network, slope)
         now = network.parameters.still()
-        # foreign code relies on JAX's own promotion, whatever is set
-        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            change, memory = self.transformation.update(slope.still(), memory, now)
+        change, memory = self._update(slope.still(), memory, now)
         growth = jax.tree.map(jnp.zeros_like, network.increment.growth)
         return value, Parameters(change.weights, change.biases, growth), memory
 
@@ -161,13 +159,16 @@ class Optimiser(Update):
 
         def one(carry: tuple[Parameters, Any], slope: Parameters) -> tuple[Any, Parameters]:
             at, memory = carry
-            with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-                change, memory = self.transformation.update(slope, memory, at)
+            change, memory = self._update(slope, memory, at)
             return (jax.tree.map(jnp.add, at, change), memory), change
 
         memory = jax.tree.map(jnp.asarray, self.transformation.init(now))
         return jax.lax.scan(one, (now, memory), slopes)[1]
 
     def _first(self, slope: Parameters, now: Parameters) -> Parameters:
+        return self._update(slope, self.transformation.init(now), now)[0]
+
+    def _update(self, slope: Parameters, memory: Any, now: Parameters) -> tuple[Parameters, Any]:
+        # foreign code relies on JAX's own promotion, whatever is set
         with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-            return self.transformation.update(slope, self.transformation.init(now), now)[0]
+            return self.transformation.update(slope, memory, now)

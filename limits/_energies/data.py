@@ -61,9 +61,10 @@ class Data(eqx.Module):
             raise ValueError(f"sampler must be a function, got {sampler!r}: {remedy}")
         takes("sampler", sampler, 2, "a size and a key", remedy)
         drawn = jax.eval_shape(lambda key: tuple(sampler(4, key)), jax.random.key(0))
-        wanted = [jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in (self.x, self.y)]
-        found = [(a.shape[1:], a.dtype) for a in drawn]
-        if found != [(a.shape, a.dtype) for a in wanted] or len({a.shape[0] for a in drawn}) > 1:
+        wanted, found = (
+            [(a.shape[1:], a.dtype) for a in pair] for pair in ((self.x, self.y), drawn)
+        )
+        if found != wanted or len({a.shape[0] for a in drawn}) > 1:
             raise ValueError(
                 f"sampler must give samples like x {self.x.shape[1:]} and y {self.y.shape[1:]}, in "
                 f"{self.x.dtype}, got arrays {[(a.shape, str(a.dtype)) for a in drawn]}: {remedy}"

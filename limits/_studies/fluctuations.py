@@ -47,7 +47,7 @@ from .._solvers.departure import unseen, warn_of
 from .._solvers.nodes import looks
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
-from .influence import apart, centred, direction, discretisations, jacobian, perturbation
+from .influence import apart, centred, discretisations, jacobian, of_masses
 from .jackknife import Jackknife, jackknife
 from .noise import EdgeNoise, edge_variance
 from .observables import Observable, check_differentiable, check_observable
@@ -330,12 +330,7 @@ def _differentiate(
 ) -> tuple[Array, tuple[Array, ...], Array, Trajectory]:
     """What is observed (T, ...), its influence functions, N Var, and the trajectory."""
     flat, shaped = ravel_pytree(network.masses)
-    keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(network.depth - 1)]
-    tangent = direction(
-        (network, energy, dynamics),
-        lambda at: at[0].initial_masses,
-        tuple(map(perturbation, network.masses, keys)),
-    )
+    tangent = of_masses(network, energy, dynamics)
 
     def run(masses: Array, adjoint: diffrax.AbstractAdjoint) -> tuple[Array, Trajectory]:
         trajectory = solver.run(

@@ -13,6 +13,8 @@ from ensembles import Measure, Network, NeuronalEnsemble, Rule
 from ensembles._checks import counts, randomness
 from ensembles._contractions import tensordot
 
+from .._dynamics.dynamics import Dynamics
+from .._energies.energy import Energy
 from .._solvers.nodes import padded
 
 _ENTRIES = 2**22  # state entries that all derivatives computed at once hold together
@@ -68,6 +70,17 @@ def direction(tree: Any, where: Callable[[Any], Any], value: Any) -> Any:
     """A tangent of `tree`: `value` at `where`, None elsewhere."""
     nothing = jax.tree.map(lambda _: None, tree)
     return eqx.tree_at(where, nothing, value, is_leaf=lambda leaf: leaf is None)
+
+
+def of_masses(network: Network, energy: Energy, dynamics: Dynamics) -> Any:
+    """A tangent along a random direction in the masses of every layer, for a solver to control the
+    error of derivatives in them."""
+    keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(network.depth - 1)]
+    return direction(
+        (network, energy, dynamics),
+        lambda at: at[0].initial_masses,
+        tuple(map(perturbation, network.masses, keys)),
+    )
 
 
 def centred(slopes: Float[Array, "... n"], masses: Float[Array, " n"]) -> Float[Array, "... n"]:

@@ -24,7 +24,7 @@ from .._result import Result, span, when
 from .._solvers.adaptive import Adaptive
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
-from .influence import centred, direction, jacobian, perturbation
+from .influence import centred, jacobian, of_masses
 from .noise import EdgeNoise
 from .observables import Observable, check_differentiable, check_observable
 
@@ -268,12 +268,7 @@ def _differentiate(
     """What is observed (T, ...), its influence functions, the edges' share, and the trajectory."""
     start = network.masses, network.start.weights[1:-1]
     flat, shaped = ravel_pytree(start)
-    keys = [jax.random.fold_in(jax.random.key(0), i) for i in range(network.depth - 1)]
-    tangent = direction(
-        (network, energy, dynamics),
-        lambda at: at[0].initial_masses,
-        tuple(map(perturbation, network.masses, keys)),
-    )
+    tangent = of_masses(network, energy, dynamics)
 
     def run(at: Array, adjoint: diffrax.AbstractAdjoint) -> tuple[Array, Trajectory]:
         masses, between = shaped(at)
@@ -284,8 +279,8 @@ def _differentiate(
         return trajectory.observed, trajectory
 
     def reduced(slopes: Array) -> tuple[tuple[Array, ...], Array]:
-        of_masses, of_edges = shaped(slopes)
-        influence = tuple(map(centred, of_masses, network.masses))
+        of_neurons, of_edges = shaped(slopes)
+        influence = tuple(map(centred, of_neurons, network.masses))
         pairs = zip(of_edges, start[1], strict=True)
         each = [_interaction((g * w).sum(tuple(range(2, w.ndim)))) for g, w in pairs]
         return influence, sum(each, jnp.zeros((), slopes.dtype))
