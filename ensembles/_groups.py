@@ -13,8 +13,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
-from scipy import linalg, spatial
 
 from ._checks import concrete, count, floating, kind, probabilities, randomness, takes
 from ._measures import choose
@@ -82,7 +82,7 @@ class Group(eqx.Module):
     def _check_closed(self) -> None:
         elements, close = np.asarray(self.elements, float), _CLOSE[self.elements.dtype.itemsize]
         images = _images(elements)
-        tree = spatial.KDTree(_flat(images))
+        tree = scipy.spatial.KDTree(_flat(images))
         if len(tree.query_pairs(close)):
             raise ValueError("elements must differ, got some twice: np.unique(elements, axis=0)")
         pairs = np.random.default_rng(0).integers(self.order, size=(2, 4096))
@@ -172,9 +172,9 @@ def generated(*generators: ArrayLike) -> Group:
 def _unlike(candidates: np.ndarray, known: np.ndarray, close: float) -> np.ndarray:
     """Those of `candidates` (m, k, k) that are not known, once each."""
     images = _flat(_images(candidates))
-    near, _ = spatial.KDTree(_flat(_images(known))).query(images)
+    near, _ = scipy.spatial.KDTree(_flat(_images(known))).query(images)
     candidates, images = candidates[near > close], images[near > close]
-    again = spatial.KDTree(images).query_pairs(close, output_type="ndarray")[:, 1]
+    again = scipy.spatial.KDTree(images).query_pairs(close, output_type="ndarray")[:, 1]
     return np.delete(candidates, again, axis=0)
 
 
@@ -286,7 +286,7 @@ class _Haar(eqx.Module):
 
 
 def _blocks(*matrices: np.ndarray) -> np.ndarray:
-    return np.asarray(linalg.block_diag(*matrices))
+    return np.asarray(scipy.linalg.block_diag(*matrices))
 
 
 def _rotation(angle: float) -> np.ndarray:

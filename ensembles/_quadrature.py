@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import numpy as np
+import scipy
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
-from scipy.stats import qmc
 
 from ._checks import count, floating, kind, randomness
 from ._measures import Measure
@@ -97,7 +97,7 @@ class Sobol(Rule):
                 f"write {1 << n.bit_length()}"
             )
         space = space if self.align is None else space.aligned(self.align)
-        engine = qmc.Sobol(space.cube_dim, rng=_host_generator(key))
+        engine = scipy.stats.qmc.Sobol(space.cube_dim, rng=_host_generator(key))
         tiny = np.finfo(float).tiny
         u = np.clip(engine.random(n), tiny, 1 - np.finfo(float).epsneg)
         return _measure(space, space.from_cube(u), np.full(n, 1 / n))

@@ -7,9 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jax.scipy.linalg import block_diag
 from jaxtyping import Array, Float
-from scipy import linalg
 
 from ._checks import concrete, count
 from ._contractions import einsum, matmul
@@ -184,7 +184,7 @@ def fixed_subspace(
     squares = einsum("gij,gik->jk", moves, moves) / len(moves)
     values, vectors = np.linalg.eigh(np.asarray(squares, float))
     fixed = vectors[:, values < (1e-9 if moves.dtype.itemsize >= 8 else 1e-5)]
-    chosen, *_ = linalg.qr(fixed @ fixed.T, pivoting=True)
+    chosen, *_ = scipy.linalg.qr(fixed @ fixed.T, pivoting=True)
     basis = np.where(np.abs(chosen) < 1e-15, 0, chosen)[:, : fixed.shape[1]]
     places = (np.abs(basis) > 1e-6).argmax(0)  # of the first entries that are not 0
     basis = basis * np.sign(basis[places, np.arange(len(places))]) + 0.0  # no −0

@@ -8,9 +8,8 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jaxtyping import Array, ArrayLike, Float
-from scipy import special
-from scipy.stats import qmc
 
 from ._checks import concrete, count, kind
 from ._contractions import dot, matmul
@@ -189,9 +188,9 @@ def diverse(
 def _frequencies(dim: int, modes: int) -> np.ndarray:
     """Gaussian frequencies (modes, dim) from Halton points, in the half-space of positive first
     coordinates: sin(−ω · w) would be sin(ω · w) over again."""
-    points = qmc.Halton(dim, scramble=False).random(modes + 1)[1:]
+    points = scipy.stats.qmc.Halton(dim, scramble=False).random(modes + 1)[1:]
     points[:, 0] = (1 + points[:, 0]) / 2
-    return special.ndtri(points)
+    return scipy.special.ndtri(points)
 
 
 class _Labels:

@@ -1,8 +1,7 @@
 """Distances between measures, by optimal transport."""
 
 import numpy as np
-from scipy import optimize, sparse
-from scipy.spatial import distance
+import scipy
 
 from ._checks import kind, on_host
 from ._measures import Measure
@@ -30,14 +29,14 @@ def wasserstein(mu: Measure, nu: Measure, order: float = 2.0) -> float:
         raise ValueError(
             f"nu must live where mu does, in R^{x.shape[1]}, got points in R^{y.shape[1]}"
         )
-    apart = distance.cdist(x, y)
+    apart = scipy.spatial.distance.cdist(x, y)
     scale = apart.max()
     if scale == 0:
         return 0.0
     costs = (apart / scale) ** order
     same = all(np.ptp(m) <= 8 * np.finfo(float).eps * m.max() for m in (p, q))
     if same and len(p) == len(q):
-        rows, columns = optimize.linear_sum_assignment(costs)
+        rows, columns = scipy.optimize.linear_sum_assignment(costs)
         return float(scale * costs[rows, columns].mean() ** (1 / order))
     if costs.size > _PAIRS:
         raise ValueError(
@@ -45,14 +44,14 @@ def wasserstein(mu: Measure, nu: Measure, order: float = 2.0) -> float:
             f"{len(p)} × {len(q)}: write mu.resample(n, key=key) for equal masses"
         )
     n, m = costs.shape
-    sums = sparse.vstack(
+    sums = scipy.sparse.vstack(
         [
-            sparse.kron(sparse.eye(n), np.ones((1, m))),
-            sparse.kron(np.ones((1, n)), sparse.eye(m)),
+            scipy.sparse.kron(scipy.sparse.eye(n), np.ones((1, m))),
+            scipy.sparse.kron(np.ones((1, n)), scipy.sparse.eye(m)),
         ]
     )
     totals = np.concatenate([p / p.sum(), q / q.sum()])
-    found = optimize.linprog(
+    found = scipy.optimize.linprog(
         costs.ravel(), A_eq=sums.tocsr()[:-1], b_eq=totals[:-1], options=_PRECISE
     )
     if found.x is None:

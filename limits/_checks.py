@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jaxtyping import Array, ArrayLike, Float
-from scipy import stats
 
 from ensembles._checks import concrete
 
@@ -48,4 +48,4 @@ def confidence(level: float) -> float:
 
 def quantile(level: float) -> float:
     """z with P(|Z| ≤ z) = level, Z standard Gaussian."""
-    return float(stats.norm.ppf((1 + confidence(level)) / 2))
+    return float(scipy.stats.norm.ppf((1 + confidence(level)) / 2))

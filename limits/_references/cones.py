@@ -4,8 +4,8 @@ from math import comb
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import ArrayLike
-from scipy.optimize import nnls
 
 from ensembles._checks import floating
 
@@ -59,7 +59,7 @@ def peak(p: np.ndarray, x: np.ndarray, cones: Cones) -> float:
     """
     sums = (cones.patterns * p) @ x
     return max(
-        nnls(walls.T, g)[1] if len(walls) else float(np.linalg.norm(g))
+        scipy.optimize.nnls(walls.T, g)[1] if len(walls) else float(np.linalg.norm(g))
         for s, walls in zip(sums, cones.walls, strict=True)
         for g in (-s, s)
     )

@@ -10,8 +10,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jaxtyping import Array, ArrayLike, Float
-from scipy.optimize import brentq, linprog
 
 from ensembles import Measure, Network, players
 from ensembles._checks import concrete, count, floating, kind
@@ -72,7 +72,7 @@ def matrix_game(payoff: ArrayLike) -> MatrixGame:
 def _safest(A: np.ndarray) -> np.ndarray:
     """The p of least max_j (A' p)_j."""
     n, m = A.shape
-    lp = linprog(
+    lp = scipy.optimize.linprog(
         np.append(np.zeros(n), 1.0),
         A_ub=np.column_stack([A.T, -np.ones(m)]),
         b_ub=np.zeros(m),
@@ -228,7 +228,7 @@ def _root(f, low: float, high: float) -> float:
         return high
     if low > 0 and f(low) <= 0:
         return low
-    root = brentq(f, low, high, xtol=1e-300, rtol=np.float64(1e-15), maxiter=500)
+    root = scipy.optimize.brentq(f, low, high, xtol=1e-300, rtol=np.float64(1e-15), maxiter=500)
     return float(root)  # pyright: ignore[reportArgumentType]
 
 

@@ -3,8 +3,7 @@
 from typing import Any
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import linprog
+import scipy
 
 from .cones import Cones
 
@@ -30,13 +29,13 @@ def over_cones(
     (n, d), m = x.shape, 2 * len(cones.patterns)
     linear = (cones.patterns.T[:, :, None] * x[:, None, :]).reshape(n, -1)
     facets = 2 * sum(map(len, cones.walls))
-    walls = sparse.block_diag([sparse.csr_matrix(w) for w in cones.walls] * 2)
-    inside = sparse.hstack([sparse.csr_matrix((facets, m)), walls])
+    walls = scipy.sparse.block_diag([scipy.sparse.csr_matrix(w) for w in cones.walls] * 2)
+    inside = scipy.sparse.hstack([scipy.sparse.csr_matrix((facets, m)), walls])
     each = np.column_stack([np.arange(m), m + np.arange(m * d).reshape(m, d)])  # mass, moment
     z, p = _solve(
         np.hstack([np.zeros((n, m)), linear, -linear]),
         np.repeat([1.0, 0.0], [m, m * d]),
-        sparse.vstack([inside, sparse.csr_matrix(sparse.eye(m * (d + 1)))[each.ravel()]]),
+        scipy.sparse.vstack([inside, scipy.sparse.csr_matrix(scipy.sparse.eye(m * (d + 1)))[each.ravel()]]),
         [clarabel.NonnegativeConeT(facets), *[clarabel.SecondOrderConeT(d + 1)] * m],
         y, q,
     )  # fmt: skip
@@ -56,7 +55,7 @@ def on_directions(
     clarabel = _clarabel()
     features, m = units(directions, x), len(directions)
     z, p = _solve(
-        np.hstack([features, -features]), np.ones(2 * m), sparse.eye(2 * m),
+        np.hstack([features, -features]), np.ones(2 * m), scipy.sparse.eye(2 * m),
         [clarabel.NonnegativeConeT(2 * m)], y, q,
     )  # fmt: skip
     return independent(charged(directions, z[:m] - z[m:]), x), p
@@ -65,7 +64,7 @@ def on_directions(
 def least(features: np.ndarray, outputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The c of least Σ|c_j| with features c = outputs, a vertex; and the dual variables."""
     m = features.shape[1]
-    lp = linprog(
+    lp = scipy.optimize.linprog(
         np.ones(2 * m), A_eq=np.hstack([features, -features]), b_eq=outputs, method="highs-ds"
     )
     if lp.status != 0:
@@ -126,9 +125,13 @@ def _solve(
     settings.verbose = False
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-11
     solution = clarabel.DefaultSolver(
-        sparse.block_diag([sparse.diags(q), sparse.csc_matrix((m, m))], format="csc"),
+        scipy.sparse.block_diag(
+            [scipy.sparse.diags(q), scipy.sparse.csc_matrix((m, m))], format="csc"
+        ),
         np.concatenate([-q * y, costs]),
-        sparse.bmat([[sparse.eye(n), -sparse.csr_matrix(features)], [None, -rows]], format="csc"),
+        scipy.sparse.bmat(
+            [[scipy.sparse.eye(n), -scipy.sparse.csr_matrix(features)], [None, -rows]], format="csc"
+        ),
         np.zeros(n + rows.shape[0]),
         [clarabel.ZeroConeT(n), *sets],
         settings,

@@ -13,10 +13,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy
 from jax.scipy.special import ndtr
 from jaxtyping import Array, ArrayLike, Float
-from scipy.linalg import eigh_tridiagonal
-from scipy.optimize import brentq
 
 from ensembles._checks import concrete, count
 from ensembles._contractions import dot
@@ -73,7 +72,7 @@ def _cosines(d: int | None, nodes: int) -> tuple[np.ndarray, np.ndarray]:
     k = np.arange(2, max(nodes, 2))
     squares = k * (k + d - 4) / ((2 * k + d - 3) * (2 * k + d - 5))
     off = np.sqrt(np.concatenate([[1 / (d - 1)], squares]))
-    t, vectors = eigh_tridiagonal(np.zeros(len(off) + 1), off)
+    t, vectors = scipy.linalg.eigh_tridiagonal(np.zeros(len(off) + 1), off)
     p = vectors[0] ** 2
     kept = p > 1e-17
     return t[kept], p[kept] / p[kept].sum()
@@ -192,7 +191,9 @@ def _hinges(t: Array) -> Array:
 
 def _inverse(level: float) -> float:
     """The t > 0 at which q(t) is `level`."""
-    root = brentq(lambda t: float(_hinges(jnp.asarray(t))) - level, 0.1, 100.0, xtol=1e-13)
+    root = scipy.optimize.brentq(
+        lambda t: float(_hinges(jnp.asarray(t))) - level, 0.1, 100.0, xtol=1e-13
+    )
     return float(root)  # pyright: ignore[reportArgumentType]
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy
 from jaxtyping import ArrayLike, Float, Int
-from scipy import stats
 
 from .._result import Result
 
@@ -65,8 +65,8 @@ def fit_rate(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> Rate:
         )
     logs = np.log(y)
     if y.ndim == 1:
-        fit: Any = stats.linregress(np.log(x), logs)
-        half = stats.t.ppf((1 + level) / 2, x.size - 2) * fit.stderr
+        fit: Any = scipy.stats.linregress(np.log(x), logs)
+        half = scipy.stats.t.ppf((1 + level) / 2, x.size - 2) * fit.stderr
         low, high = fit.slope - half, fit.slope + half
         return Rate(fit.slope, low, high, float(np.exp(fit.intercept)), level)
     columns = [column[~np.isnan(column)] for column in logs.T]
@@ -81,7 +81,7 @@ def fit_rate(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> Rate:
     parts = (apart / (apart**2).sum()) ** 2 * [c.var(ddof=1) / len(c) for c in columns]
     variance = parts.sum()
     freedom = variance**2 / (parts**2 / free).sum() if variance > 0 else 1.0
-    half = stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(variance)
+    half = scipy.stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(variance)
     return Rate(
         float(slope), float(slope - half), float(slope + half), float(np.exp(intercept)), level
     )

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
+import scipy
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
-from scipy import stats
 
 from ensembles import NeuronalEnsemble
 from ensembles._checks import count, kind, randomness
@@ -67,7 +67,7 @@ class Simulation(Result):
         limit of large widths.
         """
         level, free = confidence(level), len(self.values) - 1
-        high, low = free / stats.chi2.ppf([(1 - level) / 2, (1 + level) / 2], free)
+        high, low = free / scipy.stats.chi2.ppf([(1 - level) / 2, (1 + level) / 2], free)
         return low * self.variance, high * self.variance
 
 
