@@ -35,7 +35,7 @@ def over_cones(
     z, p = _solve(
         np.hstack([np.zeros((n, m)), linear, -linear]),
         np.repeat([1.0, 0.0], [m, m * d]),
-        scipy.sparse.vstack([inside, scipy.sparse.csr_matrix(scipy.sparse.eye(m * (d + 1)))[each.ravel()]]),
+        scipy.sparse.vstack([inside, scipy.sparse.eye(m * (d + 1), format="csr")[each.ravel()]]),
         [clarabel.NonnegativeConeT(facets), *[clarabel.SecondOrderConeT(d + 1)] * m],
         y, q,
     )  # fmt: skip
