@@ -26,10 +26,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ._contractions import einsum, matmul, tensordot
+from ._factors import outer, times, times_transposed
 
 _BLOCK = 2**22  # entries that an Elementwise layer keeps alive at once
 
-Pullback = tuple[Array | None, Array | None, Array]
+Pullback = tuple[Any, Array | None, Array]
 
 
 class Layer(eqx.Module):
@@ -37,10 +38,12 @@ class Layer(eqx.Module):
 
     Callables held by a layer are static: they must be hashable (functions are; give constants as
     Python numbers), and a fresh lambda for every network compiles anew. A layer is `affine` when φ
-    is affine in (w, b).
+    is affine in (w, b), and `takes_factors` when `forward` and `pullback` serve weights that are
+    not formed (`Updated`).
     """
 
     affine: ClassVar[bool]
+    takes_factors: ClassVar[bool] = False
 
     @abc.abstractmethod
     def first(self, w: Array, b: Array | None, x: Array) -> Array:
@@ -77,6 +80,7 @@ class Affine(Layer):
     """
 
     affine: ClassVar[bool] = True
+    takes_factors: ClassVar[bool] = True
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
     def __check_init__(self) -> None:
@@ -85,7 +89,7 @@ class Affine(Layer):
     def first(
         self, w: Float[Array, "n d"], b: Float[Array, " n"] | None, x: Float[Array, "batch d"]
     ) -> Float[Array, "batch n"]:
-        return _shift(matmul(x, w.T), b)
+        return _shift(times_transposed(x, w), b)
 
     def forward(
         self,
@@ -94,22 +98,21 @@ class Affine(Layer):
         b: Float[Array, " m"] | None,
         h: Float[Array, "batch n"],
     ) -> Float[Array, "batch m"]:
-        return _shift(matmul(self.activation(h) * masses[None], w), b)
+        return _shift(times(self.activation(h) * masses[None], w), b)
 
     def pullback(
         self,
         masses: Float[Array, " n"],
-        w: Float[Array, "n m"],
+        w: Any,
         b: Float[Array, " m"] | None,
         h: Float[Array, "batch n"],
         d: Float[Array, "batch m"],
         masses_out: Float[Array, " m"],
     ) -> Pullback:
         a, activation_vjp = jax.vjp(self.activation, h)
-        dw = matmul(a.T, d)
         db = None if b is None else d.sum(0)
-        (dh,) = activation_vjp(matmul(d * masses_out[None], w.T))
-        return dw, db, dh
+        (dh,) = activation_vjp(times_transposed(d * masses_out[None], w))
+        return outer(a, d, w), db, dh
 
     def check(self, name: str, w: tuple[int, ...] | None, first: bool) -> None:
         wanted = "(d,), one weight per input" if first else "(), a scalar per pair of neurons"

@@ -1,5 +1,6 @@
 """Networks: neurons with labels and masses, and the weights between them."""
 
+import operator
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -118,7 +119,7 @@ class Network(eqx.Module):
     @property
     def parameters(self) -> Parameters:
         """The current weights and biases, start + increment, and the growth."""
-        moved = jax.tree.map(jnp.add, self.start, self.increment.still())
+        moved = jax.tree.map(operator.add, self.start, self.increment.still())
         return Parameters(moved.weights, moved.biases, self.increment.growth)
 
     @property

@@ -3,7 +3,10 @@
 from typing import Any
 
 import equinox as eqx
-from jaxtyping import Array
+import jax
+from jaxtyping import Array, Float
+
+from ._factors import Outer
 
 
 class Parameters(eqx.Module):
@@ -17,6 +20,10 @@ class Parameters(eqx.Module):
     weights: tuple[Any, ...]
     biases: tuple[Any, ...]
     growth: tuple[Array, ...] | None = None
+
+    def scaled(self, scale: Float[Array, ""]) -> "Parameters":
+        """`scale` times all of it."""
+        return jax.tree.map(lambda a: scale * a, self, is_leaf=lambda a: isinstance(a, Outer))
 
     def still(self) -> "Parameters":
         """The same weights and biases, without growth."""

@@ -37,6 +37,12 @@ class Dynamics(eqx.Module):
         return white
 
     @property
+    def takes_factors(self) -> bool:
+        """Whether the velocity is a multiple of the energy's derivative in every layer, so that
+        both may be kept as factors."""
+        return False
+
+    @property
     def schedules(self) -> tuple[Schedule, ...]:
         """The functions of time in it, which a solver with adaptive steps should not step over."""
         return ()
@@ -70,6 +76,12 @@ class Update(eqx.Module):
     @abc.abstractmethod
     def random(self) -> bool:
         """Whether steps draw at random, and a run needs a key."""
+
+    @property
+    def takes_factors(self) -> bool:
+        """Whether changes are multiples of the energy's derivative in every layer, so that both may
+        be kept as factors."""
+        return False
 
     def prepare(self, network: Network) -> Network:
         """The same network as the state of this update."""

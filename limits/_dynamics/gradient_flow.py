@@ -42,6 +42,10 @@ class GradientFlow(Dynamics):
         self.weight_decay = None if known is not None and known == 0 else decay
 
     @property
+    def takes_factors(self) -> bool:
+        return self.weight_decay is None and type(self) is GradientFlow
+
+    @property
     def schedules(self) -> tuple[Schedule, ...]:
         return varying(self.learning_rates + (self.bias_rates or ()))
 

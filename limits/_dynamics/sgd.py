@@ -38,6 +38,10 @@ class SGD(Update):
     def random(self) -> bool:
         return self.batch is not None or self.dynamics.random
 
+    @property
+    def takes_factors(self) -> bool:
+        return self.dynamics.takes_factors
+
     def prepare(self, network: Network) -> Network:
         return self.dynamics.prepare(network)
 
@@ -54,7 +58,7 @@ class SGD(Update):
             assert key is not None
             energy = energy.draw(self.batch, key)
         value, velocity = self.dynamics.value_and_velocity(t, network, energy)
-        change = jax.tree.map(lambda v: step.astype(v.dtype) * v, velocity)
+        change = velocity.scaled(step.astype(network.dtype))
         if self.dynamics.random:
             assert key is not None
             size = self.dynamics.diffusion(t, network)

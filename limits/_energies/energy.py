@@ -55,6 +55,12 @@ class Energy(eqx.Module):
         return *self.value_and_gradient(network), self.first_variation(network)
 
     @property
+    def takes_factors(self) -> bool:
+        """Whether the derivative is one that layers pull back, as factors where weights have some;
+        nothing is retracted then."""
+        return False
+
+    @property
     def confines(self) -> bool:
         """Whether noise would take neurons from where they live, so that steps have to be
         `retracted`."""

@@ -79,6 +79,10 @@ class Risk(Energy):
             return value
         return value + dot(network.masses[0], jax.vmap(self.penalty)(network.points(0)))
 
+    @property
+    def takes_factors(self) -> bool:
+        return self.penalty is None
+
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
         return network(self.data.x)
 

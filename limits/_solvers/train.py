@@ -1,5 +1,7 @@
 """Discrete time: gradient descent and other updates, in one compiled loop."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import diffrax
@@ -20,6 +22,7 @@ from .._dynamics.sgd import SGD
 from .._energies.energy import Energy
 from .adaptive import Adaptive
 from .fresh import notice
+from .merging import Merging, merging
 from .progress import meter_of
 from .solver import Solver
 from .time import Observe, checkpoints, look, nan_after
@@ -126,7 +129,9 @@ def train(
       descent, `SGD()`, by default.
     - `step`: the step size ε; `t0`, `t1` and all `times` are multiples of it. The first step is
       number t0/ε: a run that goes on from the `.final` (and `.memory`) of another with the same
-      schedule and key is the uninterrupted one, bit for bit.
+      schedule and key is the uninterrupted one, bit for bit (but to rounding where batches are
+      so small beside the widths that changes of large matrices are added up before they are
+      merged, also at every one of `times`: batches of 1 from 128 neurons on, of N/64 at width N).
     - `memory`: the `.memory` of the run that this one goes on from, where the update has one; None
       begins with a fresh one.
     - `times`: increasing times at which to observe (start and end if None); the run goes on to t1
@@ -241,7 +246,7 @@ def _iterate(
     state = update.prepare(network)
     memory = update.memory(state) if memory is None else memory
 
-    def one_step(at: _Carry) -> _Carry:
+    def one_step(at: _Carry, state: Network, added: Callable[..., Parameters]) -> _Carry:
         t = at.steps.astype(step.dtype) * step
         step_key = None if key is None else jax.random.fold_in(key, at.steps)
         now = state.moved(at.increment)
@@ -249,15 +254,34 @@ def _iterate(
         broke = jnp.where(jnp.isfinite(value), at.broke, jnp.minimum(at.broke, at.steps))
         done = (at.steps + 1 - first) / (steps[-1] - first)
         meter = progress.step(at.meter, done.astype(step.dtype))
-        moved = state.moved(jax.tree.map(jnp.add, at.increment, change))
+        moved = state.moved(added(at.increment, change))
         increment = energy.retracted(moved).normalised().increment
         return _Carry(at.steps + 1, increment, memory, broke, meter)
 
+    def one_by_one(at: _Carry, count: Array) -> _Carry:
+        return one_step(at, state, lambda *both: jax.tree.map(jnp.add, *both))
+
+    def to_merge(merge: Merging, at: _Carry, count: Array) -> _Carry:
+        begin = merge.begin(state.moved(at.increment))
+        end = jnp.minimum(at.steps + merge.steps, count)
+
+        def step_on(c: _Carry) -> _Carry:
+            return one_step(c, begin, lambda a, b: merge.added(a, b, c.steps - at.steps))
+
+        on = until(end, step_on, at._replace(increment=begin.increment))
+        return on._replace(increment=merge.merged(at.increment, on.increment))
+
+    merge = merging(state, energy, update, step, key)
+    steps_on = one_by_one if merge is None else partial(to_merge, merge)
+
+    def until(count: Array, forward: Callable[[_Carry], _Carry], at: _Carry) -> _Carry:
+        return eqxi.while_loop(
+            lambda c: c.steps < count, forward, at, kind="checkpointed", checkpoints=_SAVED
+        )
+
     def to_checkpoint(carry: tuple[_Carry, Parameters], count: Array):
         at, good = carry
-        at = eqxi.while_loop(
-            lambda c: c.steps < count, one_step, at, kind="checkpointed", checkpoints=_SAVED
-        )
+        at = until(count, lambda c: steps_on(c, count), at)
         now = state.moved(at.increment)
         value = energy(now)
         finite = jnp.isfinite(value) & (at.broke == never)

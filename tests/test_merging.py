@@ -1,0 +1,105 @@
+"""Steps on few samples, which keep their changes of large matrices as factors for a while."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ensembles import Affine, Gaussian, NeuronalEnsemble
+from limits import SGD, Data, GradientFlow, PowerPenalty, Risk, train
+from limits._solvers.merging import merging
+
+STEP, STEPS, N = 0.1, 21, 128
+ensemble = NeuronalEnsemble(
+    [Gaussian(2), Gaussian(1), Gaussian(1)],
+    [
+        lambda c: c,
+        lambda c, e: 1 + jnp.sin(c[0] + 2 * e[0]),
+        lambda c, e: 1 + jnp.cos(c[0] * e[0]),
+        lambda c: c,
+    ],
+    [lambda c: c[0], lambda c: c[0], None, jnp.zeros(1)],
+    layers=Affine(jnp.tanh),
+)
+x = jax.random.normal(jax.random.key(0), (16, 2), float)
+risk = Risk(Data(x, jnp.sin(x[:, :1])))
+network = ensemble.sample(N, key=jax.random.key(1))
+update = SGD(GradientFlow([1.0, 0.5, 2.0, 0.3]), batch=1)
+
+
+def run(network, key, times=None, t0=0.0, t1=STEP * STEPS):
+    return train(
+        network, risk, update, step=STEP, t0=t0, t1=t1, times=times, observe=outputs, key=key
+    )
+
+
+def outputs(network):
+    return network(x)
+
+
+def how(network, energy, update):
+    return merging(network, energy, update, jnp.asarray(STEP), jax.random.key(0))
+
+
+def test_merged_steps_are_the_steps_written_by_hand():
+    key = jax.random.key(2)
+    assert how(network, risk, update).layers == (1, 2)
+    ours = run(network, key).final
+    w, b = (
+        [None if a is None else np.array(a) for a in p] for p in (network.weights, network.biases)
+    )
+    rates = np.array([1.0, 0.5, 2.0, 0.3])
+    for k in range(STEPS):
+        drawn = risk.data.draw(1, jax.random.fold_in(key, k))
+        h = [np.asarray(drawn.x) @ w[0].T + b[0]]
+        for i in (1, 2, 3):
+            h.append(np.tanh(h[-1]) @ w[i] / N + (0 if b[i] is None else b[i]))
+        d = h[-1] - np.asarray(drawn.y)
+        for i in (3, 2, 1):
+            back = (d if i == 3 else d / N) @ w[i].T * (1 - np.tanh(h[i - 1]) ** 2)
+            w[i] = w[i] - STEP * rates[i] * np.tanh(h[i - 1]).T @ d
+            if b[i] is not None:
+                b[i] = b[i] - STEP * rates[i] * d[0]
+            d = back
+        w[0], b[0] = (
+            w[0] - STEP * rates[0] * d.T @ np.asarray(drawn.x),
+            b[0] - STEP * rates[0] * d[0],
+        )
+    for mine, other in zip(
+        jax.tree.leaves((ours.weights, ours.biases)), [*w, b[0], b[1], b[3]], strict=True
+    ):
+        np.testing.assert_allclose(mine, other, rtol=0, atol=1e-13)
+
+
+def test_where_merges_fall_changes_rounding_only():
+    key = jax.random.key(3)
+    whole = run(network, key, times=STEP * jnp.array([0.0, 3.0, 4.0, 13.0, 21.0]))
+    half = run(network, key, t1=STEP * 13)
+    rest = run(half.final, key, t0=STEP * 13)
+    np.testing.assert_allclose(whole.observed[3], half.observed[-1], rtol=0, atol=1e-14)
+    np.testing.assert_allclose(whole.observed[-1], rest.observed[-1], rtol=0, atol=1e-14)
+
+
+@pytest.mark.slow
+def test_derivatives_pass_through_merged_steps():
+    """In reverse mode, against differences, in the first entry of a matrix; and over seeds."""
+    keys = jax.random.split(jax.random.key(4), 3)
+
+    @jax.jit
+    def mean(shift):
+        start = eqx.tree_at(lambda n: n.start.weights[1], network, network.start.weights[1] + shift)
+        return jax.vmap(lambda key: run(start, key).observed[-1].sum())(keys).mean()
+
+    zero, e = jnp.zeros((N, N)), jnp.zeros((N, N)).at[0, 0].set(1e-3)
+    slope = jax.grad(mean)(zero)[0, 0]
+    np.testing.assert_allclose(slope, (mean(e) - mean(-e)) / 2e-3, rtol=1e-5)
+
+
+def test_only_what_knows_of_factors_is_merged():
+    narrow = ensemble.sample((N, N - 1, N), key=jax.random.key(1))
+    assert how(network, risk, SGD(batch=3)) is None  # 3 samples a step are too many for 128
+    assert how(narrow, risk, update) is None
+    assert how(network, risk, SGD(GradientFlow(weight_decay=0.1), batch=1)) is None
+    assert how(network, Risk(risk.data, penalty=PowerPenalty(1e-3)), update) is None
+    assert how(network.growing(), risk, update) is None
