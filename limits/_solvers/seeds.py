@@ -19,7 +19,8 @@ from .trajectory import Trajectory
 
 T = TypeVar("T")
 
-_ENTRIES = 2**19  # weights per layer that runs solved together hold
+_ENTRIES = 2**26  # weights per layer that runs solved together hold
+_CACHED = 2**17  # the same on processors, in whose cache they should stay
 
 
 @eqx.filter_jit
@@ -41,7 +42,8 @@ def samples(
 def together(width: int, seeds: int) -> int:
     """How many of so many runs of layers of `width` go together, in batches of bounded memory that
     are about equal."""
-    most = int(np.clip(_ENTRIES // width**2, 1, seeds))
+    entries = _CACHED if jax.default_backend() == "cpu" else _ENTRIES
+    most = int(np.clip(entries // width**2, 1, seeds))
     return -(-seeds // -(-seeds // most))
 
 

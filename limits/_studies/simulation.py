@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated
 
+import jax
 import numpy as np
 import scipy
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
@@ -105,7 +106,8 @@ def simulate(
         raise ValueError(f"seeds must be at least 2 to have a variance, got {seeds}")
     scale = layer_ratios(ratios, ensemble.depth - 1)
     widths = tuple(max(1, round(width * r)) for r in scale)
-    example = ensemble.sample(widths, key=key)
+    keys, size = seed_keys(key, seeds), together(max(widths), seeds)
+    example = jax.tree.map(lambda a: a[0], samples(ensemble, keys[:size], widths, widths))
     check_observable(observe, example)
     dtype = example.dtype
     _, when = checkpoints(times, 0.0, t1, dtype)
@@ -118,7 +120,7 @@ def simulate(
         run = run_all(solver, networks, energy, dynamics, when, observe, noise)
         return run.observed, run.result == RESULTS.successful
 
-    values, ok = in_batches(batch, seed_keys(key, seeds), together(max(widths), seeds))
+    values, ok = in_batches(batch, keys, size)
     found = Simulation(np.asarray(when), width, widths, np.asarray(values))
     if not ok.all():
         raise FailedRun(
