@@ -10,7 +10,7 @@ import pytest
 import scipy.linalg
 from models import largest, smooth
 
-import limits._energies.interaction as interaction
+import limits._energies.pairs as pairs
 from ensembles import (
     Atoms,
     Gaussian,
@@ -107,7 +107,8 @@ def test_potentials_of_samples_are_unbiased():
 def test_pairs_summed_in_blocks_are_the_same(monkeypatch):
     points = cloud(SHALLOW)
     whole = POTENTIALS.value_and_gradient(points), POTENTIALS.first_variation(points)
-    monkeypatch.setattr(interaction, "PAIRS", 40)
+    monkeypatch.setattr(pairs, "_CACHED", 40)
+    monkeypatch.setattr(pairs, "_COLUMNS", 7)
     blocks = POTENTIALS.value_and_gradient(points), POTENTIALS.first_variation(points)
     assert largest(whole, blocks) < 1e-14
     slope = jax.grad(lambda p: POTENTIALS(points.weighed((p,))))(points.masses[0])
@@ -117,7 +118,7 @@ def test_pairs_summed_in_blocks_are_the_same(monkeypatch):
 def test_slopes_of_few_and_of_many_coordinates_are_the_same(monkeypatch):
     points = cloud(SHALLOW)
     forward = POTENTIALS.value_gradient_and_variation(points)
-    monkeypatch.setattr(interaction, "_FEW", 0)
+    monkeypatch.setattr(pairs, "_FEW", 0)
     assert largest(forward, POTENTIALS.value_gradient_and_variation(points)) < 1e-14
     assert largest(forward[2], POTENTIALS.first_variation(points)) < 1e-14
 

@@ -17,7 +17,7 @@ from ensembles._contractions import dot, matmul
 from ensembles._measures import choose
 
 from .energy import Energy
-from .interaction import PAIRS, over_particles
+from .pairs import TABLE, averages
 
 Loss = Callable[..., Array]
 Player = tuple[Array, Array]  # strategies (n, dim) and their masses (n,)
@@ -134,17 +134,24 @@ class Game(Energy):
             return self._table(players, slopes)
         found = []
         for i in range(len(players)):
-            psi = partial(self._variation, i, self._opponents(network, players, i))
-            f = jax.value_and_grad(psi) if slopes else lambda theta, psi=psi: (psi(theta), None)
-            found.append(over_particles(f, players[i][0]))
+            (points, masses), *rest = self._opponents(network, players, i)
+            look = partial(self._look, i, slopes, rest)
+            found.append(averages(look, players[i][0], points, masses))
         return found
+
+    def _look(
+        self, i: int, slopes: bool, rest: list[Player], theta: Array, points: Array, masses: Array
+    ) -> tuple[Array, Any]:
+        """Ψ_i(θ), and ∇Ψ_i(θ) with `slopes`, of the first opponent's strategies and the rest."""
+        psi = partial(self._variation, i, [(points, masses), *rest])
+        return jax.value_and_grad(psi)(theta) if slopes else (psi(theta), None)
 
     def _shares(self, players: list[Player]) -> bool:
         """Whether one table of payoffs gives both players all they need, and is not too large."""
         second = self.losses[1]
         zero_sum = len(players) == 2 and isinstance(second, _Negative)
         pairs = math.prod(len(masses) for _, masses in players)
-        return zero_sum and self.sample is None and pairs <= PAIRS
+        return zero_sum and self.sample is None and pairs <= TABLE
 
     def _table(self, players: list[Player], slopes: bool) -> list[tuple[Array, Any]]:
         """`_seen` of a zero-sum game, from every payoff once."""

@@ -14,11 +14,9 @@ from ensembles._contractions import dot, einsum
 
 from .data import Data
 from .energy import Energy
+from .pairs import averages, each, value_and_slope
 
 _LOOKED_AT = 128  # particles, and points of a space, of which K is looked at
-PAIRS = 2**22  # evaluated at once; more are summed in blocks of particles
-_CACHED = 2**18  # the same on processors, in whose cache they should stay
-_FEW = 4  # coordinates of a particle, up to which slopes are taken forward, in one pass over pairs
 
 
 class Interaction(Energy):
@@ -87,14 +85,17 @@ class Interaction(Energy):
 
     def _moments(self, network: Network) -> tuple[Array, Array]:
         """∫ F dμ and ½ ∬ K dμ dμ."""
-        points, p = network.points(0), network.masses[0]
-        forces, pairs = over_particles(
-            lambda theta: (self.F(theta), self._pull(theta, points, p)), points
-        )
+        (forces, pairs), p = self._felt(network), network.masses[0]
         return dot(p, forces), dot(p, pairs) / 2
 
+    def _felt(self, network: Network) -> tuple[Array, Array]:
+        """F and ∫ K(·, θ') dμ(θ') at every particle."""
+        points = network.points(0)
+        forces = each(self.F, points, len(points))
+        return forces, averages(self._pull, points, points, network.masses[0])
+
     def _pull(self, theta: Array, points: Array, masses: Array) -> Array:
-        """∫ K(θ, θ') dμ(θ')."""
+        """Σ_j p_j K(θ, θ_j)."""
         return dot(masses, jax.vmap(lambda other: self.K(theta, other))(points))
 
     def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
@@ -103,26 +104,21 @@ class Interaction(Energy):
     def value_gradient_and_variation(
         self, network: Network
     ) -> tuple[Float[Array, ""], Parameters, tuple[Float[Array, " n"], ...]]:
-        points, pull = jax.vjp(lambda p: network.rows(p, 0), network.parameters)
+        points, back = jax.vjp(lambda p: network.rows(p, 0), network.parameters)
         masses = network.masses[0]
 
-        def variation(theta: Array) -> tuple[Array, Array]:
-            force, pairs = self.F(theta), self._pull(theta, points, masses)
-            return pairs - force, pairs / 2 - force
+        def pull(theta: Array, others: Array, masses: Array) -> tuple[Array, Array]:
+            return value_and_slope(lambda t: self._pull(t, others, masses), theta)
 
-        (psi, energies), slopes = over_particles(
-            lambda theta: _value_aux_grad(variation, theta), points
-        )
-        value = self._constant(network) + dot(masses, energies)
-        return value, pull(slopes)[0].still(), (psi,)
+        forces, down = each(lambda theta: value_and_slope(self.F, theta), points, len(points))
+        pairs, up = averages(pull, points, points, masses)
+        value = self._constant(network) + dot(masses, pairs / 2 - forces)
+        return value, back(up - down)[0].still(), (pairs - forces,)
 
     def value_and_first_variation(
         self, network: Network
     ) -> tuple[Float[Array, ""], tuple[Float[Array, " n"], ...]]:
-        points, p = network.points(0), network.masses[0]
-        forces, pairs = over_particles(
-            lambda theta: (self.F(theta), self._pull(theta, points, p)), points
-        )
+        (forces, pairs), p = self._felt(network), network.masses[0]
         value = self._constant(network) + dot(p, pairs / 2 - forces)
         return value, (pairs - forces,)
 
@@ -188,27 +184,6 @@ class Interaction(Energy):
                     f"K must be symmetric, got K(θ, θ') = {there:.6g} and K(θ', θ) = {back:.6g}: "
                     "write lambda t, u: (k(t, u) + k(u, t)) / 2"
                 )
-
-
-def over_particles(f: Callable, points: Float[Array, "n dim"]):
-    """`f` of every particle; in blocks, each evaluated again in derivatives, where `f` is itself a
-    sum over all and the pairs are many."""
-    n = points.shape[0]
-    most = min(PAIRS, _CACHED) if jax.default_backend() == "cpu" else PAIRS
-    if n * n <= most:
-        return jax.vmap(f)(points)
-    return jax.lax.map(jax.checkpoint(f), points, batch_size=max(1, most // n))
-
-
-def _value_aux_grad(f: Callable, theta: Array):
-    """(value, aux) and gradient of `f`, which gives (value, aux)."""
-    if theta.shape[0] > _FEW:
-        return jax.value_and_grad(f, has_aux=True)(theta)
-    value, slopes, aux = zip(
-        *(jax.jvp(f, (theta,), (e,), has_aux=True) for e in jnp.eye(len(theta), dtype=theta.dtype)),
-        strict=True,
-    )
-    return (value[0], aux[0]), jnp.stack(slopes)
 
 
 class _Correlation(eqx.Module):

@@ -10,7 +10,8 @@ from ensembles import Measure
 from ensembles._checks import kind
 from ensembles._contractions import dot
 
-from .interaction import Interaction, over_particles
+from .interaction import Interaction
+from .pairs import averages
 
 
 def charged(K: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
@@ -41,9 +42,12 @@ def teacher_student(K: Callable[[Array, Array], Array], teacher: Measure) -> Int
             f"K must return a scalar for particles of shape {one.shape}, got shape {shape}: write "
             ".sum(), or index the entry"
         )
-    force = _Teacher(K, teacher)
-    constant = dot(teacher.masses, over_particles(force, teacher.points)) / 2
-    return Interaction(force, K, constant)
+
+    def pull(theta: Array, points: Array, masses: Array) -> Array:
+        return _Teacher(K, Measure(points, masses))(theta)
+
+    own = averages(pull, teacher.points, teacher.points, teacher.masses)
+    return Interaction(_Teacher(K, teacher), K, dot(teacher.masses, own) / 2)
 
 
 def from_potentials(
