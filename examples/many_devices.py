@@ -60,7 +60,7 @@ def start_all(processes):
     """Run this script in so many processes, of which the first prints."""
     command = [sys.executable, __file__, "--processes", str(processes), "--process"]
     started = [subprocess.Popen([*command, str(i)]) for i in range(processes)]
-    return max(process.wait() for process in started)
+    return max(abs(process.wait()) for process in started)
 
 
 # %%
