@@ -341,9 +341,10 @@ def main():
         "\nwidth 100,000 on 8 devices, single precision: matrices held for every one of the network"
     )
     for depth in (3, 4, 5):
-        say(
-            f"depth {depth}: train {copies(trained, depth, 100_000):.2f}, flow {copies(flowed, depth, 100_000):.2f}"
+        held = ", ".join(
+            f"{run.__name__} {copies(run, depth, 100_000):.2f}" for run in (trained, flowed)
         )
+        say(f"    depth {depth}: {held}")
 
 
 if __name__ == "__main__":
