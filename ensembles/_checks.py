@@ -12,7 +12,11 @@ from jaxtyping import Array
 
 
 def concrete(x: Any) -> np.ndarray | None:
-    """The values of `x` on the host, or None while `x` is being traced."""
+    """The values of `x` on the host, or None while `x` is being traced, and where other processes
+    hold parts of it."""
+    held = isinstance(x, jax.Array) and not isinstance(x, Tracer)
+    if held and not (x.is_fully_addressable or x.is_fully_replicated):
+        return None
     try:
         return np.asarray(x)
     except jax.errors.TracerArrayConversionError:

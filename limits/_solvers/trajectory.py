@@ -83,8 +83,12 @@ class Trajectory(Result):
     def raise_if_failed(self) -> Trajectory:
         """This trajectory if all went well; raise `FailedRun` otherwise (an error under jit)."""
         if self.succeeded is None:  # traced or batched
-            final = self.result.error_if(self.final, self.result != RESULTS.successful)
-            return eqx.tree_at(lambda t: t.final, self, final)
+            # What an error goes through is gathered on every device: not matrices of weights.
+            def small(t: Trajectory) -> Any:
+                return t.energies, t.final.initial_masses, t.final.increment.weights[0]
+
+            failed = self.result != RESULTS.successful
+            return eqx.tree_at(small, self, self.result.error_if(small(self), failed))
         if self.succeeded:
             return self
         reached, end = float(self.stats["time_reached"]), float(self.times[-1])
