@@ -100,6 +100,7 @@ def test_derivatives_are_those_of_one_device():
 
 
 @on_eight
+@pytest.mark.slow
 def test_adaptive_flows_are_those_of_one_device_and_large_ones_gather_no_matrix():
     """Those of small networks do, which are solved as one vector."""
     width = 384
@@ -112,6 +113,7 @@ def test_adaptive_flows_are_those_of_one_device_and_large_ones_gather_no_matrix(
 
 
 @on_eight
+@pytest.mark.slow
 def test_limits_of_data_on_many_devices_are_those_of_one():
     mesh, (x, y) = mesh_of(data=8), samples(SAMPLES)
     many, one = (
@@ -138,9 +140,11 @@ def test_what_may_raise_under_jit_gathers_no_matrix():
 
 
 @pytest.mark.skipif(HERE, reason="is this leg itself")
-def test_this_file_passes_on_eight_devices():
+@pytest.mark.parametrize("leg", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
+def test_this_file_passes_on_eight_devices(leg):
+    options = ["-q", "-p", "no:cacheprovider", "--noconftest", "-m", leg]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--noconftest", __file__],
+        [sys.executable, "-m", "pytest", *options, __file__],
         env={
             **os.environ,
             "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
