@@ -45,6 +45,8 @@ def test_a_fitted_rate_recovers_a_power_law_and_its_interval_covers():
     x = np.array([32.0, 64, 128, 256])
     assert abs(fit_rate(x, 3 * x**-0.5).exponent + 0.5) < 1e-12
     assert abs(fit_rate(x, 3 * x**-0.5).prefactor - 3) < 1e-10
+    flat = fit_rate(x, np.full(4, 3.0))
+    assert flat.high - flat.low < 1e-12 and abs(flat.exponent) < 1e-12
     covered, control = 0, 0
     for k in range(200):
         noise = np.random.default_rng(k).lognormal(0, 0.4, (24, 4))

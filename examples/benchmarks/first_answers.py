@@ -3,7 +3,7 @@
 
 The first call of everything compiles it. Each call below is timed in a fresh process (median of
 three) and printed as a ratio to the first call of ``train``, split into what JAX traces, what XLA
-compiles and the rest, with the second, warm call beside.
+compiles and the rest, with the second, warm call beside. Before them: the import, beyond JAX's own.
 """
 
 import multiprocessing
@@ -100,11 +100,32 @@ NAMES = (
 )  # fmt: skip
 
 # %%
+# The import.
+
+
+def importing():
+    """Seconds of importing JAX, and the library after it."""
+    began = time.perf_counter()
+    import jax.numpy  # noqa: F401
+
+    middle = time.perf_counter()
+    import ensembles  # noqa: F401
+    import limits  # noqa: F401
+
+    return middle - began, time.perf_counter() - middle
+
+
+# %%
 # All of them, one after the other.
 
 if __name__ == "__main__":
     spawn = multiprocessing.get_context("spawn")
     print(f"{'first call':>24}{'ratio':>8}{'s':>8}{'trace':>8}{'compile':>9}{'rest':>7}{'warm':>9}")
+    rows = []
+    for _ in range(REPEATS):
+        with spawn.Pool(1) as pool:
+            rows.append(pool.apply(importing))
+    print("import: JAX {:.2f} s, this library after it {:.2f} s".format(*np.median(rows, axis=0)))
     unit = None
     for name in NAMES:
         rows = []

@@ -64,11 +64,12 @@ def fit_rate(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> Rate:
             f"x={x}, smallest y={np.nanmin(y)}; a power law has no zeros"
         )
     logs = np.log(y)
+    apart = np.log(x) - np.log(x).mean()
     if y.ndim == 1:
-        fit: Any = scipy.stats.linregress(np.log(x), logs)
-        half = scipy.stats.t.ppf((1 + level) / 2, x.size - 2) * fit.stderr
-        low, high = fit.slope - half, fit.slope + half
-        return Rate(fit.slope, low, high, float(np.exp(fit.intercept)), level)
+        slope, intercept = np.polyfit(np.log(x), logs, 1)
+        off = logs - intercept - slope * np.log(x)
+        freedom, variance = x.size - 2, (off**2).sum() / (x.size - 2) / (apart**2).sum()
+        return _rate(slope, intercept, variance, freedom, level)
     columns = [column[~np.isnan(column)] for column in logs.T]
     if min(map(len, columns)) < 2:
         raise ValueError(
@@ -76,11 +77,14 @@ def fit_rate(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> Rate:
             f"{[len(c) for c in columns]} seeds"
         )
     slope, intercept = np.polyfit(np.log(x), [c.mean() for c in columns], 1)
-    apart = np.log(x) - np.log(x).mean()
     free = np.array([len(c) - 1 for c in columns])
     parts = (apart / (apart**2).sum()) ** 2 * [c.var(ddof=1) / len(c) for c in columns]
     variance = parts.sum()
     freedom = variance**2 / (parts**2 / free).sum() if variance > 0 else 1.0
+    return _rate(slope, intercept, variance, freedom, level)
+
+
+def _rate(slope: float, intercept: float, variance: float, freedom: float, level: float) -> Rate:
     half = scipy.stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(variance)
     return Rate(
         float(slope), float(slope - half), float(slope + half), float(np.exp(intercept)), level
