@@ -75,7 +75,7 @@ def limit(
 
     Of several layers only those that matter are refined beyond 72 nodes: those on whose coarser
     nodes alone (redrawn ones, under random rules) the solution is off by more than tol/(2h), h
-    hidden layers. What the others are off by is added to the distance.
+    hidden layers; all, where there is none. What the others are off by is added to the distance.
 
     What is resolved: features of the start of more than about 1/500 of a layer's labels (1/23 of an
     axis in two dimensions, 1/1000 under random rules) by what they do at first; narrower ones, and
@@ -213,7 +213,8 @@ def limit(
             several = [n for n, space in zip(finer, ensemble.spaces, strict=True) if space.axes]
             if len(several) > 1 and max(several) > max(shared(ensemble.spaces)):
                 off = shares(found, len(levels) - 1, used)
-                matter = off >= min(target / (2 * len(sizes)), off.max())
+                matter = off > target / (2 * len(sizes))
+                matter |= ~matter.any()  # what is missing is seen by no layer alone: refine all
                 finer = tuple(np.where(matter, finer, sizes).tolist())
                 kept = float(off[~matter].sum())
             exact = finer == sizes  # atoms: what is left is the error in time
