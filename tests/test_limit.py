@@ -110,6 +110,55 @@ def test_estimate_covers_the_error_and_refinement_stops_in_time(name):
             assert distance(solved, exact) > tol
 
 
+def bent(c):
+    return jnp.abs(c[0] - 0.123)
+
+
+def straight(c):
+    return jnp.sin(2 * c[0])
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "nodes"),
+    [
+        (bent, straight, (143, 71)),
+        pytest.param(straight, bent, (71, 143), marks=pytest.mark.slow),
+        (bent, bent, (143, 143)),
+    ],
+    ids=["first", "last", "both"],
+)
+def test_only_layers_that_matter_are_refined_further(first, last, nodes):
+    """A kink in the weights of one layer, of the other, or of both, which need their nodes."""
+    ensemble = NeuronalEnsemble(
+        [Uniform(-1.0, 1.0)] * 2,
+        [lambda c: jnp.stack([first(c), c[0]]), lambda c, e: 1 + straight(c) * last(e),
+         lambda c: jnp.cos(3 * c) + last(c)[None]],
+        layers=Affine(jnp.tanh),
+    )  # fmt: skip
+    risk = Risk(regression())
+    run = limit(ensemble, risk, t1=3.0, times=TIMES, tol=3e-5, observe=Outputs(risk))
+    exact = outputs_and_energies(ensemble, risk, 600, 1e-9)
+    true = distance((np.asarray(run.energies), np.asarray(run.observed)), exact)
+    print(run.stats["levels"], "true error", true)
+    assert run.stats["nodes"] == nodes
+    assert true <= float(run.error) <= 3e-5
+
+
+@pytest.mark.slow
+def test_random_layers_are_refined_without_the_others():
+    ensemble, risk = smooth(3), Risk(regression())
+    run = limit(
+        ensemble, risk, t1=3.0, times=TIMES, tol=6e-3, rule=[MonteCarlo(), None],
+        observe=Outputs(risk), key=jax.random.key(0), max_nodes=2**14,
+    )  # fmt: skip
+    exact = outputs_and_energies(ensemble, risk, 64)
+    true = distance((np.asarray(run.energies), np.asarray(run.observed)), exact)
+    print(run.stats["levels"], "true error", true)
+    first, last = run.stats["nodes"]
+    assert first >= 512 and last <= 17
+    assert true <= float(run.error) <= 6e-3
+
+
 @pytest.mark.parametrize(
     ("rule", "depth"),
     [

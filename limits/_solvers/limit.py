@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from ensembles import Network, NeuronalEnsemble, Rule
+from ensembles import Measure, Network, NeuronalEnsemble, Rule
 from ensembles._checks import counts, kind, on_host, randomness
 
 from .._dynamics.dynamics import Dynamics
@@ -73,6 +73,10 @@ def limit(
       at the start and the nodes do not: in the outputs, and in their velocity under the energy's
       derivative and the mean rates of the run, relative, times how far the outputs move.
 
+    Of several layers only those that matter are refined beyond 72 nodes: those on whose coarser
+    nodes alone (redrawn ones, under random rules) the solution is off by more than tol/(2h), h
+    hidden layers; all, where there is none. What the others are off by is added to the distance.
+
     What is resolved: features of the start of more than about 1/500 of a layer's labels (1/23 of an
     axis in two dimensions, 1/1000 under random rules) by what they do at first; narrower ones, and
     what long times make of small ones, only by chance. In time, variations of schedules
@@ -129,10 +133,7 @@ def limit(
 
     whole = Whole(progress)
 
-    def solve(
-        sizes: Sizes, level: int, key: PRNGKeyArray | None, low: float, high: float
-    ) -> Trajectory:
-        measures = ensemble.measures(sizes, rules, key=key)
+    def solve(measures: Sequence[Measure], level: int, low: float, high: float) -> Trajectory:
         sizes = tuple(len(m.masses) for m in measures)
         if observe is None:  # what is observed should see the nodes, and nothing else
             measures = padded(measures, shared(ensemble.spaces))
@@ -145,49 +146,77 @@ def limit(
         )  # fmt: skip
         return dataclasses.replace(run, stats={**run.stats, "nodes": sizes}).raise_if_failed()
 
+    def drawn(sizes: Sizes, key: PRNGKeyArray | None) -> tuple[Measure, ...]:
+        return ensemble.measures(sizes, rules, key=key)
+
     def attempt(
-        sizes: Sizes, level: int, before: Trajectory | None
-    ) -> tuple[Trajectory, float | None]:
-        """The solution at one level and its estimate, None where there is nothing to compare."""
+        sizes: Sizes, level: int, before: Trajectory | None, kept: float = 0.0
+    ) -> tuple[Trajectory, float | None, PRNGKeyArray | None]:
+        """The solution at one level, its estimate, None where there is nothing to compare, and the
+        key of its nodes; `kept` is what layers are off by that are as they were in `before`."""
         low, high = 1 - 0.5 ** len(levels), 1 - 0.5 ** (len(levels) + 1)
         if key is None or not random:
-            found, used = solve(sizes, level, None, low, high), None
+            found, used = solve(drawn(sizes, None), level, low, high), None
             if before is None:
-                return found, None
-            apart = _apart(energy, found, before)
+                return found, None, used
+            apart = _apart(energy, found, before) + kept
         else:
             used, *others = jax.random.split(key, _RANDOMISATIONS)
             level = min(level, _FINEST)
             ends = np.linspace((low + high) / 2, high, _RANDOMISATIONS)  # they have half the nodes
-            found = solve(sizes, level + 1, used, low, ends[0])
+            found = solve(drawn(sizes, used), level + 1, low, ends[0])
             rougher = coarsened(ensemble.spaces, rules, sizes)
             pairs = zip(others, pairwise(ends), strict=True)
-            runs = (solve(rougher, level, k, *span) for k, span in pairs)
+            runs = (solve(drawn(rougher, k), level, *span) for k, span in pairs)
             apart = max(_apart(energy, found, run) for run in runs)
         if nodes is None and apart > target:
-            return found, apart
+            return found, apart, used
         pair = looks(ensemble, rules, ensemble.measures(sizes, rules, key=used), used)
         end, outputs = found.times[-1], found.observed["outputs"]
-        return found, max(apart, unseen(pair, energy, dynamics, end, outputs)[0])
+        return found, max(apart, unseen(pair, energy, dynamics, end, outputs)[0]), used
 
-    found, error, levels = None, None, []
+    def shares(found: Trajectory, level: int, used: PRNGKeyArray | None) -> np.ndarray:
+        """How far the solution moves when the nodes of one layer alone are coarser, or redrawn."""
+        own = drawn(found.stats["nodes"], used)
+        fresh = None if used is None else jax.random.fold_in(used, len(own))
+        rough = drawn(coarsened(ensemble.spaces, rules, found.stats["nodes"]), fresh)
+        level = min(level, _FINEST) + 1 if random else level
+        high = 1 - 0.5 ** (len(levels) + 1)
+
+        def share(i: int) -> float:
+            if not ensemble.spaces[i].axes:
+                return 0.0
+            return _apart(
+                energy, found, solve((*own[:i], rough[i], *own[i + 1 :]), level, high, high)
+            )
+
+        return np.array([share(i) for i in range(len(own))])
+
+    found, error, levels, kept = None, None, [], 0.0
     try:
         if nodes is not None:
             sizes = counts("nodes", nodes, len(ensemble.spaces))
             coarse = None
             if not random:
-                coarse = solve(coarsened(ensemble.spaces, rules, sizes), 0, None, 0.0, 0.5)
+                coarse = solve(drawn(coarsened(ensemble.spaces, rules, sizes), None), 0, 0.0, 0.5)
                 levels.append((coarse.stats["nodes"], None))
-            found, error = attempt(sizes, 1, coarse)
+            found, error, _ = attempt(sizes, 1, coarse)
             return _finish(found, error, [(sizes, error)], RESULTS.successful)
 
         sizes = coarsest
         while True:
-            found, error = attempt(sizes, len(levels), found)
+            found, error, used = attempt(sizes, len(levels), found, kept)
             levels.append((sizes, error))
             if error is not None and error <= target:
                 return _finish(found, error, levels, RESULTS.successful)
             finer = refined(ensemble.spaces, rules, sizes)
+            several = [n for n, space in zip(finer, ensemble.spaces, strict=True) if space.axes]
+            if len(several) > 1 and max(several) > max(shared(ensemble.spaces)):
+                off = shares(found, len(levels) - 1, used)
+                matter = off > target / (2 * len(sizes))
+                matter |= ~matter.any()  # what is missing is seen by no layer alone: refine all
+                finer = tuple(np.where(matter, finer, sizes).tolist())
+                kept = float(off[~matter].sum())
             exact = finer == sizes  # atoms: what is left is the error in time
             if (max(finer) > max_nodes and not exact) or (exact and len(levels) == _LEVELS):
                 run = _finish(found, error, levels, RESULTS.unresolved)
