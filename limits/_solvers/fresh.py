@@ -46,4 +46,5 @@ def _alike(f: FunctionType, g: FunctionType) -> bool:
     """Whether two functions of one code have the same values around them."""
     cells = zip(f.__closure__ or (), g.__closure__ or (), strict=True)
     same = all(a.cell_contents is b.cell_contents for a, b in cells)
-    return same and f.__defaults__ == g.__defaults__
+    defaults = zip(f.__defaults__ or (), g.__defaults__ or (), strict=True)
+    return same and all(a is b for a, b in defaults)
