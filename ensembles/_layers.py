@@ -38,12 +38,15 @@ class Layer(eqx.Module):
 
     Callables held by a layer are static: they must be hashable (functions are; give constants as
     Python numbers), and a fresh lambda for every network compiles anew. A layer is `affine` when φ
-    is affine in (w, b), and `takes_factors` when `forward` and `pullback` serve weights that are
-    not formed (`Updated`).
+    is affine in (w, b).
     """
 
     affine: ClassVar[bool]
-    takes_factors: ClassVar[bool] = False
+
+    @property
+    def takes_factors(self) -> bool:
+        """Whether `forward` and `pullback` serve weights that are not formed (`Updated`)."""
+        return False
 
     @abc.abstractmethod
     def first(self, w: Array, b: Array | None, x: Array) -> Array:
@@ -80,11 +83,15 @@ class Affine(Layer):
     """
 
     affine: ClassVar[bool] = True
-    takes_factors: ClassVar[bool] = True
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
     def __check_init__(self) -> None:
         _function("activation", self.activation, "Affine(jnp.tanh)")
+
+    @property
+    def takes_factors(self) -> bool:
+        own = type(self)
+        return own.forward is Affine.forward and own.pullback is Affine.pullback
 
     def first(
         self, w: Float[Array, "n d"], b: Float[Array, " n"] | None, x: Float[Array, "batch d"]

@@ -12,6 +12,8 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from ._checks import concrete, count, floating, probabilities
 from ._contractions import tensordot
 
+_ROW = 2**12  # masses from which one is drawn by a single number
+
 
 class Measure(eqx.Module):
     """A discrete probability measure `Σ_k p_k δ_{c_k}`.
@@ -120,7 +122,28 @@ def uniform(points: Float[Array, "n dim"]) -> Measure:
 
 
 def choose(masses: Float[Array, " m"], n: int, key: PRNGKeyArray) -> Array:
-    """`n` independent indices drawn with probabilities `masses` (inverse distribution function)."""
-    cumulated = jnp.cumsum(masses)
-    u = jax.random.uniform(key, (n,), masses.dtype) * cumulated[-1]
-    return jnp.searchsorted(cumulated, u, side="right").clip(0, masses.shape[0] - 1)
+    """`n` independent indices drawn with probabilities `masses` (inverse distribution function).
+
+    Of many masses a row of them is drawn first, and then one of the row: a single uniform number
+    has no more than 24 bits in single precision, and sums of many masses no more digits.
+    """
+    m = masses.shape[0]
+    if m <= _ROW:
+        cumulated = jnp.cumsum(masses)
+        u = jax.random.uniform(key, (n,), masses.dtype) * cumulated[-1]
+        return jnp.searchsorted(cumulated, u, side="right").clip(0, m - 1)
+    rows = jnp.pad(masses, (0, -m % _ROW)).reshape(-1, _ROW)
+    of_row, within = jax.random.split(key)
+    row = choose(rows.sum(1), n, of_row)
+    cumulated = jnp.cumsum(rows, 1)
+    u = jax.random.uniform(within, (n,), masses.dtype) * cumulated[row, -1]
+
+    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = ends  # the first entry above u is in [low, high]
+        middle = (low + high) // 2
+        above = cumulated[row, middle] > u
+        return jnp.where(above, low, middle + 1), jnp.where(above, middle, high)
+
+    first = jnp.zeros_like(row)
+    low, _ = jax.lax.fori_loop(0, _ROW.bit_length(), halve, (first, first + _ROW - 1))
+    return (row * _ROW + low).clip(0, m - 1)

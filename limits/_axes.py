@@ -72,8 +72,11 @@ def tree_spec(hint: Any) -> str | None:
 
 def part(hint: Any, key: Any) -> Any:
     """The annotation of entry `key` of a tuple or dictionary."""
-    given = get_args(unwrapped(hint))
-    if get_origin(unwrapped(hint)) is dict:
+    hint = unwrapped(hint)
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    given = get_args(hint)
+    if get_origin(hint) is dict:
         return given[1]
     if not given or isinstance(key, str):
         return Any

@@ -19,6 +19,7 @@ from ensembles import (
     Uniform,
     quadrature,
 )
+from ensembles._measures import choose
 
 SPACES = {
     "Gaussian": Gaussian(2, mean=jnp.array([0.5, -1.0]), scale=jnp.array([1.0, 0.3])),
@@ -112,3 +113,19 @@ def test_resampling_draws_by_mass():
     counts = [int((drawn.points == v).sum()) for v in (0, 1, 5)]
     assert counts[2] == 0 and stats.binomtest(counts[0], 5000, 0.3).pvalue > 0.01
     assert drawn.masses.shape == (5000,)
+
+
+def test_draws_from_many_masses_follow_them_in_single_precision():
+    """χ² over all; the control has single uniforms, which leave out what lies between them."""
+    m, n = 2**22, 2**22
+    masses = jnp.full(m, 1 / m, jnp.float32).at[:1000].set(0)
+
+    def chi2(drawn):
+        counts = np.bincount(drawn, minlength=m)
+        assert not counts[:1000].any()
+        return ((counts[1000:] - 1) ** 2).mean()
+
+    assert abs(chi2(choose(masses, n, jax.random.key(0))) - 1) < 0.01
+    u = jax.random.uniform(jax.random.key(0), (n,), jnp.float32)
+    alone = jnp.searchsorted(jnp.cumsum(masses), u, side="right").clip(1000, m - 1)
+    assert abs(chi2(alone) - 1) > 0.03

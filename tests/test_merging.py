@@ -103,3 +103,35 @@ def test_only_what_knows_of_factors_is_merged():
     assert how(network, risk, SGD(GradientFlow(weight_decay=0.1), batch=1)) is None
     assert how(network, Risk(risk.data, penalty=PowerPenalty(1e-3)), update) is None
     assert how(network.growing(), risk, update) is None
+
+
+class _Twice(Risk):
+    def value_and_gradient(self, network):
+        value, slope = super().value_and_gradient(network)
+        return 2 * value, jax.tree.map(lambda a: 2 * a, slope)
+
+
+class _Clipped(SGD):
+    def __call__(self, *given):
+        value, change, memory = super().__call__(*given)
+        return value, jax.tree.map(lambda a: jnp.clip(a, -1e-3, 1e-3), change), memory
+
+
+class _Halved(Affine):
+    def pullback(self, *given):
+        return jax.tree.map(lambda a: a / 2, super().pullback(*given))
+
+
+def test_subclasses_that_change_derivatives_are_not_merged():
+    assert how(network, _Twice(risk.data), update) is None
+    assert how(network, risk, _Clipped(batch=1)) is None
+    other = NeuronalEnsemble(
+        [Gaussian(2), *[Gaussian(1)] * 2], ensemble.weights, layers=_Halved(jnp.tanh)
+    )
+    assert how(other.sample(N, key=jax.random.key(1)), risk, update) is None
+    key = jax.random.key(5)
+    twice, once = (
+        train(network, _Twice(risk.data), SGD(batch=1), step=STEP / 2, t1=STEP, key=key).final,
+        train(network, risk, SGD(batch=1), step=STEP, t1=2 * STEP, key=key).final,
+    )
+    np.testing.assert_allclose(twice.weights[1], once.weights[1], rtol=0, atol=1e-13)

@@ -32,6 +32,7 @@ from limits import (
     GridFlow,
     Result,
     Risk,
+    Simulation,
     Trajectory,
     train,
 )
@@ -399,3 +400,10 @@ def test_results_of_runs_and_studies_are_kept_exported_and_shown(tmp_path):
         save(tmp_path / "kept.zip", value)
         assert identical(load(tmp_path / "kept.zip"), value)
         assert identical(pickle.loads(pickle.dumps(value)), value)
+
+
+def test_results_of_many_layers_are_shown_and_exported():
+    values = np.random.default_rng(0).normal(size=(4, 2, 3))
+    found = Simulation(np.array([0.0, 1.0]), 8, (8, 6, 4), values)
+    assert "widths 8, 6, 4" in repr(found)
+    assert list(found.to_dict()["widths"]) == [8, 6, 4]

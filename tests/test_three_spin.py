@@ -48,7 +48,8 @@ def interpolated():
     """The kernel of centres on the sphere as a polynomial in ⟨y, y'⟩/d."""
     t = np.polynomial.chebyshev.chebpts1(16)
     arc = np.sqrt(D) * np.stack([t, np.sqrt(1 - t**2), *[0 * t] * (D - 2)], 1)
-    heights = [float(RBF(jnp.asarray(np.sqrt(D) * np.eye(D)[0]), jnp.asarray(y))) for y in arc]
+    height = jax.jit(lambda y: RBF(jnp.asarray(np.sqrt(D) * np.eye(D)[0]), y))
+    heights = [float(height(jnp.asarray(y))) for y in arc]
     powers = np.polynomial.chebyshev.cheb2poly(np.polynomial.chebyshev.chebfit(t, heights, 15))
 
     def K(theta, other):

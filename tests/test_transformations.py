@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from models import largest, regression, smooth
 
 from limits import SGD, FreshFunction, GradientFlow, Risk, flow, train
@@ -111,3 +112,28 @@ def test_functions_that_are_made_anew_for_every_call_are_noticed_once():
 
 def outputs_of(network):
     return network(regression(4).x)
+
+
+def test_failed_runs_under_jit_give_no_number():
+    """Whatever of them is used: an error at run time, or NaN."""
+    network, risk = smooth(3).sample(8, key=jax.random.key(0)), Risk(regression())
+
+    def large(network):
+        return (network.weights[1] > 1).sum()
+
+    def run(network):
+        return train(network, risk, step=1e30, t1=1e31, observe=large)
+
+    assert jnp.isnan(jax.jit(lambda n: run(n).final.weights[1])(network)).all()
+    assert jnp.isnan(jax.jit(lambda n: run(n).final.measure(1).points)(network)).all()
+    for part in (lambda r: r.observed, lambda r: r.energies, lambda r: r.final.masses[0]):
+        with pytest.raises(Exception, match="finite"):
+            jax.block_until_ready(jax.jit(lambda n, part=part: part(run(n)))(network))
+
+
+@pytest.mark.parametrize("step, t1", [(0.1, 0.25), (0.1, -1.0), (-0.1, 1.0)])
+def test_traced_times_that_are_no_multiples_of_the_step_are_errors(step, t1):
+    network, risk = smooth(3).sample(8, key=jax.random.key(0)), Risk(regression())
+    run = jax.jit(lambda step, t1: train(network, risk, step=step, t1=t1).energies)
+    with pytest.raises(Exception, match="positive multiples"):
+        jax.block_until_ready(run(step, t1))

@@ -249,13 +249,14 @@ timed(
 )  # fmt: skip
 
 small = Risk(Data(x[:32, :2] * 8, jnp.sin(x[:32, :1])))
+three, four = smooth(3), smooth(4)  # once: their functions are compared by identity
 widths = [50, 100, 200, 400, 800, 1600] if FULL else [16, 32, 64]
 seeds = 100 if FULL else 8
 timed(
     "a coupling of seeds and widths, 100 steps", f"{seeds} seeds, N = {widths[0]} … {widths[-1]}",
     lambda: jnp.asarray(
         coupling(
-            smooth(), small, widths=widths, seeds=seeds, t1=1.0, nodes=32, solver=Steps(0.01),
+            three, small, widths=widths, seeds=seeds, t1=1.0, nodes=32, solver=Steps(0.01),
             key=jax.random.key(4),
         ).sup
     ),
@@ -269,7 +270,7 @@ def outputs(network):
 nodes = 64 if FULL else 16
 timed(
     "N Var predicted, four layers to t = 1", f"{nodes} nodes a layer",
-    lambda: fluctuations(smooth(4), small, outputs, t1=1.0, nodes=nodes).variance, 3,
+    lambda: fluctuations(four, small, outputs, t1=1.0, nodes=nodes).variance, 3,
 )  # fmt: skip
 
 

@@ -40,7 +40,7 @@ class SGD(Update):
 
     @property
     def takes_factors(self) -> bool:
-        return self.dynamics.takes_factors
+        return self.dynamics.takes_factors and type(self) is SGD
 
     def prepare(self, network: Network) -> Network:
         return self.dynamics.prepare(network)

@@ -81,7 +81,7 @@ class Risk(Energy):
 
     @property
     def takes_factors(self) -> bool:
-        return self.penalty is None
+        return self.penalty is None and type(self) is Risk
 
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
         return network(self.data.x)

@@ -89,6 +89,10 @@ class FeatureAveraging(Risk):
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
         return self.symmetry.function(network)(self.data.x)
 
+    @property
+    def takes_factors(self) -> bool:
+        return self.penalty is None and type(self) is FeatureAveraging
+
     def backpropagate(self, network: Network) -> tuple[Array, Callable[[Array], Parameters]]:
         moved = self.symmetry.on_inputs(self.data.x)
         m, n = moved.shape[:2]

@@ -159,7 +159,7 @@ def limit(
             found, used = solve(drawn(sizes, None), level, low, high), None
             if before is None:
                 return found, None, used
-            apart = _apart(energy, found, before) + kept
+            apart = _by_chance(_apart(energy, found, before) + kept, levels, energy, found)
         else:
             used, *others = jax.random.split(key, _RANDOMISATIONS)
             level = min(level, _FINEST)
@@ -236,6 +236,17 @@ def limit(
         return _finish(best, error, levels, failed.partial.result)
     finally:
         whole.close()
+
+
+def _by_chance(apart: float, levels: list[Any], energy: Energy, found: Trajectory) -> float:
+    """`apart`, or the square of what it was a level before where that is larger, relative to the
+    outputs: Gauss rules double the digits with the nodes; more is agreement by chance.
+    """
+    last = levels[-1][1] if levels else None
+    if last is None:
+        return apart
+    scale = float(np.max(energy.size(found.observed["outputs"])))
+    return max(apart, min(last, last**2 / scale) if scale > 0 else apart)
 
 
 def _apart(energy: Energy, a: Trajectory, b: Trajectory) -> float:

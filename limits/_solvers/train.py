@@ -162,6 +162,7 @@ def train(
     start, when = checkpoints(times, t0, t1, network.dtype)
     first, steps = whole_steps(start, step, "t0"), whole_steps(when, step)
     end = whole_steps(jnp.asarray(t1, when.dtype), step)
+    steps = _checked(steps, end, when, jnp.asarray(t1, when.dtype), step)
     beyond = times is not None and not _same(steps, end, when, t1)
     if beyond:
         steps = jnp.append(steps, end)
@@ -172,6 +173,17 @@ def train(
     )  # fmt: skip
     run = told(run, network, energy)
     return run.raise_if_failed() if throw else run
+
+
+def _checked(steps: Array, end: Array, times: Array, t1: Array, step: Array) -> Array:
+    """`steps`, whose use is an error at run time where traced times are no multiples of the step,
+    or the step or t1 is not positive. Known ones are checked before."""
+    if concrete(times) is not None and concrete(step) is not None and concrete(t1) is not None:
+        return steps
+    exact, whole = jnp.append(times, t1) / step, jnp.append(steps, end)
+    off = jnp.abs(exact - whole.astype(exact.dtype)) > 1e-3 + 1e-6 * exact
+    wrong = off.any() | (step <= 0) | (t1 <= 0)
+    return eqx.error_if(steps, wrong, "times and t1 must be positive multiples of step > 0")
 
 
 def _check_memory(memory: Any, update: Update, network: Network) -> None:

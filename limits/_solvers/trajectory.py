@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import diffrax
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
@@ -83,17 +84,41 @@ class Trajectory(Result):
     def raise_if_failed(self) -> Trajectory:
         """This trajectory if all went well; raise `FailedRun` otherwise (an error under jit)."""
         if self.succeeded is None:  # traced or batched
-            # What an error goes through is gathered on every device: not matrices of weights.
-            def small(t: Trajectory) -> Any:
-                return t.energies, t.final.initial_masses, t.final.increment.weights[0]
-
-            failed = self.result != RESULTS.successful
-            return eqx.tree_at(small, self, self.result.error_if(small(self), failed))
+            return self._or_error(self.result != RESULTS.successful)
         if self.succeeded:
             return self
         reached, end = float(self.stats["time_reached"]), float(self.times[-1])
         where = f"It broke down at time {reached:.6g} of {end:.6g}. " if reached < end else ""
         raise failure(self, where)
+
+    def _or_error(self, failed: Array) -> Trajectory:
+        """This trajectory, whose use is an error at run time where it `failed`; NaN wherever the
+        error does not reach. It goes through numbers, masses and counts only: what an error goes
+        through is gathered on every device."""
+
+        def masked(a: Array) -> Array:
+            if not jnp.issubdtype(a.dtype, jnp.inexact):
+                return a
+            return jnp.where(
+                failed.reshape(failed.shape + (1,) * (a.ndim - failed.ndim)), jnp.nan, a
+            )
+
+        def counts(a: Any) -> bool:
+            return eqx.is_array(a) and not eqx.is_inexact_array(a)
+
+        counted, measured = eqx.partition(self.observed, counts)
+        small = (self.energies, self.final.initial_masses, counted)
+        energies, masses, counted = self.result.error_if(small, failed)
+        measured, start, increment = jax.tree.map(
+            masked, (measured, self.final.start, self.final.increment)
+        )
+        final = eqx.tree_at(
+            lambda n: (n.initial_masses, n.start, n.increment),
+            self.final,
+            (masses, start, increment),
+        )
+        observed = eqx.combine(counted, measured)
+        return dataclasses.replace(self, energies=energies, observed=observed, final=final)
 
     def _words(self) -> list[str]:
         error = "" if self.error is None else f" ± {float(self.error):.2g}"
