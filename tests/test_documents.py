@@ -45,9 +45,14 @@ PUBLIC = {
 }
 
 
+sys.path.append(str(ROOT / "examples" / "benchmarks"))  # which import each other
+
+
 @pytest.fixture
-def as_users_run():
-    """JAX's own settings, in place of the stricter ones of tests, and those of scripts undone."""
+def as_users_run(monkeypatch):
+    """Without arguments, and with JAX's own settings, in place of the stricter ones of tests; those
+    of scripts are undone."""
+    monkeypatch.setattr(sys, "argv", ["script"])
     matplotlib.use("Agg")
     before = {name: getattr(jax.config, name) for name in SETTINGS}
     jax.config.update("jax_enable_x64", False)

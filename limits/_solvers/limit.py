@@ -67,8 +67,10 @@ def limit(
     - The distance from another solution. For deterministic rules from the one on the next coarser
       set, whose time tolerance is ten times as large and whose longest step is twice as long: the
       error of that one, in nodes and in time, and so a bound for the finer one that is returned,
-      often a loose one. For random rules the largest distance from four independent randomisations
-      with half the nodes in layers of a deterministic rule and coarser steps.
+      often a loose one; at least the square of the distance a level before, relative to the
+      outputs, as what agrees better does by chance. For random rules the largest distance from
+      four independent randomisations with half the nodes in layers of a deterministic rule and
+      coarser steps.
     - What some 500 nodes a layer (23 an axis on two, 2,048 random ones, or the next finer set) see
       at the start and the nodes do not: in the outputs, and in their velocity under the energy's
       derivative and the mean rates of the run, relative, times how far the outputs move.
