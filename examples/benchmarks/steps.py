@@ -10,7 +10,8 @@ The time of a step of `train` (64 inputs, one output, single precision) over the
 
 both rates measured in the same run; beside it a step written by hand in JAX (`jax.grad`, all steps
 in one compiled loop), in PyTorch (`backward` and changes in place), where it is installed, and the
-bare products compiled by XLA, which no JAX program is quicker than where products count. Few
+bare products compiled by XLA, which no JAX program is quicker than (but for one sample a step,
+where products are a small part of it). Few
 samples a step are bound by bytes: `train` adds changes up and merges them now and then, and may
 take less than the bound. Medians of repeated runs.
 
@@ -123,7 +124,7 @@ def in_torch(weights, x, y):
 # %%
 
 operations, traffic = rates()
-print(f"{'depth':>5} {'batch':>6} {'width':>6} {'bound (s)':>10} {'':8} {'ours (s)':>10}", end="")
+print(f"{'depth':>5} {'batch':>6} {'width':>6} {'bound (s)':>10} {'by':8} {'ours (s)':>10}", end="")
 print(f"{'ours/bound':>12}{'ours/XLA products':>19}{'JAX/ours':>10}{'PyTorch/ours':>14}")
 for depth in options.depths:
     model = ensemble(depth)

@@ -24,6 +24,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+from machine import rates
 from sklearn.datasets import load_digits
 
 from ensembles import Affine, Gaussian, iid
@@ -121,7 +122,7 @@ def timed(call):
 
 def sweep(title, steps, batch):
     print(f"\n{title}, {options.seeds} seeds, {steps} steps")
-    print("width   ours (s)  by hand (s)  ratio", "" if batch else "  products alone (s)")
+    print("width   ours (s)  by hand (s)  by hand/ours", "" if batch else "  products alone (s)")
     totals = np.zeros(2)
     for width in WIDTHS:
         ours = timed(
@@ -138,10 +139,11 @@ def sweep(title, steps, batch):
         )
         totals += ours, hand
         bare = "" if batch else f"{products(width) * steps * options.seeds:20.2f}"
-        print(f"{width:5d} {ours:10.2f} {hand:12.2f} {hand / ours:6.1f} {bare}", flush=True)
-    print(f"all   {totals[0]:10.2f} {totals[1]:12.2f} {totals[1] / totals[0]:6.1f}", flush=True)
+        print(f"{width:5d} {ours:10.2f} {hand:12.2f} {hand / ours:13.1f} {bare}", flush=True)
+    print(f"all   {totals[0]:10.2f} {totals[1]:12.2f} {totals[1] / totals[0]:13.1f}", flush=True)
 
 
+rates()
 sweep("SGD, one image a step", options.steps, 1)
 sweep("gradient descent, all images", max(1, options.steps // 20), None)
 

@@ -48,12 +48,13 @@ def checkpoints(
 
 
 def _traced(times: ArrayLike | None, t0: Array, t1: Array) -> tuple[Array, Array]:
-    if times is None:
-        return t0, jnp.stack([t0, t1])
-    held = jnp.asarray(times, t1.dtype)
+    held = jnp.stack([t0, t1]) if times is None else jnp.asarray(times, t1.dtype)
     _check_shape(held)
-    outside = (held[0] < t0) | (held[-1] > t1 * (1 + 1e-6)) | (jnp.diff(held) <= 0).any()
-    held = eqx.error_if(held, outside, "times must increase from at least t0 to at most t1")
+    fit = (held[0] >= t0) & (held[-1] <= t1 * (1 + 1e-6)) & (jnp.diff(held) > 0).all()
+    wrong = ~(fit & (t0 >= 0) & (t1 > t0) & jnp.isfinite(t1))
+    held = eqx.error_if(
+        held, wrong, "times must increase from at least t0 to at most t1, and t1 be after t0"
+    )
     return t0, jnp.minimum(held, t1)
 
 
