@@ -137,7 +137,7 @@ def test_failed_runs_under_jit_give_no_number():
 def test_traced_times_that_are_no_multiples_of_the_step_are_errors(step, t1):
     network, risk = smooth(3).sample(8, key=jax.random.key(0)), Risk(regression())
     run = jax.jit(lambda step, t1: train(network, risk, step=step, t1=t1).energies)
-    with pytest.raises(Exception, match="positive multiples|after t0"):
+    with pytest.raises(Exception, match=r"positive multiples|after t0"):
         jax.block_until_ready(run(step, t1))
     if t1 != 0.25 and step == 0.1:
         follow = jax.jit(lambda t1: flow(network, risk, t1=t1, throw=False).energies)

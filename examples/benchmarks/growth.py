@@ -2,10 +2,10 @@
 How time and memory grow
 ========================
 
-The table is of fitted exponents, of time (medians of repeats, compilation left out) and of memory (what the compiled
-program holds: arguments, results and temporaries, as XLA counts them) in width, nodes, data,
-depth, seeds, steps and particles, each with its interval, beside what the algorithm needs. Single
-precision. Small sizes cost what every step costs, and memory of few data or particles is that of
+The table is of fitted exponents: of time (medians of repeats, compilation left out) and of memory
+(what the compiled program holds: arguments, results and temporaries, as XLA counts them) in width,
+nodes, data, depth, seeds, steps and particles, each with its interval, beside what the algorithm
+needs. Single precision. Small sizes cost what every step costs, and memory of few data or particles is that of
 the weights or of a tile: exponents are below those needed there.
 """
 
@@ -109,9 +109,8 @@ def held(program):
 
 
 rates()
-print(
-    f"{'exponents in':>20} {'from … to':>24} {'time':>24} {'needed':>7} {'memory':>24} {'needed':>7}"
-)
+print(f"{'exponents in':>20} {'from … to':>24} {'time':>24} {'needed':>7}", end=" ")
+print(f"{'memory':>24} {'needed':>7}")
 for name, (make, sizes, needed) in SWEEPS.items():
     times, sizes_held = [], []
     for n in sizes:
