@@ -5,8 +5,8 @@ How time and memory grow
 The table is of fitted exponents: of time (medians of repeats, compilation left out) and of memory
 (what the compiled program holds: arguments, results and temporaries, as XLA counts them) in width,
 nodes, data, depth, seeds, steps and particles, each with its interval, beside what the algorithm
-needs. Single precision. Small sizes cost what every step costs, and memory of few data or particles is that of
-the weights or of a tile: exponents are below those needed there.
+needs. Single precision. Small sizes cost what every step costs, and memory of few data or particles
+is that of the weights or of a tile: exponents are below those needed there.
 """
 
 # %%
