@@ -12,6 +12,7 @@ from models import regression, smooth, tanh_edges
 
 from ensembles import Elementwise
 from limits import Risk, Steps, coupling, fit_rate, flow
+from limits._solvers.seeds import in_batches
 
 WIDTHS = [32, 64, 128, 256, 512]
 SEEDS = [96, 64, 48, 32, 24]
@@ -141,3 +142,18 @@ def test_one_compilation_per_width_and_none_for_a_new_step_or_seed(compilations)
     with compilations() as count:
         coupling(ensemble, risk, widths=[4, 6], solver=other, key=jax.random.key(1), **options)
     assert count() == 0
+
+
+def test_batches_of_seeds_side_by_side_are_those_one_after_another():
+    """Also where settings of JAX hold in one thread alone."""
+    keys = jax.random.split(jax.random.key(0), 13)
+
+    @jax.jit
+    def drawn(keys):
+        return jax.vmap(lambda key: jax.random.normal(key, (2,), float))(keys)
+
+    whole, parts = np.asarray(drawn(keys)), in_batches(drawn, keys, 3)
+    assert (whole == parts).all() and parts.dtype == np.float64
+    with jax.enable_x64(False):
+        single = in_batches(drawn, keys, 3)
+        assert single.dtype == np.float32 and (single == np.asarray(drawn(keys))).all()

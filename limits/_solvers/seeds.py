@@ -1,6 +1,8 @@
 """Many seeds of one run: their keys, and how many of them are solved together."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -48,14 +50,27 @@ def together(width: int, seeds: int) -> int:
 
 
 def in_batches(run: Callable[[PRNGKeyArray], T], keys: PRNGKeyArray, size: int) -> T:
-    """`run` of batches of `size` keys, in NumPy arrays; the last batch repeats the last key."""
+    """`run` of batches of `size` keys, in NumPy arrays; the last batch repeats the last key.
 
-    def batches() -> Iterator[Any]:
-        for first in range(0, len(keys), size):
-            some = jnp.take(keys, np.arange(first, first + size), axis=0, mode="clip")
-            yield jax.tree.map(np.asarray, run(some))
+    On processors a batch for every core at once, after the first, which compiles; one after another
+    where JAX has settings of this thread alone (`with jax.enable_x64(True)`).
+    """
 
-    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(keys)], *batches())
+    def batch(first: int) -> Any:
+        some = jnp.take(keys, np.arange(first, first + size), axis=0, mode="clip")
+        return jax.tree.map(np.asarray, run(some))
+
+    parts, rest = [batch(0)], range(size, len(keys), size)
+    cores = os.cpu_count() if jax.default_backend() == "cpu" else 1
+    with ThreadPoolExecutor(cores) as pool:
+        alike = pool.submit(_settings).result() == _settings()
+        parts += (pool.map if alike else map)(batch, rest)
+    return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(keys)], *parts)
+
+
+def _settings() -> dict[str, Any]:
+    """JAX's, as they are in this thread."""
+    return dict(jax.config.values)
 
 
 @eqx.filter_jit
