@@ -67,7 +67,7 @@ def limit(
     - The distance from another solution. For deterministic rules from the one on the next coarser
       set, whose time tolerance is ten times as large and whose longest step is twice as long: the
       error of that one, in nodes and in time, and so a bound for the finer one that is returned,
-      often a loose one; at least the square of the distance a level before, relative to the
+      often a loose one; at least a third of the square of the one a level before, relative to the
       outputs, as what agrees better does by chance. For random rules the largest distance from
       four independent randomisations with half the nodes in layers of a deterministic rule and
       coarser steps.
@@ -241,14 +241,14 @@ def limit(
 
 
 def _by_chance(apart: float, levels: list[Any], energy: Energy, found: Trajectory) -> float:
-    """`apart`, or the square of what it was a level before where that is larger, relative to the
-    outputs: Gauss rules double the digits with the nodes; more is agreement by chance.
+    """`apart`, or a third of the square of what it was a level before where that is larger,
+    relative to the outputs: Gauss rules double the digits with the nodes; more is by chance.
     """
     last = levels[-1][1] if levels else None
     if last is None:
         return apart
     scale = float(np.max(energy.size(found.observed["outputs"])))
-    return max(apart, min(last, last**2 / scale) if scale > 0 else apart)
+    return max(apart, min(last, last**2 / scale) / 3 if scale > 0 else apart)
 
 
 def _apart(energy: Energy, a: Trajectory, b: Trajectory) -> float:
