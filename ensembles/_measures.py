@@ -145,5 +145,5 @@ def choose(masses: Float[Array, " m"], n: int, key: PRNGKeyArray) -> Array:
         return jnp.where(above, low, middle + 1), jnp.where(above, middle, high)
 
     first = jnp.zeros_like(row)
-    low, _ = jax.lax.fori_loop(0, _ROW.bit_length(), halve, (first, first + _ROW - 1))
+    low, _ = jax.lax.fori_loop(0, _ROW.bit_length() - 1, halve, (first, first + _ROW - 1))
     return (row * _ROW + low).clip(0, m - 1)

@@ -57,16 +57,17 @@ def merging(
     grows = network.increment.growth is not None
     if not layers or grows or not (energy.takes_factors and update.takes_factors):
         return None
+    smallest = min(min(network.width[i - 1 : i + 1]) for i in layers)
+    if smallest < _NARROWEST:
+        return None
 
     def change(network: Network) -> Parameters:
         return update(jnp.zeros_like(step), step, network, None, energy, key)[1]
 
     one = eqx.filter_eval_shape(lambda n: change(_unmerged(n, layers, 1)), network)
     samples = one.weights[layers[0]].left.shape[0]
-    smallest = min(min(network.width[i - 1 : i + 1]) for i in layers)
     steps = min(_MOST, smallest // (_SHARE * samples))
-    pays = steps >= _FEWEST and smallest >= _NARROWEST
-    return Merging(layers, steps, samples) if pays else None
+    return Merging(layers, steps, samples) if steps >= _FEWEST else None
 
 
 def _unmerged(network: Network, layers: tuple[int, ...], rank: int) -> Network:
