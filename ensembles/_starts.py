@@ -44,7 +44,7 @@ def particles(positions: Space | Measure) -> NeuronalEnsemble | Network:
     the network with these particles and masses.
     """
     kind("positions", positions, (Space, Measure), "write Gaussian(3), or Measure(points, masses)")
-    return shallow(_position, positions)
+    return shallow(position, positions)
 
 
 def players(*strategies: Space | Measure) -> NeuronalEnsemble | Network:
@@ -72,7 +72,7 @@ def players(*strategies: Space | Measure) -> NeuronalEnsemble | Network:
     return NeuronalEnsemble(spaces, (jnp.asarray, *weights), places, layers=layers)
 
 
-def _position(theta: Array, x: Array) -> Array:
+def position(theta: Array, x: Array) -> Array:
     return theta
 
 

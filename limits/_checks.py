@@ -7,7 +7,7 @@ import numpy as np
 import scipy
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles._checks import concrete
+from ensembles.internal import concrete
 
 
 def positive(name: str, value: ArrayLike, dtype: jnp.dtype) -> Float[Array, ""]:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from ensembles import Network
-from ensembles._checks import on_host, traced
+from ensembles.internal import on_host, traced
 
 from . import _axes
 from ._export import dataset, messages, plain

@@ -8,9 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from ensembles import Network, Parameters, Space
-from ensembles._checks import concrete, kind
-from ensembles._contractions import dot
-from ensembles._measures import choose
+from ensembles.internal import choose, concrete, dot, kind
 
 from .._energies.energy import Energy
 from .dynamics import Update

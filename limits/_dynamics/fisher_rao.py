@@ -18,8 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ensembles import Network, Parameters
-from ensembles._checks import kind
-from ensembles._contractions import dot
+from ensembles.internal import dot, kind
 
 from .._energies.energy import Energy
 from .dynamics import Dynamics

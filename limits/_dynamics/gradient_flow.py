@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network, Parameters, Player
-from ensembles._checks import concrete
+from ensembles.internal import concrete
 
 from .._energies.energy import Energy
 from .dynamics import Dynamics

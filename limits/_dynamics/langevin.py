@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network, Parameters
-from ensembles._checks import concrete, floating, kind
-from ensembles._contractions import matmul
+from ensembles.internal import concrete, floating, kind, matmul
 
 from .._energies.energy import Energy
 from .dynamics import Dynamics

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles._checks import count
+from ensembles.internal import count
 
 from .._energies.energy import Energy
 from .dynamics import Update

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles._checks import concrete, takes
+from ensembles.internal import concrete, takes
 
 _SAMPLES, _TURNS, _SHARES = 2**12, 256, 16
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles._checks import count, kind
+from ensembles.internal import count, kind
 
 from .._energies.energy import Energy, aside
 from .dynamics import Dynamics, Update

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Rule, Space, quadrature
-from ensembles._checks import floating, probabilities, takes
-from ensembles._measures import choose
+from ensembles.internal import choose, floating, probabilities, takes
 
 
 class Data(eqx.Module):

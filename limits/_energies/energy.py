@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles._checks import kind
+from ensembles.internal import kind
 
 
 class Energy(eqx.Module):

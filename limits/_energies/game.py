@@ -12,9 +12,18 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters, Space
-from ensembles._checks import concrete, count, indexed, inside, randomness, shape_of, takes
-from ensembles._contractions import dot, matmul
-from ensembles._measures import choose
+from ensembles.internal import (
+    choose,
+    concrete,
+    count,
+    dot,
+    indexed,
+    inside,
+    matmul,
+    randomness,
+    shape_of,
+    takes,
+)
 
 from .energy import Energy
 from .pairs import TABLE, averages

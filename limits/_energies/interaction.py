@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles._checks import concrete, count, indexed, kind, shape_of, takes
-from ensembles._contractions import dot, einsum
+from ensembles.internal import concrete, count, dot, einsum, indexed, kind, shape_of, takes
 
 from .data import Data
 from .energy import Energy

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles._contractions import dot
+from ensembles.internal import dot
 
 from .._checks import positive
 from .special import arc_cosine, log_sphere, two_erfs

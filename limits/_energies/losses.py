@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles._checks import concrete
+from ensembles.internal import concrete
 
 
 class SquaredLoss(eqx.Module):

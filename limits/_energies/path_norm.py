@@ -5,8 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles._checks import concrete
-from ensembles._contractions import dot, matmul, tensordot
+from ensembles.internal import concrete, dot, matmul, tensordot
 
 from .energy import Energy
 

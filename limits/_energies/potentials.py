@@ -7,8 +7,7 @@ import jax
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Measure
-from ensembles._checks import kind
-from ensembles._contractions import dot
+from ensembles.internal import dot, kind
 
 from .interaction import Interaction
 from .pairs import averages

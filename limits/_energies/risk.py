@@ -8,10 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles._backpropagate import backpropagate
-from ensembles._checks import count, kind, shape_of, takes
-from ensembles._contractions import dot, tensordot
-from ensembles._starts import _position
+from ensembles.internal import backpropagate, count, dot, kind, position, shape_of, takes, tensordot
 
 from .data import Data
 from .energy import Energy
@@ -131,7 +128,7 @@ class Risk(Energy):
                 f"energy has data of dtype {y.dtype} and the network dtype {network.dtype}: make "
                 "both the same, e.g. Data(x.astype(network.dtype), y.astype(network.dtype))"
             )
-        if getattr(network.layers[0], "sigma", None) is _position:
+        if getattr(network.layers[0], "sigma", None) is position:
             raise ValueError(
                 "network must have outputs for a Risk, got particles, which see no inputs: write "
                 "shallow(sigma, space), or Interaction(F, K) as energy"

@@ -20,10 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters, Symmetry
-from ensembles._backpropagate import backpropagate
-from ensembles._checks import kind
-from ensembles._contractions import einsum, matmul
-from ensembles._measures import choose
+from ensembles.internal import backpropagate, choose, einsum, kind, matmul
 
 from .data import Data
 from .risk import Risk

@@ -14,8 +14,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 from scipy import special
 
-from ensembles._checks import count, floating
-from ensembles._contractions import dot, einsum
+from ensembles.internal import count, dot, einsum, floating
 
 
 class ThreeSpin(eqx.Module):

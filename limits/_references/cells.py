@@ -10,8 +10,7 @@ from jax.scipy.special import xlogy
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Measure, Network, particles
-from ensembles._checks import concrete, counts, indexed, kind
-from ensembles._contractions import dot
+from ensembles.internal import concrete, counts, dot, indexed, kind
 
 from .._energies.interaction import Interaction
 

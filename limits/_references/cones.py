@@ -7,7 +7,7 @@ import numpy as np
 import scipy
 from jaxtyping import ArrayLike
 
-from ensembles._checks import floating
+from ensembles.internal import floating
 
 _CONES = 4096  # a conic program of more takes minutes
 _SAME = 1e-10  # directions nearer than this are one

@@ -14,8 +14,7 @@ import scipy
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Measure, Network, players
-from ensembles._checks import concrete, count, floating, kind
-from ensembles._contractions import dot, matmul
+from ensembles.internal import concrete, count, dot, floating, kind, matmul
 
 from .._checks import positive
 from .._energies.game import Game

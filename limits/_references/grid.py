@@ -22,7 +22,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ensembles import Measure
-from ensembles._checks import concrete, count
+from ensembles.internal import concrete, count
 
 from .._checks import positive
 from .._energies.interaction import Interaction

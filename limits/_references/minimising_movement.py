@@ -9,7 +9,7 @@ import optimistix as optx
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network
-from ensembles._checks import concrete, kind
+from ensembles.internal import concrete, kind
 
 from .._checks import positive
 from .._energies.energy import Energy

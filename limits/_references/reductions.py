@@ -17,8 +17,7 @@ import scipy
 from jax.scipy.special import ndtr
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles._checks import concrete, count
-from ensembles._contractions import dot
+from ensembles.internal import concrete, count, dot
 
 from .._energies.interaction import Interaction
 

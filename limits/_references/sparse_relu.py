@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from ensembles._checks import floating, kind
+from ensembles.internal import floating, kind
 
 from .._checks import positive
 from .._energies.data import Data

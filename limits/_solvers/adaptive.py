@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Network
-from ensembles._checks import concrete, count, kind
+from ensembles.internal import concrete, count, kind
 
 from .._checks import positive, tolerance
 from .._dynamics.dynamics import Dynamics, Update

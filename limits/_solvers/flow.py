@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from ensembles import Network
-from ensembles._checks import kind, randomness, traced
+from ensembles.internal import kind, randomness, traced
 
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow

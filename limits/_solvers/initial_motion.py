@@ -17,8 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Parameters, Rule
-from ensembles._checks import kind, randomness
-from ensembles._contractions import dot, tensordot
+from ensembles.internal import dot, kind, randomness, tensordot
 
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Measure, Network, NeuronalEnsemble, Rule
-from ensembles._checks import counts, kind, on_host, randomness
+from ensembles.internal import counts, kind, on_host, randomness
 
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles._factors import Outer
+from ensembles.internal import Outer
 
 from .._dynamics.dynamics import Update
 from .._energies.energy import Energy

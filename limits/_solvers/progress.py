@@ -8,7 +8,7 @@ import diffrax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ensembles._checks import kind
+from ensembles.internal import kind
 
 
 def meter_of(progress: Any) -> diffrax.AbstractProgressMeter:

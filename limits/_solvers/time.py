@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network
-from ensembles._checks import concrete, takes
+from ensembles.internal import concrete, takes
 
 # A function of a network, or a dictionary (or other tree) of functions.
 Observe = Callable[[Network], Any] | dict[str, Any] | None

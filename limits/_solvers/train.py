@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles._checks import concrete, count, kind, randomness
+from ensembles.internal import concrete, count, kind, randomness
 
 from .._checks import positive
 from .._dynamics.dynamics import Dynamics, Update

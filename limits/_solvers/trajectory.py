@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from ensembles import Network, Player
-from ensembles._checks import concrete
+from ensembles.internal import concrete
 
 from .._energies.energy import Energy
 from .._result import Result, course, shapes, when

@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network
-from ensembles._checks import kind
-from ensembles._contractions import matmul, tensordot
+from ensembles.internal import kind, matmul, tensordot
 
 from .._checks import positive
 from .._dynamics.dynamics import Update

@@ -19,8 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ensembles import Network, NeuronalEnsemble
-from ensembles._checks import kind
-from ensembles._contractions import dot, matmul, tensordot
+from ensembles.internal import dot, kind, matmul, tensordot
 
 from .._dynamics.dynamics import Dynamics
 from .._energies.risk import Risk

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ensembles import Affine, Network
-from ensembles._checks import kind
-from ensembles._contractions import matmul
+from ensembles.internal import kind, matmul
 
 from .._energies.risk import Risk
 from .._result import Result

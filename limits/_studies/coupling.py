@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Measure, Network, NeuronalEnsemble, Noisy, Parameters, Rule
-from ensembles._checks import counts, kind, randomness
+from ensembles.internal import counts, kind, randomness
 
 from .._dynamics.dynamics import Dynamics, Update
 from .._dynamics.gradient_flow import GradientFlow

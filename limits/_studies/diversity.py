@@ -15,8 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble
-from ensembles._checks import count, kind, randomness
-from ensembles._contractions import matmul
+from ensembles.internal import count, kind, matmul, randomness
 
 from .._checks import positive
 from .._energies.data import Data

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from ensembles import Measure, Network, Space
-from ensembles._checks import count, inside, kind, on_host, randomness
+from ensembles.internal import count, inside, kind, on_host, randomness
 
 from .._checks import positive
 from .._energies.game import Game

@@ -34,8 +34,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Measure, Network, NeuronalEnsemble, Rule
-from ensembles._checks import count, kind
-from ensembles._contractions import tensordot
+from ensembles.internal import count, kind, tensordot
 
 from .._checks import layer_ratios, positive, quantile
 from .._dynamics.dynamics import Dynamics

@@ -10,8 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Measure, Network, NeuronalEnsemble, Rule
-from ensembles._checks import counts, randomness
-from ensembles._contractions import tensordot
+from ensembles.internal import counts, randomness, tensordot
 
 from .._dynamics.dynamics import Dynamics
 from .._energies.energy import Energy

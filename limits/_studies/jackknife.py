@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network
-from ensembles._contractions import tensordot
+from ensembles.internal import tensordot
 
 from .._checks import positive, quantile
 from .._dynamics.dynamics import Dynamics

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ensembles import Measure, Network, NeuronalEnsemble, Noisy, Parameters, quadrature
-from ensembles._contractions import tensordot
+from ensembles.internal import tensordot
 
 from .observables import Observable
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ensembles import Network
-from ensembles._checks import takes
+from ensembles.internal import takes
 
 Observable = Callable[[Network], Array]
 

@@ -18,8 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ensembles import Atoms, Network, Product, Space, quadrature
-from ensembles._checks import count, inside, kind, on_host, randomness
-from ensembles._contractions import dot
+from ensembles.internal import count, dot, inside, kind, on_host, randomness
 
 from .._energies.energy import Energy
 from .._result import Result

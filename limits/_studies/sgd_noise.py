@@ -26,8 +26,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Parameters, Rule
-from ensembles._checks import count, kind
-from ensembles._contractions import einsum, tensordot
+from ensembles.internal import count, einsum, kind, tensordot
 
 from .._checks import positive
 from .._dynamics.dynamics import Dynamics

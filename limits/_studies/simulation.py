@@ -9,7 +9,7 @@ import scipy
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import NeuronalEnsemble
-from ensembles._checks import count, kind, randomness
+from ensembles.internal import count, kind, randomness
 
 from .._checks import confidence, layer_ratios
 from .._dynamics.dynamics import Dynamics, Update

@@ -1,0 +1,24 @@
+"""What `limits` takes from the lower storey beyond the public names: checks of arguments, sums of
+products in full precision, and derivatives per unit mass. No promise to anyone else."""
+
+from ._backpropagate import backpropagate as backpropagate
+from ._checks import concrete as concrete
+from ._checks import count as count
+from ._checks import counts as counts
+from ._checks import floating as floating
+from ._checks import indexed as indexed
+from ._checks import inside as inside
+from ._checks import kind as kind
+from ._checks import on_host as on_host
+from ._checks import probabilities as probabilities
+from ._checks import randomness as randomness
+from ._checks import shape_of as shape_of
+from ._checks import takes as takes
+from ._checks import traced as traced
+from ._contractions import dot as dot
+from ._contractions import einsum as einsum
+from ._contractions import matmul as matmul
+from ._contractions import tensordot as tensordot
+from ._factors import Outer as Outer
+from ._measures import choose as choose
+from ._starts import position as position
