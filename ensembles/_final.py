@@ -1,0 +1,24 @@
+"""Classes of a family are abstract or final: what is concrete is held, not inherited from."""
+
+import inspect
+
+import equinox as eqx
+
+
+class Family(eqx.Module):
+    """The base of layers, energies, dynamics and solvers.
+
+    A subclass of a concrete class would inherit what that class says of itself (that its
+    derivatives have factors, that its value and its gradient belong together) and change it without
+    a word. So there are none: `TypeError` for a class that tries.
+    """
+
+    def __init_subclass__(cls, **kwargs: object):
+        super().__init_subclass__(**kwargs)
+        for base in cls.__mro__[1:]:
+            if issubclass(base, Family) and base is not Family and not inspect.isabstract(base):
+                family = next(b for b in base.__mro__ if inspect.isabstract(b))
+                raise TypeError(
+                    f"{base.__name__} is final, got a subclass {cls.__name__}: hold one in a field "
+                    f"of a {family.__name__} of your own, and call its methods"
+                )
