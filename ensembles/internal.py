@@ -20,5 +20,6 @@ from ._contractions import einsum as einsum
 from ._contractions import matmul as matmul
 from ._contractions import tensordot as tensordot
 from ._factors import Outer as Outer
+from ._final import Family as Family
 from ._measures import choose as choose
 from ._starts import position as position

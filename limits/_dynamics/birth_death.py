@@ -11,15 +11,16 @@ from ensembles import Network, Parameters, Space
 from ensembles.internal import choose, concrete, dot, kind
 
 from .._energies.energy import Energy
-from .dynamics import Update
-from .schedules import Rates, Schedule, at, check_schedules, schedules
-from .sgd import SGD
+from .._keys import JUMPS, reserved
+from .dynamics import Dynamics, Moment, Update
+from .gradient_flow import GradientFlow
+from .schedules import Rates, Schedule, check_schedules, rates_at, schedules
 
 _OFTEN = 0.5  # expected events of a neuron in a step, above which steps are no process in time
 
 
 class BirthDeath(Update):
-    """Steps of `update`, after each of which neurons die and are cloned: no mass moves.
+    """Steps of `dynamics`, after each of which neurons die and are cloned: no mass moves.
 
     In a step of size ε a neuron with V = Ψ − ⟨Ψ⟩ > 0 dies with probability 1 − exp(−α V ε), one
     with V < 0 is cloned with probability 1 − exp(−α abs(V) ε). The number of neurons is then
@@ -31,25 +32,27 @@ class BirthDeath(Update):
     does not subtract the mean (their α is α ε here, less the mean).
 
     `rate` is α, for all hidden layers or one for each (0: no neuron of it dies); in deep networks a
-    copy takes all weights from and to its parent. With batches, Ψ is taken on a fresh one.
+    copy takes all weights from and to its parent. On batches, Ψ is taken on a fresh one.
     Copies of one neuron stay equal until noise parts them: they are one of more mass.
 
     A neuron is cloned at most once a step: the expected number of its births, rate · step ·
     (⟨Ψ⟩ − Ψ), is at most 0.5 at the first step, or the call is refused, and a run stops as diverged
     where it exceeds 1. Births and deaths follow the energy, without the `weight_decay` of the
-    dynamics: write it as `Risk(penalty=)` if it is to count.
+    dynamics: write it as `Risk(data) + PowerPenalty(...)` if it is to count.
 
     Neurons have equal masses; tracers are left alone, but after a jump a label no longer names a
     trajectory, and derivatives through jumps are refused.
     """
 
-    update: SGD
+    dynamics: Dynamics
     rate: tuple[Array | Schedule, ...]
     prior: Space | None
 
-    def __init__(self, update: SGD | None = None, rate: Rates = 1.0, prior: Space | None = None):
-        self.update = SGD() if update is None else update
-        kind("update", self.update, SGD, "write BirthDeath(SGD(GradientFlow(), batch=32))")
+    def __init__(
+        self, dynamics: Dynamics | None = None, rate: Rates = 1.0, prior: Space | None = None
+    ):
+        self.dynamics = GradientFlow() if dynamics is None else dynamics
+        kind("dynamics", self.dynamics, Dynamics, "write BirthDeath(GradientFlow(), rate=1.0)")
         self.rate = schedules("rate", rate, "lets no neuron of a layer die")
         if prior is not None:
             kind("prior", prior, Space, "write Product(Atoms([[0.0]]), Gaussian(2))")
@@ -60,29 +63,21 @@ class BirthDeath(Update):
         return True
 
     def prepare(self, network: Network) -> Network:
-        return self.update.prepare(network)
+        return self.dynamics.prepare(network)
 
-    def __call__(
-        self,
-        t: Float[Array, ""],
-        step: Float[Array, ""],
-        network: Network,
-        memory: Any,
-        energy: Energy,
-        key: PRNGKeyArray | None,
+    def step(
+        self, at: Moment, network: Network, memory: Any, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters, Any]:
-        assert key is not None
-        value, change, memory = self.update(t, step, network, memory, energy, key)
+        assert at.key is not None
+        value, change, memory = self.dynamics.step(at, network, memory, energy)
         network = _no_derivatives(network)
         moved = network.moved(jax.tree.map(jnp.add, network.increment, change))
-        jump, sample = jax.random.split(jax.random.fold_in(key, 2))
-        if self.update.batch is not None:
-            energy = energy.draw(self.update.batch, sample)
-        rates = at(self.rate, network.depth - 1, t, network.dtype)
+        jump = reserved(at.key, JUMPS)
+        rates = rates_at(self.rate, network.depth - 1, at.time, network.dtype)
         each = []
-        for i, psi in enumerate(energy.first_variation(moved)):
+        for i, psi in enumerate(at.fresh().first_variation(moved)):
             p = network.initial_masses[i]
-            events = rates[i] * step.astype(p.dtype) * (psi - dot(p, psi))
+            events = rates[i] * at.step.astype(p.dtype) * (psi - dot(p, psi))
             often = jnp.where(p > 0, -events, 0).max() > 1  # no process in time any more
             value = jnp.where(often, jnp.nan, value)
             each.append(offspring(events, p > 0, jax.random.fold_in(jump, i)))
@@ -99,13 +94,13 @@ class BirthDeath(Update):
             after = after.with_points(jnp.where(vacant, born.astype(points.dtype), points))
         return value, jax.tree.map(jnp.subtract, after.increment, network.increment), memory
 
-    def check(self, network: Network, energy: Energy, step: Float[Array, ""]) -> None:
-        self.update.check(network, energy, step)
+    def check(self, network: Network, energy: Energy) -> None:
+        self.dynamics.check(network, energy)
         check_schedules("rate", self.rate, network.depth - 1, "hidden layers")
         if self.prepare(network).increment.growth is not None:
             raise ValueError(
-                "update must not move masses, which birth and death keep equal: write "
-                "SGD(GradientFlow()), or SGD(WassersteinFisherRao()) without BirthDeath"
+                "dynamics must not move masses, which birth and death keep equal: write "
+                "BirthDeath(GradientFlow()), or WassersteinFisherRao() without BirthDeath"
             )
         if self.prior is not None and (network.depth != 2 or self._dim(network) != self.prior.dim):
             raise ValueError(
@@ -122,7 +117,10 @@ class BirthDeath(Update):
                     f"{known[known > 0].min():.3g} to {known.max():.3g}: write ensemble.sample(n, "
                     "key=key), or measure.resample(n, key=key)"
                 )
-        rates = at(self.rate, network.depth - 1, jnp.zeros((), network.dtype), network.dtype)
+
+    def check_step(self, network: Network, energy: Energy, step: Float[Array, ""]) -> None:
+        start = jnp.zeros((), network.dtype)
+        rates = rates_at(self.rate, network.depth - 1, start, network.dtype)
         variation = energy.first_variation(network)
         for rate, psi, p in zip(rates, variation, network.masses, strict=True):
             births = jnp.where(p > 0, dot(p, psi) - psi, 0).max()

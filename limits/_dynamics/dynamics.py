@@ -1,55 +1,118 @@
-"""What moves, and how: dynamics in continuous time, updates in discrete time."""
+"""What moves, and how: updates, which make steps, and dynamics, which have a velocity besides."""
 
 import abc
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
+from ensembles.internal import Family
 
 from .._energies.energy import Energy
+from .._keys import NOISE, reserved
 from .schedules import Schedule
 
 
-class Dynamics(eqx.Module):
-    """Motion in continuous time: d(increment)/dt = velocity(t, network, energy).
+class Moment(NamedTuple):
+    """Where a step is: its beginning in `time`, its size `step`, its `key` (None where nothing is
+    random), and `fresh()`, the energy on another batch than the one that the step is given (the
+    same energy where there are no batches)."""
 
-    A subclass gives `value_and_velocity` and `check`; `prepare` where it moves more than weights
-    and biases; `schedules` where it depends on time; `random`, `diffusion` and `shaped` where there
-    is noise.
+    time: Float[Array, ""]
+    step: Float[Array, ""]
+    key: PRNGKeyArray | None
+    fresh: Callable[[], Energy]
+
+
+class Update(Family):
+    """Motion in discrete time: what one step of `train` adds to the increment.
+
+    A subclass gives `step` and `check`; `memory`, any tree of arrays that is carried from step to
+    step (a momentum, say); `prepare` where it moves more than weights and biases; `random` where it
+    draws. Batches are drawn by the loop: `step` is given the energy of one.
     """
 
     @property
     def random(self) -> bool:
-        """Whether there is noise: `diffusion` beside the velocity."""
+        """Whether it draws at random, beside the batches, so that a run needs a key."""
         return False
+
+    @property
+    def continuous(self) -> bool:
+        """Whether it has a velocity, so that it can be solved in continuous time too."""
+        return False
+
+    @property
+    def takes_factors(self) -> bool:
+        """Whether changes are multiples of the energy's derivative in every layer, so that both may
+        be kept as factors."""
+        return False
+
+    def prepare(self, network: Network) -> Network:
+        """The same network as its state (e.g. with masses that may grow)."""
+        return network
+
+    def memory(self, network: Network) -> Any:
+        """What the first step finds; None for an update without memory."""
+        return None
+
+    @abc.abstractmethod
+    def step(
+        self, at: Moment, network: Network, memory: Any, energy: Energy
+    ) -> tuple[Float[Array, ""], Parameters, Any]:
+        """The energy that the step saw, what it adds to the increment, and the next memory."""
+
+    def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
+        """d(increment)/dt of a short step that begins without memory."""
+        short = jnp.asarray(1e-3, network.dtype)
+        at = Moment(t, short, None, lambda: energy)
+        change = self.step(at, network, self.memory(network), energy)[1]
+        return jax.tree.map(lambda c: c / short, change)
+
+    @abc.abstractmethod
+    def check(self, network: Network, energy: Energy) -> None:
+        """Raise `ValueError` when network, energy and update do not fit together."""
+
+    def check_step(self, network: Network, energy: Energy, step: Float[Array, ""]) -> None:
+        """Raise `ValueError` for a step size that it is no process in time with."""
+
+    def check_limit(self, network: Network, noisy: bool) -> None:
+        """Raise `ValueError` where steps of `network` see more of a neuron than its mass, so that
+        nodes and tracers do not follow the limit; `noisy`: where weights have noise of their own.
+        """
+
+
+class Dynamics(Update):
+    """Motion in continuous time: d(increment)/dt = velocity(t, network, energy).
+
+    A subclass gives `value_and_velocity` and `check`; `prepare` where it moves more than weights
+    and biases; `schedules` where it depends on time; `random`, `diffusion` and `shaped` where there
+    is noise. Its steps are Euler's, with noise Euler–Maruyama's: step k of size ε adds
+    ε velocity(kε) on the batch, and √ε times the noise. With `GradientFlow` that is gradient
+    descent, w_i ← w_i − ε ξ_i(kε) (Δ_i + λ w_i), on batches stochastic gradient descent (Nguyen &
+    Pham, arXiv:2001.11443, where N_{i-1} N_i times the gradient is Δ_i).
+    """
+
+    @property
+    def continuous(self) -> bool:
+        return True
 
     def diffusion(self, t: Float[Array, ""], network: Network) -> Parameters:
         """What multiplies the white noise of every entry, with the shape of a prepared increment,
         where the dynamics is random."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} is random and gives no diffusion")
 
     def shaped(self, white: Parameters, network: Network) -> Parameters:
         """The noise made of independent white noise of every entry: itself; linear in `white`."""
         return white
 
     @property
-    def takes_factors(self) -> bool:
-        """Whether the velocity is a multiple of the energy's derivative in every layer, so that
-        both may be kept as factors."""
-        return False
-
-    @property
     def schedules(self) -> tuple[Schedule, ...]:
         """The functions of time in it, which a solver with adaptive steps should not step over."""
         return ()
-
-    def prepare(self, network: Network) -> Network:
-        """The same network as the state of this dynamics (e.g. with masses that may grow)."""
-        return network
 
     @abc.abstractmethod
     def value_and_velocity(
@@ -61,59 +124,25 @@ class Dynamics(eqx.Module):
         """d(increment)/dt at time t."""
         return self.value_and_velocity(t, network, energy)[1]
 
-    @abc.abstractmethod
-    def check(self, network: Network, energy: Energy) -> None:
-        """Raise `ValueError` when network, energy and dynamics do not fit together."""
-
-
-class Update(eqx.Module):
-    """Motion in discrete time: what one step of `train` adds to the increment.
-
-    `memory` is any tree of arrays that an update carries from step to step (a momentum, say).
-    """
-
-    @property
-    @abc.abstractmethod
-    def random(self) -> bool:
-        """Whether steps draw at random, and a run needs a key."""
-
-    @property
-    def takes_factors(self) -> bool:
-        """Whether changes are multiples of the energy's derivative in every layer, so that both may
-        be kept as factors."""
-        return False
-
-    def prepare(self, network: Network) -> Network:
-        """The same network as the state of this update."""
-        return network
-
-    def memory(self, network: Network) -> Any:
-        """What the first step finds; None for an update without memory."""
-        return None
-
-    @abc.abstractmethod
-    def __call__(
-        self,
-        t: Float[Array, ""],
-        step: Float[Array, ""],
-        network: Network,
-        memory: Any,
-        energy: Energy,
-        key: PRNGKeyArray | None,
+    def step(
+        self, at: Moment, network: Network, memory: Any, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters, Any]:
-        """The energy that the step saw, what it adds to the increment, and the next memory."""
+        value, velocity = self.value_and_velocity(at.time, network, energy)
+        change = velocity.scaled(at.step.astype(network.dtype))
+        if self.random:
+            assert at.key is not None
+            size = self.diffusion(at.time, network)
+            noise = self.shaped(_gaussians(size, reserved(at.key, NOISE)), network)
+            root = jnp.sqrt(at.step)
+            change = jax.tree.map(
+                lambda c, s, z: c + root.astype(c.dtype) * s * z, change, size, noise
+            )
+        return value, change, memory
 
-    def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
-        """d(increment)/dt of a short step that begins without memory."""
-        short = jnp.asarray(1e-3, network.dtype)
-        change = self(t, short, network, self.memory(network), energy, None)[1]
-        return jax.tree.map(lambda c: c / short, change)
 
-    @abc.abstractmethod
-    def check(self, network: Network, energy: Energy, step: Float[Array, ""]) -> None:
-        """Raise `ValueError` when network, energy, update and step size do not fit together."""
-
-    def check_limit(self, network: Network, noisy: bool) -> None:
-        """Raise `ValueError` where steps of `network` see more of a neuron than its mass, so that
-        nodes and tracers do not follow the limit; `noisy`: where weights have noise of their own.
-        """
+def _gaussians(like: Parameters, key: PRNGKeyArray) -> Parameters:
+    """Independent standard Gaussians of the shape of `like`."""
+    leaves, tree = jax.tree.flatten(like)
+    keys = jax.random.split(key, len(leaves))
+    drawn = [jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(tree, drawn)

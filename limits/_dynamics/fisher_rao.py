@@ -23,7 +23,7 @@ from ensembles.internal import dot, kind
 from .._energies.energy import Energy
 from .dynamics import Dynamics
 from .gradient_flow import GradientFlow
-from .schedules import Rates, Schedule, at, check_schedules, schedules, varying
+from .schedules import Rates, Schedule, check_schedules, rates_at, schedules, varying
 
 
 class FisherRao(Dynamics):
@@ -48,7 +48,8 @@ class FisherRao(Dynamics):
     def value_and_velocity(
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
-        value, variation = energy.value_and_first_variation(network)
+        value, _, variation = energy.derivatives(network, variation=True)
+        assert variation is not None
         still = jax.tree.map(jnp.zeros_like, network.increment)
         return value, Parameters(still.weights, still.biases, self.growth(t, network, variation))
 
@@ -56,7 +57,7 @@ class FisherRao(Dynamics):
         self, t: Float[Array, ""], network: Network, variation: tuple[Float[Array, " n"], ...]
     ) -> tuple[Float[Array, " n"], ...]:
         """dg_i/dt, given the first variation."""
-        rates = at(self.rate, network.depth - 1, t, network.dtype)
+        rates = rates_at(self.rate, network.depth - 1, t, network.dtype)
         return tuple(
             -rate * (psi - dot(p, psi))
             for rate, psi, p in zip(rates, variation, network.masses, strict=True)
@@ -89,7 +90,8 @@ class WassersteinFisherRao(Dynamics):
     def value_and_velocity(
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
-        value, slope, variation = energy.value_gradient_and_variation(network)
+        value, slope, variation = energy.derivatives(network, variation=True)
+        assert variation is not None
         moves = self.transport.descent(t, network, energy, slope)
         growth = self.reaction.growth(t, network, variation)
         return value, Parameters(moves.weights, moves.biases, growth)

@@ -9,7 +9,7 @@ from ensembles.internal import concrete
 
 from .._energies.energy import Energy
 from .dynamics import Dynamics
-from .schedules import Rates, Schedule, at, check_schedules, scalar, schedules, varying
+from .schedules import Rates, Schedule, check_schedules, rates_at, scalar, schedules, varying
 
 
 class GradientFlow(Dynamics):
@@ -43,7 +43,7 @@ class GradientFlow(Dynamics):
 
     @property
     def takes_factors(self) -> bool:
-        return self.weight_decay is None and type(self) is GradientFlow
+        return self.weight_decay is None
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
@@ -54,7 +54,7 @@ class GradientFlow(Dynamics):
         moving, _ = _moving(network)
 
         def each(rates: tuple[Array | Schedule, ...]) -> list[Array]:
-            found = at(rates, moving, t, network.dtype)
+            found = rates_at(rates, moving, t, network.dtype)
             return found + found[-1:] * (network.depth - moving)
 
         weights = each(self.learning_rates)
@@ -63,7 +63,7 @@ class GradientFlow(Dynamics):
     def value_and_velocity(
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
-        value, slope = energy.value_and_gradient(network)
+        value, slope, _ = energy.derivatives(network)
         return value, self.descent(t, network, energy, slope)
 
     def descent(
@@ -85,7 +85,7 @@ class GradientFlow(Dynamics):
             tuple(map(down, of_biases, slope.biases)),
             jax.tree.map(jnp.zeros_like, network.increment.growth),
         )
-        return energy.tangent(network, velocity)
+        return energy.domain.tangent(network, velocity)
 
     def check(self, network: Network, energy: Energy) -> None:
         check_schedules("learning_rates", self.learning_rates, *_moving(network))

@@ -13,7 +13,7 @@ from ensembles.internal import concrete, floating, kind, matmul
 from .._energies.energy import Energy
 from .dynamics import Dynamics
 from .gradient_flow import GradientFlow
-from .schedules import Schedule, at, check_schedules, schedules, varying
+from .schedules import Schedule, check_schedules, rates_at, schedules, varying
 
 
 class Langevin(Dynamics):
@@ -21,11 +21,11 @@ class Langevin(Dynamics):
 
     The law of infinitely many follows ∂_t μ = ξ ∇·(μ ∇Ψ) + ξ τ Δμ, which lowers the free energy
     E(μ) + τ ∫ μ log μ; its stationary law is the Boltzmann law μ ∝ exp(−Ψ(·; μ)/τ). Sources: Mei,
-    Montanari & Nguyen (arXiv:1804.06561), where Ψ has a ridge, here `Risk(penalty=)` or
-    `weight_decay`. A function of time as temperature is annealing.
+    Montanari & Nguyen (arXiv:1804.06561), where Ψ has a ridge, here a `PowerPenalty`
+    or `weight_decay`. A function of time as temperature is annealing.
 
-    In `flow` a stochastic differential equation (it needs a key), in `train` by `SGD(Langevin(...),
-    batch)` the Euler–Maruyama steps θ ← θ − ε ∇Ψ + √(2 ε τ) g. Noise is one for each neuron and is
+    In `flow` a stochastic differential equation (it needs a key), in `train` the Euler–Maruyama
+    steps θ ← θ − ε ∇Ψ + √(2 ε τ) g. Noise is one for each neuron and is
     never scaled by its mass; a tracer has its own. Networks of one hidden layer only: weights
     between hidden layers belong to pairs. There is no limit by nodes, so `limit` and `coupling`
     refuse it; `grid_flow` solves for the law itself.
@@ -80,7 +80,7 @@ class Langevin(Dynamics):
         return self.transport.value_and_velocity(t, network, energy)
 
     def diffusion(self, t: Float[Array, ""], network: Network) -> Parameters:
-        (temperature,) = at(self.temperature, 1, t, network.dtype)
+        (temperature,) = rates_at(self.temperature, 1, t, network.dtype)
         rates, of_biases = self.transport.rates(network, t)
         like = network.increment
 

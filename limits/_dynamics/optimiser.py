@@ -3,18 +3,16 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from ensembles import Network, Parameters
-from ensembles.internal import count
 
 from .._energies.energy import Energy
-from .dynamics import Update
+from .dynamics import Moment, Update
 
-_LOOKS = 12  # steps in which a transformation shows what it sees
+_PROBES = 12  # steps in which a transformation shows what it sees
 
 
 class GradientTransformation(Protocol):
@@ -44,53 +42,38 @@ class Optimiser(Update):
     run of a network of quadrature nodes under the same transformation, from which `coupling`
     measures finite ones. Those that see all entries at once do not see masses: the global norm of
     the gradients of N² edges is N (E Δ²)^½, so that steps clipped to a fixed one fall as 1/N, and
-    there is no limit unless the bound grows as N. `batch` as in `SGD`. Make the transformation
-    once: a fresh one compiles anew. Masses stand still.
+    there is no limit unless the bound grows as N. Make the transformation once: a fresh one
+    compiles anew. Masses stand still.
 
     Raises `ValueError` for what has no `init` and `update`, and (in a run) for an update that needs
     more than gradients and parameters.
     """
 
     transformation: GradientTransformation
-    batch: int | None = eqx.field(static=True)
 
-    def __init__(self, transformation: GradientTransformation, batch: int | None = None):
+    def __init__(self, transformation: GradientTransformation):
         if not all(callable(getattr(transformation, f, None)) for f in ("init", "update")):
             raise ValueError(
                 f"transformation must have init and update, got {transformation!r}: write "
                 "Optimiser(optax.adam(1e-3))"
             )
         self.transformation = transformation
-        self.batch = None if batch is None else count("batch", batch)
-
-    @property
-    def random(self) -> bool:
-        return self.batch is not None
 
     def memory(self, network: Network) -> Any:
         return jax.tree.map(jnp.asarray, self.transformation.init(network.parameters.still()))
 
-    def __call__(
-        self,
-        t: Float[Array, ""],
-        step: Float[Array, ""],
-        network: Network,
-        memory: Any,
-        energy: Energy,
-        key: PRNGKeyArray | None,
+    def step(
+        self, at: Moment, network: Network, memory: Any, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters, Any]:
-        if self.batch is not None:
-            assert key is not None
-            energy = energy.draw(self.batch, key)
-        value, slope = energy.value_and_gradient(network)
-        slope = energy.downhill(network, slope)
+        value, slope, _ = energy.derivatives(network)
+        slope = energy.domain.downhill(network, slope)
         now = network.parameters.still()
         change, memory = self._update(slope.still(), memory, now)
         growth = jax.tree.map(jnp.zeros_like, network.increment.growth)
         return value, Parameters(change.weights, change.biases, growth), memory
 
-    def check(self, network: Network, energy: Energy, step: Float[Array, ""]) -> None:
-        energy.check(network, self.batch)
+    def check(self, network: Network, energy: Energy) -> None:
+        energy.check(network)
         now = network.parameters.still()
 
         try:
@@ -110,7 +93,7 @@ class Optimiser(Update):
         tree = jax.tree.structure(now)
         drawn = jax.tree.unflatten(tree, jax.random.split(jax.random.key(0), tree.num_leaves))
         slopes = jax.tree.map(
-            lambda a, k: jax.random.normal(k, (_LOOKS, *a.shape), a.dtype), now, drawn
+            lambda a, k: jax.random.normal(k, (_PROBES, *a.shape), a.dtype), now, drawn
         )
 
         def first(a: Array, change: Callable[[Array], Array], axes: int) -> Array:
@@ -121,7 +104,7 @@ class Optimiser(Update):
         moved = jax.tree.map(lambda a: first(a, lambda v: v + 10, 0), now)
         steps, changed = (self._steps(*given) for given in ((slopes, now), (other, moved)))
         for a, b in zip(jax.tree.leaves(steps), jax.tree.leaves(changed), strict=True):
-            apart = (a != b).reshape(_LOOKS, -1)
+            apart = (a != b).reshape(_PROBES, -1)
             if apart[:, 1:].any():
                 raise ValueError(
                     "transformation must act on every entry alone to have a limit, but one entry's "
@@ -131,7 +114,7 @@ class Optimiser(Update):
                 )
         ones = jax.tree.map(jnp.ones_like, (slopes, now))
         for a in jax.tree.leaves(self._steps(*ones)):
-            flat = a.reshape(_LOOKS, -1)
+            flat = a.reshape(_PROBES, -1)
             if (flat != flat[:, :1]).any():
                 raise ValueError(
                     "transformation must be without randomness here, and treat all entries of an "

@@ -65,7 +65,7 @@ def check_schedules(
             )
 
 
-def at(
+def rates_at(
     rates: tuple[Array | Schedule, ...], layers: int, t: Float[Array, ""], dtype: jnp.dtype
 ) -> list[Float[Array, ""]]:
     """The rate of every layer at time t."""

@@ -1,78 +1,85 @@
 """Energies: functions of a network with a derivative per unit mass and a first variation."""
 
 import abc
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from ensembles import Network, Parameters
-from ensembles.internal import kind
+from ensembles.internal import Family, kind
+
+from .._keys import SECOND, reserved
+from .domain import Domain
+
+Variation = tuple[Float[Array, " n"], ...]
 
 
-class Energy(eqx.Module):
-    """What a dynamics descends: a value, derivatives, and random approximations of it."""
+class Derivatives(NamedTuple):
+    """An energy at a network, and its derivatives.
+
+    - `value`: a scalar.
+    - `gradient`: the derivative per unit mass, with the shapes of `network.parameters`, without
+      growth.
+    - `variation`: Ψ_i = δE/δP_i at every neuron of each hidden layer, arrays (N_i,), up to a
+      constant: the derivative in a neuron's mass, others fixed. It exists at mass 0 and is not
+      centred. None where it was not asked for.
+    """
+
+    value: Float[Array, ""]
+    gradient: Parameters
+    variation: Variation | None
+
+
+class Energy(Family):
+    """What a dynamics descends: a value, its derivatives, and random approximations of it.
+
+    A subclass gives `__call__`, `derivatives`, `outputs`, `size`, `stationarity`, `draw` and
+    `check`, and a `domain` where neurons are confined.
+    """
 
     @abc.abstractmethod
     def __call__(self, network: Network) -> Float[Array, ""]:
         """The value at `network`."""
 
     @abc.abstractmethod
-    def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
-        """The value and the derivative per unit mass, with the shapes of `network.parameters`."""
+    def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:
+        """The value, the derivative per unit mass, and with `variation` the first variation
+        (`by_masses(network)` where there is no shorter way)."""
 
-    def first_variation(self, network: Network) -> tuple[Float[Array, " n"], ...]:
-        """Ψ_i = δE/δP_i at every neuron of each hidden layer, arrays (N_i,), up to a constant.
+    @eqx.filter_jit
+    def first_variation(self, network: Network) -> Variation:
+        """Ψ_i = δE/δP_i at every neuron of each hidden layer, as in `Derivatives`."""
+        found = self.derivatives(network, variation=True).variation
+        assert found is not None
+        return found
 
-        The derivative in a neuron's mass, others fixed: it exists at mass 0, and is not centred.
-        """
-        return self.value_and_first_variation(network)[1]
+    def by_masses(self, network: Network) -> Variation:
+        """The first variation as the derivative of the value in every mass."""
+        return jax.grad(lambda p: self(network.weighed(p)))(network.masses)
 
-    def value_and_first_variation(
-        self, network: Network
-    ) -> tuple[Float[Array, ""], tuple[Float[Array, " n"], ...]]:
-        """The value and the first variation."""
-        return jax.value_and_grad(lambda p: self(network.weighed(p)))(network.masses)
-
-    def retracted(self, network: Network) -> Network:
-        """`network` with neurons brought back to where they live, when a step has left it."""
-        return network
-
-    def tangent(self, network: Network, velocity: Parameters) -> Parameters:
-        """The part of a velocity at `network` that leaves neurons where they live."""
-        return velocity
-
-    def downhill(self, network: Network, gradient: Parameters) -> Parameters:
-        """`gradient` without the part against which a descent would leave where neurons live."""
-        way = self.tangent(network, jax.tree.map(jnp.negative, gradient))
-        return jax.tree.map(jnp.negative, way)
-
-    def value_gradient_and_variation(
-        self, network: Network
-    ) -> tuple[Float[Array, ""], Parameters, tuple[Float[Array, " n"], ...]]:
-        """The value, the derivative per unit mass and the first variation."""
-        return *self.value_and_gradient(network), self.first_variation(network)
+    @property
+    def domain(self) -> Domain:
+        """Where neurons live."""
+        return Domain()
 
     @property
     def takes_factors(self) -> bool:
         """Whether the derivative is one that layers pull back, as factors where weights have some;
-        nothing is retracted then."""
-        return False
-
-    @property
-    def confines(self) -> bool:
-        """Whether noise would take neurons from where they live, so that steps have to be
-        `retracted`."""
+        nothing is projected then."""
         return False
 
     @abc.abstractmethod
-    def outputs(self, network: Network) -> Float[Array, "n outputs"]:
-        """What the energy sees of the network; limits are compared in it."""
+    def outputs(self, network: Network) -> PyTree[Array]:
+        """What the energy sees of the network, an array or a tree of arrays; limits are compared in
+        it."""
 
     @abc.abstractmethod
-    def size(self, outputs: Float[Array, "... n outputs"]) -> Float[Array, "..."]:
-        """The root mean square of (differences of) outputs, by the masses of the data."""
+    def size(self, outputs: Any) -> Float[Array, "..."]:
+        """The root mean square of (differences of) outputs, by the masses of the data; leading axes
+        are kept."""
 
     @abc.abstractmethod
     def stationarity(self, network: Network) -> Float[Array, ""]:
@@ -89,7 +96,8 @@ class Energy(eqx.Module):
 
     @abc.abstractmethod
     def draw(self, batch: int, key: PRNGKeyArray) -> "Energy":
-        """An unbiased estimate of this energy from `batch` random samples."""
+        """An unbiased estimate of this energy from `batch` random samples; itself where there is
+        nothing to sample."""
 
     @abc.abstractmethod
     def check(self, network: Network, batch: int | None = None) -> None:
@@ -100,52 +108,50 @@ class Energy(eqx.Module):
         return Total(self, other)
 
 
-def aside(key: PRNGKeyArray, n: int) -> PRNGKeyArray:
-    """The child of a key, from its last ones, that no split of it has: children 0, 1, … are those
-    of `jax.random.split`, which whatever draws with the key may take."""
-    return jax.random.fold_in(key, 2**31 - 1 - n)
-
-
 class Total(Energy):
-    """`first` + `second`: a risk with a penalty, say. Outputs are those of the first."""
+    """`first` + `second`: a risk with a penalty, say. Whatever the terms are, value, derivative per
+    unit mass and first variation are the sums of theirs.
+
+    Outputs are the pair of theirs, whose size is the larger of the two, so that a limit of the sum
+    is known in all that its terms see, in either order. A batch draws for both.
+    """
 
     first: Energy
     second: Energy
 
+    def __check_init__(self) -> None:
+        self.first.domain.shared(self.second.domain)
+
     def __call__(self, network: Network) -> Float[Array, ""]:
         return self.first(network) + self.second(network)
 
-    def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
-        (a, slope), (b, other) = (
-            energy.value_and_gradient(network) for energy in (self.first, self.second)
-        )
-        return a + b, jax.tree.map(jnp.add, slope, other)
-
-    def retracted(self, network: Network) -> Network:
-        return self.second.retracted(self.first.retracted(network))
-
-    def tangent(self, network: Network, velocity: Parameters) -> Parameters:
-        return self.second.tangent(network, self.first.tangent(network, velocity))
+    def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:
+        a, b = (e.derivatives(network, variation=variation) for e in (self.first, self.second))
+        summed: Variation | None = None
+        if a.variation is not None and b.variation is not None:
+            summed = tuple(map(jnp.add, a.variation, b.variation))
+        gradient = jax.tree.map(jnp.add, a.gradient, b.gradient)
+        return Derivatives(a.value + b.value, gradient, summed)
 
     @property
-    def confines(self) -> bool:
-        return self.first.confines or self.second.confines
+    def domain(self) -> Domain:
+        return self.first.domain.shared(self.second.domain)
 
-    def outputs(self, network: Network) -> Float[Array, "n outputs"]:
-        return self.first.outputs(network)
+    def outputs(self, network: Network) -> tuple[Any, Any]:
+        return self.first.outputs(network), self.second.outputs(network)
 
-    def size(self, outputs: Float[Array, "... n outputs"]) -> Float[Array, "..."]:
-        return self.first.size(outputs)
+    def size(self, outputs: tuple[Any, Any]) -> Float[Array, "..."]:
+        return jnp.maximum(self.first.size(outputs[0]), self.second.size(outputs[1]))
 
     def stationarity(self, network: Network) -> Float[Array, ""]:
-        return self.first.stationarity(network)
+        return jnp.hypot(self.first.stationarity(network), self.second.stationarity(network))
 
     def check_convex(self, network: Network, points: Float[Array, "m dim"]) -> None:
         self.first.check_convex(network, points)
         self.second.check_convex(network, points)
 
     def draw(self, batch: int, key: PRNGKeyArray) -> Energy:
-        return Total(self.first.draw(batch, key), self.second.draw(batch, aside(key, 1)))
+        return Total(self.first.draw(batch, key), self.second.draw(batch, reserved(key, SECOND)))
 
     def check(self, network: Network, batch: int | None = None) -> None:
         self.first.check(network, batch)
@@ -164,4 +170,4 @@ def mean_field_gradient(network: Network, energy: Energy) -> Parameters:
     kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
     energy.check(network)
-    return energy.downhill(network, energy.value_and_gradient(network)[1])
+    return energy.domain.downhill(network, energy.derivatives(network).gradient)

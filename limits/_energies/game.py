@@ -20,16 +20,23 @@ from ensembles.internal import (
     indexed,
     inside,
     matmul,
-    randomness,
     shape_of,
     takes,
 )
 
-from .energy import Energy
+from .domain import Domain
+from .energy import Derivatives, Energy
 from .pairs import TABLE, averages
 
 Loss = Callable[..., Array]
-Player = tuple[Array, Array]  # strategies (n, dim) and their masses (n,)
+Strategies = tuple[Array, Array]  # strategies (n, dim) and their masses (n,)
+
+
+class _Sampled(eqx.Module):
+    """A number of strategies that are drawn of every opponent, with a key."""
+
+    size: int = eqx.field(static=True)
+    key: PRNGKeyArray
 
 
 class Game(Energy):
@@ -46,22 +53,20 @@ class Game(Energy):
     (arXiv:2211.01280).
 
     `spaces`: what the strategies of each player live on (None: all of R^dim). Velocities are made
-    tangent to it and steps are brought back to it (`Space.tangent`, `Space.project`).
-    Batches draw that many strategies of every opponent, as `sample` = (number, key) does for all
-    evaluations of the game. Raises `ValueError` for losses that are no functions or don't give
+    tangent to it and steps are brought back to it. Batches draw that many strategies of every
+    opponent. Raises `ValueError` for losses that are no functions or don't give
     finite scalars, players that do not fit, and strategies with mass outside of their space.
     """
 
     losses: tuple[Loss, ...]
     spaces: tuple[Space | None, ...]
-    sample: tuple[int, PRNGKeyArray] | None
+    sampled: _Sampled | None
 
     def __init__(
         self,
         payoff: Loss,
         *losses: Loss,
         spaces: Sequence[Space | None] | None = None,
-        sample: tuple[int, PRNGKeyArray] | None = None,
     ):
         for f in (payoff, *losses):
             if not callable(f):
@@ -83,58 +88,25 @@ class Game(Energy):
                 f"spaces must be one space (or None) for each of the {k} players, got {spaces!r}: "
                 "write spaces=(Sphere(3), Sphere(3))"
             )
-        if sample is not None:
-            if not isinstance(sample, Sequence) or len(sample) != 2:
-                raise ValueError(
-                    f"sample must be a number of strategies and a key, got {sample!r}: write "
-                    "sample=(32, jax.random.key(0)), or a batch in the dynamics, SGD(batch=32)"
-                )
-            sample = (
-                count("sample[0]", sample[0]),
-                randomness(sample[1], "sample draws strategies of opponents"),
-            )
-        self.sample = sample
+        self.sampled = None
 
     def __call__(self, network: Network) -> Float[Array, ""]:
-        return self.value_and_first_variation(network)[0]
+        return dot(network.masses[0], self._seen(network, False)[0][0])
 
-    def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
-        return self.value_gradient_and_variation(network)[:2]
-
-    def value_gradient_and_variation(
-        self, network: Network
-    ) -> tuple[Float[Array, ""], Parameters, tuple[Float[Array, " n"], ...]]:
+    def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:
         each = self._seen(network, True)
-        _, pull = jax.vjp(lambda p: self._rows(network, p), network.parameters)
+
+        def rows(parameters: Parameters) -> tuple[Array, ...]:
+            return tuple(network.rows(parameters, i) for i in range(len(self.losses)))
+
+        _, pull = jax.vjp(rows, network.parameters)
         gradient = pull(tuple(slope for _, slope in each))[0].still()
-        return dot(network.masses[0], each[0][0]), gradient, tuple(psi for psi, _ in each)
-
-    def value_and_first_variation(
-        self, network: Network
-    ) -> tuple[Float[Array, ""], tuple[Float[Array, " n"], ...]]:
-        each = tuple(psi for psi, _ in self._seen(network, False))
-        return dot(network.masses[0], each[0]), each
-
-    def retracted(self, network: Network) -> Network:
-        for i, space in enumerate(self.spaces):
-            if space is not None and space.bounded:
-                network = network.with_points(space.project(network.points(i)), i)
-        return network
-
-    def tangent(self, network: Network, velocity: Parameters) -> Parameters:
-        if not self.confines:
-            return velocity
-        rows, pull = jax.vjp(lambda p: self._rows(network, p), velocity)
-        along = tuple(
-            v if space is None else space.tangent(network.points(i), v)
-            for i, (space, v) in enumerate(zip(self.spaces, rows, strict=True))
-        )
-        (moves,) = pull(along)
-        return Parameters(moves.weights, moves.biases, velocity.growth)
+        psi = tuple(psi for psi, _ in each) if variation else None
+        return Derivatives(dot(network.masses[0], each[0][0]), gradient, psi)
 
     @property
-    def confines(self) -> bool:
-        return any(space is not None and space.bounded for space in self.spaces)
+    def domain(self) -> Domain:
+        return Domain(self.spaces)
 
     def _seen(self, network: Network, slopes: bool) -> list[tuple[Array, Any]]:
         """Ψ_i, and ∇Ψ_i with `slopes`, at the strategies of every player."""
@@ -144,25 +116,31 @@ class Game(Energy):
         found = []
         for i in range(len(players)):
             (points, masses), *rest = self._opponents(network, players, i)
-            look = partial(self._look, i, slopes, rest)
-            found.append(averages(look, players[i][0], points, masses))
+            at = partial(self._at, i, slopes, rest)
+            found.append(averages(at, players[i][0], points, masses))
         return found
 
-    def _look(
-        self, i: int, slopes: bool, rest: list[Player], theta: Array, points: Array, masses: Array
+    def _at(
+        self,
+        i: int,
+        slopes: bool,
+        rest: list[Strategies],
+        theta: Array,
+        points: Array,
+        masses: Array,
     ) -> tuple[Array, Any]:
         """Ψ_i(θ), and ∇Ψ_i(θ) with `slopes`, of the first opponent's strategies and the rest."""
         psi = partial(self._variation, i, [(points, masses), *rest])
         return jax.value_and_grad(psi)(theta) if slopes else (psi(theta), None)
 
-    def _shares(self, players: list[Player]) -> bool:
+    def _shares(self, players: list[Strategies]) -> bool:
         """Whether one table of payoffs gives both players all they need, and is not too large."""
         second = self.losses[1]
         zero_sum = len(players) == 2 and isinstance(second, _Negative)
         pairs = math.prod(len(masses) for _, masses in players)
-        return zero_sum and self.sample is None and pairs <= TABLE
+        return zero_sum and self.sampled is None and pairs <= TABLE
 
-    def _table(self, players: list[Player], slopes: bool) -> list[tuple[Array, Any]]:
+    def _table(self, players: list[Strategies], slopes: bool) -> list[tuple[Array, Any]]:
         """`_seen` of a zero-sum game, from every payoff once."""
         (x, p), (y, q) = players
 
@@ -177,10 +155,10 @@ class Game(Energy):
         up = pull(jnp.broadcast_to(p[:, None], table.shape))[1]
         return [(psi[0], down), (psi[1], -up)]
 
-    def _variation(self, i: int, others: list[Player], theta: Array) -> Array:
+    def _variation(self, i: int, others: list[Strategies], theta: Array) -> Array:
         """Ψ_i(θ)."""
 
-        def mean(chosen: tuple[Array, ...], rest: list[Player]) -> Array:
+        def mean(chosen: tuple[Array, ...], rest: list[Strategies]) -> Array:
             if not rest:
                 return self.losses[i](*chosen[:i], theta, *chosen[i:])
             points, masses = rest[0]
@@ -188,24 +166,21 @@ class Game(Energy):
 
         return mean((), others)
 
-    def _players(self, network: Network) -> list[Player]:
+    def _players(self, network: Network) -> list[Strategies]:
         self._check_players(network)
         return [(network.points(i), p) for i, p in enumerate(network.masses)]
 
-    def _opponents(self, network: Network, players: list[Player], i: int) -> list[Player]:
+    def _opponents(self, network: Network, players: list[Strategies], i: int) -> list[Strategies]:
         others = [player for j, player in enumerate(players) if j != i]
-        if self.sample is None:
+        if self.sampled is None:
             return others
-        size, key = self.sample
+        size, key = self.sampled.size, self.sampled.key
         keys = jax.random.split(jax.random.fold_in(key, i), len(others))
         mass = jnp.full(size, 1 / size, network.dtype)
         return [
             (points[choose(masses, size, k)], mass)
             for (points, masses), k in zip(others, keys, strict=True)
         ]
-
-    def _rows(self, network: Network, parameters: Parameters) -> tuple[Array, ...]:
-        return tuple(network.rows(parameters, i) for i in range(len(self.losses)))
 
     def outputs(self, network: Network) -> Float[Array, "1 outputs"]:
         """L_1, and for every player the variance of Ψ_i and the mean of |∇Ψ_i|²."""
@@ -225,7 +200,8 @@ class Game(Energy):
         return jnp.sqrt(sum((dot(p, (v - dot(p, v)) ** 2) for v, p in pairs), jnp.zeros(())))
 
     def draw(self, batch: int, key: PRNGKeyArray) -> "Game":
-        return Game(*self.losses, spaces=self.spaces, sample=(batch, key))
+        drawn = _Sampled(batch, key)
+        return eqx.tree_at(lambda g: g.sampled, self, drawn, is_leaf=lambda x: x is None)
 
     def _check_players(self, network: Network) -> None:
         k = len(self.losses)
@@ -248,7 +224,7 @@ class Game(Energy):
                     f"player {i + 1}, got {space.dim}"
                 )
             if space is not None:
-                remedy = "write game.retracted(network), or give a larger space"
+                remedy = "write game.domain.project(network), or give a larger space"
                 name = f"strategies of player {i + 1}"
                 inside(name, space, p, network.masses[i], remedy)
         each = [jax.ShapeDtypeStruct(p.shape[1:], p.dtype) for p in points]

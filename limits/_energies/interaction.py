@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ensembles import Network, Parameters
+from ensembles import Network
 from ensembles.internal import concrete, count, dot, einsum, indexed, kind, shape_of, takes
 
 from .data import Data
-from .energy import Energy
+from .energy import Derivatives, Energy
 from .pairs import averages, each, value_and_slope
 
-_LOOKED_AT = 128  # particles, and points of a space, of which K is looked at
+_PROBED = 128  # particles, and points of a space, of which K is evaluated
 
 
 class Interaction(Energy):
@@ -35,15 +35,13 @@ class Interaction(Energy):
     F: Callable[[Array], Array]
     K: Callable[[Array, Array], Array]
     constant: Array
-    resample: Callable[[int, PRNGKeyArray], "Interaction"] | None
+    sampler: "_Sampler | None"
 
     def __init__(
         self,
         F: Callable[[Array], Array],
         K: Callable[[Array, Array], Array],
         constant: ArrayLike = 0.0,
-        *,
-        resample: Callable[[int, PRNGKeyArray], "Interaction"] | None = None,
     ):
         for name, f in (("F", F), ("K", K)):
             if not callable(f):
@@ -54,7 +52,7 @@ class Interaction(Energy):
         remedy = "write Interaction(lambda t: ..., lambda t, u: ...)"
         takes("F", F, 1, "a particle (dim,)", remedy)
         takes("K", K, 2, "two particles (dim,)", remedy)
-        self.F, self.K, self.resample = F, K, resample
+        self.F, self.K, self.sampler = F, K, None
         known = concrete(constant)
         number = known is None or (np.issubdtype(known.dtype, np.number) and known.ndim == 0)
         if not number or (known is not None and not np.isfinite(known)):
@@ -70,10 +68,9 @@ class Interaction(Energy):
         """
         kind("data", data, Data, "write Data(x, y)")
         constant = dot(data.masses, (data.y**2).sum(1)) / 2
-        return Interaction(
-            _Correlation(sigma, data), _Overlap(sigma, data), constant,
-            resample=_Resample(sigma, data),
-        )  # fmt: skip
+        exact = Interaction(_Correlation(sigma, data), _Overlap(sigma, data), constant)
+        sampler = _Sampler(sigma, data)
+        return eqx.tree_at(lambda e: e.sampler, exact, sampler, is_leaf=lambda x: x is None)
 
     def __call__(self, network: Network) -> Float[Array, ""]:
         first, second = self._moments(network)
@@ -97,12 +94,7 @@ class Interaction(Energy):
         """Σ_j p_j K(θ, θ_j)."""
         return dot(masses, jax.vmap(lambda other: self.K(theta, other))(points))
 
-    def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
-        return self.value_gradient_and_variation(network)[:2]
-
-    def value_gradient_and_variation(
-        self, network: Network
-    ) -> tuple[Float[Array, ""], Parameters, tuple[Float[Array, " n"], ...]]:
+    def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:
         points, back = jax.vjp(lambda p: network.rows(p, 0), network.parameters)
         masses = network.masses[0]
 
@@ -112,14 +104,8 @@ class Interaction(Energy):
         forces, down = each(lambda theta: value_and_slope(self.F, theta), points, len(points))
         pairs, up = averages(pull, points, points, masses)
         value = self._constant(network) + dot(masses, pairs / 2 - forces)
-        return value, back(up - down)[0].still(), (pairs - forces,)
-
-    def value_and_first_variation(
-        self, network: Network
-    ) -> tuple[Float[Array, ""], tuple[Float[Array, " n"], ...]]:
-        (forces, pairs), p = self._felt(network), network.masses[0]
-        value = self._constant(network) + dot(p, pairs / 2 - forces)
-        return value, (pairs - forces,)
+        psi = (pairs - forces,) if variation else None
+        return Derivatives(value, back(up - down)[0].still(), psi)
 
     def outputs(self, network: Network) -> Float[Array, "1 2"]:
         """∫ F dμ and ½ ∬ K dμ dμ: all that the energy sees."""
@@ -135,7 +121,7 @@ class Interaction(Energy):
         return jnp.sqrt(dot(p, (psi - dot(p, psi)) ** 2))
 
     def check_convex(self, network: Network, points: Float[Array, "m dim"]) -> None:
-        some = jnp.concatenate([network.points(0)[:_LOOKED_AT], points[:_LOOKED_AT]])
+        some = jnp.concatenate([network.points(0)[:_PROBED], points[:_PROBED]])
         pairs = jax.vmap(lambda a: jax.vmap(lambda b: self.K(a, b))(some))(some)
         centred = pairs - pairs.mean(0)[None] - pairs.mean(1)[:, None] + pairs.mean()
         values = np.linalg.eigvalsh(np.asarray(centred))
@@ -147,8 +133,8 @@ class Interaction(Energy):
             )
 
     def draw(self, batch: int, key: PRNGKeyArray) -> "Interaction":
-        assert self.resample is not None
-        return self.resample(batch, key)
+        assert self.sampler is not None
+        return self.sampler(batch, key)
 
     def check(self, network: Network, batch: int | None = None) -> None:
         if network.depth != 2:
@@ -158,7 +144,7 @@ class Interaction(Energy):
             )
         if batch is not None:
             count("batch", batch)
-            if self.resample is None:
+            if self.sampler is None:
                 raise ValueError(
                     f"batch must be None for potentials that are known exactly, got {batch}: "
                     "write Interaction.from_data(sigma, data) for potentials from samples"
@@ -207,7 +193,7 @@ class _Overlap(eqx.Module):
         return einsum("k,ko,ko->", self.data.masses, a, b)
 
 
-class _Resample(eqx.Module):
+class _Sampler(eqx.Module):
     """The potentials of fresh samples."""
 
     sigma: Callable = eqx.field(static=True)

@@ -7,7 +7,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from ensembles import Network, Parameters
 from ensembles.internal import concrete, dot, matmul, tensordot
 
-from .energy import Energy
+from .energy import Derivatives, Energy
 
 
 class PathNorm(Energy):
@@ -34,7 +34,7 @@ class PathNorm(Energy):
         total = dot(network.masses[-1], forward[-1] * sizes[-1])
         return self.strength.astype(network.dtype) * total
 
-    def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
+    def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:
         forward, backward = _paths(network)
         strength, w = self.strength.astype(network.dtype), network.weights
         last = network.depth - 1
@@ -47,7 +47,8 @@ class PathNorm(Energy):
             tuple(strength * g for g in slopes),
             jax.tree.map(jnp.zeros_like, network.start.biases),
         )
-        return self(network), gradient
+        psi = self.by_masses(network) if variation else None
+        return Derivatives(self(network), gradient, psi)
 
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
         return self(network)[None, None]

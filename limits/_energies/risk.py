@@ -1,4 +1,4 @@
-"""The risk: an average loss over data, with a penalty of neurons."""
+"""The risk: an average loss over data."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ensembles import Network, Parameters
-from ensembles.internal import backpropagate, count, dot, kind, position, shape_of, takes, tensordot
+from ensembles import Network
+from ensembles.internal import count, dot, kind, position, shape_of, takes, tensordot
 
 from .data import Data
-from .energy import Energy
+from .energy import Derivatives, Energy
 from .losses import SquaredLoss
+from .predictions import Outputs, Prediction
 
 _PAIRS = 32  # of predictions, between which losses are looked at
 
@@ -21,41 +22,30 @@ class Risk(Energy):
     """R = Σ_k q_k ℓ(ŷ(x_k), y_k) over `data` (n samples of masses q_k), `loss` = ℓ.
 
     The squared loss is ‖ŷ − y‖²/2, and a flow follows −∂R per unit mass, without further factors.
-
-    `penalty`, a function of single neurons θ (dim,) -> () such as `PowerPenalty(1e-3)`, adds
-    ∫ penalty dμ, for networks of one hidden layer whose neurons are the points of
-    `network.measure(0)` (deeper networks: `GradientFlow(weight_decay=)`).
+    `prediction` says what ŷ is: the outputs of the network by default, or `FeatureAveraging` or
+    `EquivariantArchitecture` under a symmetry. Penalties are energies, which are added:
+    `Risk(data) + PowerPenalty(1e-3)`.
     """
 
     data: Data
     loss: Callable[[Array, Array], Array] = SquaredLoss()
-    penalty: Callable[[Array], Array] | None = None
+    prediction: Prediction = Outputs()
 
     def __check_init__(self) -> None:
         kind("data", self.data, Data, "write Risk(Data(x, y))")
         if isinstance(self.loss, type):
             name = self.loss.__name__
             raise ValueError(f"loss must be a function, got the class {name}: write {name}()")
-        if not callable(self.loss):
+        if isinstance(self.loss, Energy) or not callable(self.loss):
             raise ValueError(
                 f"loss must be a function (outputs,), (outputs,) -> (), got {self.loss!r}: write "
-                "loss=SquaredLoss()"
+                "loss=SquaredLoss(); a penalty is added, Risk(data) + PowerPenalty(1e-3)"
             )
-        if self.penalty is not None and not callable(self.penalty):
-            raise ValueError(
-                f"penalty must be a function of a neuron, got {self.penalty!r}: write "
-                "penalty=PowerPenalty(1e-3)"
-            )
-        if isinstance(self.penalty, Energy):
-            name = type(self.penalty).__name__
-            raise ValueError(
-                f"penalty must be a function of a neuron, got an energy, {name}: write "
-                f"Risk(data) + {name}(...)"
-            )
-        remedy = "write loss=SquaredLoss(), and penalty=PowerPenalty(1e-3) for a penalty"
+        remedy = "write loss=SquaredLoss(); a penalty is added, Risk(data) + PowerPenalty(1e-3)"
         takes("loss", self.loss, 2, "the outputs and y of one sample", remedy)
-        if self.penalty is not None:
-            takes("penalty", self.penalty, 1, "a neuron (dim,)", "write penalty=PowerPenalty(1e-3)")
+        remedy = "a penalty is added, Risk(data) + PowerPenalty(1e-3)"
+        kind("prediction", self.prediction, Prediction, remedy)
+        self.prediction.check_data(self.data)
         check = getattr(self.loss, "check", None)
         if check is not None:
             check(self.data.y)
@@ -68,37 +58,24 @@ class Risk(Energy):
                 f"y must have the shape {outputs.shape} of the network's outputs, got "
                 f"{self.data.y.shape}"
             )
-        losses = jax.vmap(self.loss)(outputs, self.data.y)
-        return self._penalised(dot(self.data.masses, losses), network)
+        return dot(self.data.masses, jax.vmap(self.loss)(outputs, self.data.y))
 
-    def _penalised(self, value: Array, network: Network) -> Array:
-        if self.penalty is None:
-            return value
-        return value + dot(network.masses[0], jax.vmap(self.penalty)(network.points(0)))
+    def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:
+        outputs, pull = self.prediction.backpropagate(network, self.data.x)
+        losses, d = jax.vmap(jax.value_and_grad(self.loss))(outputs, self.data.y)
+        value = dot(self.data.masses, losses)
+        gradient = pull(self.data.masses[:, None] * d)
+        return Derivatives(value, gradient, self.by_masses(network) if variation else None)
 
     @property
     def takes_factors(self) -> bool:
-        return self.penalty is None and type(self) is Risk
+        return self.prediction.takes_factors
 
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
-        return network(self.data.x)
-
-    def backpropagate(self, network: Network) -> tuple[Array, Callable[[Array], Parameters]]:
-        """The outputs, and the map from derivatives in them to those per unit mass."""
-        return backpropagate(network, self.data.x)
+        return self.prediction(network, self.data.x)
 
     def size(self, outputs: Float[Array, "... n outputs"]) -> Float[Array, "..."]:
         return jnp.sqrt(tensordot((outputs**2).mean(-1), self.data.masses))
-
-    def value_and_gradient(self, network: Network) -> tuple[Float[Array, ""], Parameters]:
-        outputs, pull = self.backpropagate(network)
-        losses, d = jax.vmap(jax.value_and_grad(self.loss))(outputs, self.data.y)
-        gradient = pull(self.data.masses[:, None] * d)
-        if self.penalty is not None:
-            points, back = jax.vjp(lambda p: network.rows(p, 0), network.parameters)
-            (steeper,) = back(jax.vmap(jax.grad(self.penalty))(points))
-            gradient = jax.tree.map(jnp.add, gradient, steeper.still())
-        return self._penalised(dot(self.data.masses, losses), network), gradient
 
     def stationarity(self, network: Network) -> Float[Array, ""]:
         slopes = jax.vmap(jax.grad(self.loss))(self.outputs(network), self.data.y)
@@ -133,8 +110,9 @@ class Risk(Energy):
                 "network must have outputs for a Risk, got particles, which see no inputs: write "
                 "shallow(sigma, space), or Interaction(F, K) as energy"
             )
+        self.prediction.check(network, self.data)
         fit = f"network must fit inputs x of shape {self.data.x.shape[1:]}"
-        outputs = shape_of(fit, self.outputs, network)
+        outputs = shape_of(fit, lambda n: n(self.data.x), network)
         if outputs.shape != y.shape:
             raise ValueError(
                 f"y must have the shape {outputs.shape} of the network's outputs, got {y.shape}"
@@ -146,28 +124,9 @@ class Risk(Energy):
             raise ValueError(
                 f"loss must return a scalar for one sample, got shape {loss.shape}: write .sum()"
             )
-        if self.penalty is not None:
-            self._check_penalty(network)
         size = 1 if batch is None else count("batch", batch)
         if self.data.sampler is None and size > len(y):
             raise ValueError(
                 f"batch must be at most the {len(y)} samples of the data, got {batch}: "
                 "write batch=None for the full batch"
-            )
-
-    def _check_penalty(self, network: Network) -> None:
-        if network.depth != 2:
-            raise ValueError(
-                f"penalty is of neurons of one hidden layer, got depth {network.depth}: write "
-                "GradientFlow(weight_decay=...) for deeper networks"
-            )
-        assert self.penalty is not None
-        points = jax.eval_shape(lambda: network.points(0))
-        one = jax.ShapeDtypeStruct(points.shape[1:], points.dtype)
-        fit = f"penalty must fit neurons of dimension {one.shape[0]}"
-        shape = shape_of(fit, self.penalty, one).shape
-        if shape != ():
-            raise ValueError(
-                f"penalty must return a scalar for a neuron of shape {one.shape}, got shape "
-                f"{shape}: write .sum()"
             )

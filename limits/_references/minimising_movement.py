@@ -13,8 +13,7 @@ from ensembles.internal import concrete, kind
 
 from .._checks import positive
 from .._energies.energy import Energy
-from .._solvers.time import checkpoints
-from .._solvers.train import whole_steps
+from .._solvers.time import checkpoints, whole_steps
 from .._solvers.trajectory import RESULTS, Trajectory
 
 
@@ -90,7 +89,7 @@ def _iterate(
 
     def one(points: Float[Array, "n dim"], _: Array) -> tuple[Array, tuple[Array, Array, Array]]:
         now = network.with_points(points)
-        slope = now.rows(energy.value_and_gradient(now)[1], 0)
+        slope = now.rows(energy.derivatives(now).gradient, 0)
         far = step**2 * (masses[:, None] * slope**2).sum()
 
         def objective(x: Array, args: None) -> Array:

@@ -7,18 +7,18 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from ensembles import Network
-from ensembles.internal import kind, randomness, traced
+from ensembles.internal import kind, traced
 
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
-from .._dynamics.optimiser import instead
 from .._energies.energy import Energy
-from .adaptive import Adaptive
-from .fresh import notice
+from .adaptive import Adaptive, continuous
 from .integrate import integrate
 from .progress import meter_of
+from .recompilation import notice
+from .steps import run_key
 from .time import Observe, checkpoints
-from .trajectory import Trajectory, told
+from .trajectory import Trajectory, with_cause
 
 
 def flow(
@@ -30,15 +30,8 @@ def flow(
     t0: ArrayLike = 0.0,
     times: ArrayLike | None = None,
     observe: Observe = None,
-    solver: diffrax.AbstractSolver | None = None,
-    rtol: ArrayLike | None = None,
-    atol: ArrayLike | None = None,
-    step: ArrayLike | None = None,
-    max_step: ArrayLike | None = None,
-    kinks: ArrayLike | None = None,
-    max_steps: int = 16_384,
+    solver: Adaptive | None = None,
     key: PRNGKeyArray | None = None,
-    tangent: Any = None,
     adjoint: diffrax.AbstractAdjoint | None = None,
     throw: bool = True,
     progress: diffrax.AbstractProgressMeter | None = None,
@@ -53,28 +46,17 @@ def flow(
       `times`: increasing times at which to observe (start and end if None).
     - `observe`: a function of the network, or a dictionary of functions, kept at `times` (define
       them once: a fresh lambda compiles anew).
-    - `solver`: a diffrax solver, `Tsit5()` by default, with tolerances `rtol`, `atol` on the local
-      error of weights (1e-7 in double, 1e-5 in single precision) and steps of at most `max_step`
-      (no bound if None), `max_steps` of them; or steps of constant size `step`. `kinks`: increasing
-      times at which the dynamics jumps or is not smooth, which adaptive steps do not cross. They
-      also end where the schedules of `dynamics` turn (up to 256 times) and have passed another
-      sixteenth of their variation, seen at 4,097 times: pulses of some (t1 − t0)/2000 are not
-      stepped over; for shorter ones give `kinks`.
-    - `key`: required exactly when the dynamics is random. Its Brownian motion is the same whatever
-      the steps, and another for another `t0`: a run that goes on has fresh noise; solved by
-      diffrax's `ShARK` unless `solver` says otherwise, of strong order 1.5 for this noise, with
-      tolerances of 1e-3.
-    - `tangent`: a direction in (network, energy, dynamics), a tree like them with None for what
-      does not move. The derivative of the weights in it is integrated beside and its error
-      controlled too. Explicit solvers keep a solution of a stiff flow stable by its error, but
-      amplify derivatives, whose error they don't see: give one to differentiate over long times.
+    - `solver`: `Adaptive()` by default; tolerances, method and steps are its options.
+    - `key`: required where the dynamics is random. Its Brownian motion is the same whatever the
+      steps, and another for another `t0`: a run that goes on has fresh noise.
     - `adjoint`: how derivatives pass, reverse mode by default (checkpointed: memory of
       O(√max_steps) networks when differentiated); `diffrax.ForwardMode()` for forward mode.
     - `throw`: raise `FailedRun` if the run breaks down; otherwise `.result` says what happened.
     - `progress`: a diffrax progress meter.
 
     Where the energy has walls or curved spaces (`Game(..., spaces=)`), steps are brought back to
-    them, and nothing is evaluated or observed outside.
+    them, and nothing is evaluated or observed outside. Explicit methods keep a solution of a stiff
+    flow stable by its error, but amplify derivatives, whose error they do not see.
 
     The local error is averaged with the neurons' masses (those of evolving masses count equally
     where they are positive), so tracers do not influence step sizes and change nothing, unless
@@ -85,36 +67,28 @@ def flow(
     dynamics = GradientFlow() if dynamics is None else dynamics
     kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
-    remedy = instead(dynamics, "write GradientFlow(); updates such as SGD go to train")
-    kind("dynamics", dynamics, Dynamics, remedy)
-    if dynamics.random:
-        key = randomness(key, "the dynamics has noise")
-        solver, rtol = solver or diffrax.ShARK(), 1e-3 if rtol is None else rtol
-        if tangent is not None:
-            raise ValueError("tangent must be None for a dynamics with noise: leave it out")
-        if energy.confines:
-            raise ValueError(
-                "dynamics must be without noise in spaces with walls or curvature, which it would "
-                "leave: write train(network, game, SGD(Langevin(...)), ...), whose steps are "
-                "brought back"
-            )
-    elif key is not None:
-        raise ValueError("key must be None for a dynamics without noise: leave it out")
-    options = Adaptive(
-        rtol, rtol if atol is None else atol, diffrax.Tsit5() if solver is None else solver, step,
-        max_step, kinks, max_steps,
-    ).resolved(network.dtype)  # fmt: skip
+    continuous(dynamics)
+    solver = Adaptive() if solver is None else solver
+    remedy = "write solver=Adaptive(rtol=1e-8, method=diffrax.Tsit5()); steps are made by train"
+    kind("solver", solver, Adaptive, remedy)
+    if dynamics.random and energy.domain.bounded:
+        raise ValueError(
+            "dynamics must be without noise in spaces with walls or curvature, which it would "
+            "leave: write train(network, game, Langevin(...), ...), whose steps are brought back"
+        )
+    key = run_key(key, solver, dynamics)
+    options = solver.resolved(network.dtype, noise=dynamics.random)
     dynamics.check(network, energy)
     notice(observe, energy, dynamics, [vars(layer) for layer in network.layers])
     start, when = checkpoints(times, t0, t1, network.dtype)
     adjoint = (
-        _adjoint((network, energy, dynamics, t0, t1, times, kinks)) if adjoint is None else adjoint
+        _adjoint((network, energy, dynamics, t0, t1, times, solver)) if adjoint is None else adjoint
     )
     progress = meter_of(progress)
     try:
         run = integrate(
             network, energy, dynamics, options, start, jnp.asarray(t1, network.dtype), when,
-            observe, tangent, adjoint, progress, key,
+            observe, None, adjoint, progress, key,
         )  # fmt: skip
     except TypeError as error:
         if "forward-mode autodiff" not in str(error):
@@ -124,7 +98,7 @@ def flow(
             "jax.jacfwd, jax.hessian), got the default, reverse mode: write flow(..., "
             "adjoint=diffrax.ForwardMode())"
         ) from error
-    run = told(run, network, energy)
+    run = with_cause(run, network, energy)
     return run.raise_if_failed() if throw else run
 
 

@@ -8,7 +8,7 @@ arXiv:2001.11443, recommend non-zero means).
 """
 
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -95,19 +95,19 @@ def initial_motion(
     sizes = [n if r.random else m for n, m, r in zip(sizes, more, rules, strict=True)]
     rounding = float(jnp.finfo(ensemble.spaces[0].dtype).eps) ** 0.5
 
-    def look(network: Network) -> _Look:
+    def probe(network: Network) -> _Probe:
         dynamics.check(network, energy)
-        return _look(network, energy, dynamics)
+        return _probe(network, energy, dynamics)
 
     if not random:
-        seen = [look(ensemble.network(ensemble.measures(sizes, rules)))]
+        seen = [probe(ensemble.network(ensemble.measures(sizes, rules)))]
         vanishing, tolerance = 0.0, rounding
     else:
         key = randomness(key, "random nodes are drawn to see whether the start moves")
         keys = jax.random.split(key, _REDRAWS)
         fine = [n * 2**_REFINEMENTS if r.random else n for n, r in zip(sizes, rules, strict=True)]
         coarse, seen = (
-            [look(ensemble.discretise(n, rules, key=k)) for k in keys] for n in (sizes, fine)
+            [probe(ensemble.discretise(n, rules, key=k)) for k in keys] for n in (sizes, fine)
         )
         vanishing, tolerance = _VANISHING * _mean_square(coarse).features, 3 / np.sqrt(max(fine))
     found = _mean_square(seen)
@@ -119,7 +119,7 @@ def initial_motion(
     )
 
 
-class _Look(NamedTuple):
+class _Probe(NamedTuple):
     """At one network: its speed, the energy's derivative in the outputs, the speed for a random
     derivative in the outputs (`features`), of which size that is where nothing cancels (`scale`),
     and the means of weights relative to their root mean squares."""
@@ -131,12 +131,12 @@ class _Look(NamedTuple):
     means: Float[Array, " layers"]
 
 
-def _mean_square(redraws: list[_Look]) -> _Look:
+def _mean_square(redraws: list[_Probe]) -> _Probe:
     return jax.tree.map(lambda *a: np.sqrt(np.mean(np.square(a), axis=0)), *redraws)
 
 
 @eqx.filter_jit
-def _look(network: Network, energy: Energy, dynamics: Dynamics) -> _Look:
+def _probe(network: Network, energy: Energy, dynamics: Dynamics) -> _Probe:
     grows = dynamics.prepare(network).increment.growth is not None
     masses, by_entry = network.masses, network.parameter_masses()
 
@@ -148,20 +148,24 @@ def _look(network: Network, energy: Energy, dynamics: Dynamics) -> _Look:
             squares += [dot(p, (psi - dot(p, psi)) ** 2) for p, psi in pairs]
         return jnp.sqrt(sum(squares, jnp.zeros((), network.dtype)))
 
-    def seen(start: Parameters, masses: tuple[Array, ...]) -> Array:
+    def seen(start: Parameters, masses: tuple[Array, ...]) -> Any:
         return energy.outputs(eqx.tree_at(lambda n: n.start, network.weighed(masses), start))
 
     outputs, pull = jax.vjp(seen, network.parameters.still(), masses)
-    any_slope = jax.random.normal(jax.random.key(0), outputs.shape, outputs.dtype)
-    slopes, changes = pull(any_slope / jnp.asarray(outputs.shape[0], outputs.dtype))
+
+    def some(a: Array) -> Array:
+        normal = jax.random.normal(jax.random.key(0), a.shape, a.dtype)
+        return normal / jnp.asarray(a.shape[0], a.dtype)
+
+    slopes, changes = pull(jax.tree.map(some, outputs))
     per_mass = jax.tree.map(lambda g, p: jnp.where(p > 0, g / p, 0), slopes, by_entry)
-    gradient = energy.downhill(network, energy.value_and_gradient(network)[1])
-    variation = energy.first_variation(network) if grows else ()
+    found = energy.derivatives(network, variation=grows)
+    gradient, variation = energy.domain.downhill(network, found.gradient), found.variation or ()
     slope = energy.stationarity(network)
     pairs = zip(network.edge_masses(), network.weights, strict=True)
     means, sizes = zip(*(_moments(*pair) for pair in pairs), strict=True)
     others = [jnp.stack([*sizes[:i], *sizes[i + 1 :]]).prod() for i in range(len(sizes))]
-    return _Look(
+    return _Probe(
         speed=size(gradient.still(), variation) / jnp.maximum(slope, _TINY),
         slope=slope,
         features=size(per_mass, changes),

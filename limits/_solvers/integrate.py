@@ -15,8 +15,8 @@ from ensembles import Network
 from .._dynamics.dynamics import Dynamics
 from .._energies.energy import Energy
 from .retracting import Retracting
-from .state import MassWeightedNorm, filled, packing, shares
-from .time import Observe, look, nan_after
+from .state import MassWeightedNorm, error_weights, filled, packing
+from .time import Observe, nan_after, observed
 from .trajectory import RESULTS, Trajectory
 
 _FINEST = 2.0**-16  # of a run, to which Brownian motion is resolved
@@ -48,7 +48,7 @@ def integrate(
         """The network of a state, where it lives."""
         network, energy, _ = given
         now = network.moved(unpack(state))
-        return energy.retracted(now) if energy.confines else now
+        return energy.domain.project(now) if energy.domain.bounded else now
 
     def along(f: Callable[[Any, _Given], Any], both: tuple[Any, Any], args: Any) -> tuple[Any, Any]:
         """`f` of the state, and beside it the derivative where there is a tangent."""
@@ -74,7 +74,7 @@ def integrate(
 
     def seen(t: Array, both: tuple[Any, Any], args: tuple[_Given, Any]) -> tuple[Array, Any]:
         now, energy = at(both[0], args[0]), args[0][1]
-        return energy(now), look(observe, now)
+        return energy(now), observed(observe, now)
 
     sensitivity = None if tangent is None else pack(filled(tangent[0].increment, begin))
 
@@ -100,7 +100,7 @@ def integrate(
         terms = diffrax.MultiTerm(terms, diffrax.ControlTerm(noise, path))  # pyright: ignore[reportArgumentType]
     solution = diffrax.diffeqsolve(
         terms,
-        Retracting(options.solver, retract) if energy.confines else options.solver,
+        Retracting(options.method, retract) if energy.domain.bounded else options.method,
         t0,
         t1,
         options.step,  # pyright: ignore[reportArgumentType]
@@ -113,7 +113,7 @@ def integrate(
             ]
         ),
         stepsize_controller=options.controller(
-            t0, t1, dynamics.schedules, MassWeightedNorm(pack(shares(network, begin)))
+            t0, t1, dynamics.schedules, MassWeightedNorm(pack(error_weights(network, begin)))
         ),
         adjoint=adjoint,
         max_steps=options.max_steps,
@@ -122,7 +122,7 @@ def integrate(
     )
     saved: Any = solution.ys
     saved_at: Any = solution.ts
-    (energies, observed), end = saved
+    (energies, seen_then), end = saved
     finite = jnp.isfinite(energies)
     reached = jnp.isfinite(saved_at[0]) & finite
     ended = RESULTS.promote(solution.result)
@@ -132,7 +132,7 @@ def integrate(
     return Trajectory(
         times=times,
         energies=nan_after(energies, reached),
-        observed=nan_after(observed, reached),
+        observed=nan_after(seen_then, reached),
         final=network.moved(unpack(jax.tree.map(lambda a: a[0], end))),
         error=None,
         result=result,

@@ -15,8 +15,9 @@ from jaxtyping import Array, PRNGKeyArray
 from ensembles import Network, Parameters
 from ensembles.internal import Outer
 
-from .._dynamics.dynamics import Update
+from .._dynamics.dynamics import Moment, Update
 from .._energies.energy import Energy
+from .._keys import AGAIN, reserved
 
 _MOST, _FEWEST = 32, 4  # steps between merges
 _SHARE = 16  # of these ranks make a matrix's smaller side: what is not merged stays cheap
@@ -48,8 +49,28 @@ class Merging(eqx.Module):
         return jax.tree.map(jnp.add, increment, formed)
 
 
+def drawn(
+    energy: Energy, batch: int | None, time: Array, step: Array, key: PRNGKeyArray | None
+) -> tuple[Energy, Moment]:
+    """The energy on the batch of a step, and the step's moment, which can draw another batch."""
+
+    def on(key: PRNGKeyArray | None, batch: int) -> Energy:
+        assert key is not None
+        return energy.draw(batch, key)
+
+    if batch is None:
+        return energy, Moment(time, step, key, lambda: energy)
+    again = None if key is None else reserved(key, AGAIN)
+    return on(key, batch), Moment(time, step, key, lambda: on(again, batch))
+
+
 def merging(
-    network: Network, energy: Energy, update: Update, step: Array, key: PRNGKeyArray | None
+    network: Network,
+    energy: Energy,
+    update: Update,
+    batch: int | None,
+    step: Array,
+    key: PRNGKeyArray | None,
 ) -> Merging | None:
     """How the steps of a run are merged; None where it would not pay, or an energy, update or layer
     does not know of factors."""
@@ -62,7 +83,8 @@ def merging(
         return None
 
     def change(network: Network) -> Parameters:
-        return update(jnp.zeros_like(step), step, network, None, energy, key)[1]
+        seen, moment = drawn(energy, batch, jnp.zeros_like(step), step, key)
+        return update.step(moment, network, None, seen)[1]
 
     one = eqx.filter_eval_shape(lambda n: change(_unmerged(n, layers, 1)), network)
     samples = one.weights[layers[0]].left.shape[0]

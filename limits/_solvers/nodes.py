@@ -34,7 +34,7 @@ def shared(spaces: Sequence[Space]) -> tuple[int, ...]:
     return tuple(_SHARED if space.axes else 1 for space in spaces)
 
 
-def padded(measures: Sequence[Measure], sizes: Sequence[int]) -> tuple[Measure, ...]:
+def padded_measures(measures: Sequence[Measure], sizes: Sequence[int]) -> tuple[Measure, ...]:
     """`measures` with at least so many points each: those added are copies of the first, of mass 0.
 
     Networks on sets of one shape share a compilation. Done on the host, which compiles nothing.
@@ -63,7 +63,7 @@ def probing(
     return tuple(one(rule, space, n) for rule, space, n in each)
 
 
-def looks(
+def probe_pair(
     ensemble: NeuronalEnsemble,
     rules: Sequence[Rule],
     nodes: Sequence[Measure],
@@ -76,5 +76,5 @@ def looks(
         return None
     key = None if key is None else jax.random.fold_in(key, 1)
     many = ensemble.measures(more, list(rules), key=key)
-    few = padded(nodes, [len(m.masses) for m in many])
+    few = padded_measures(nodes, [len(m.masses) for m in many])
     return ensemble.network(few), ensemble.network(many)

@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble
 
-from .._dynamics.dynamics import Dynamics, Update
+from .._dynamics.dynamics import Update
 from .._energies.energy import Energy
 from .solver import Solver
 from .time import Observe
@@ -49,7 +49,7 @@ def together(width: int, seeds: int) -> int:
     return -(-seeds // -(-seeds // most))
 
 
-def in_batches(run: Callable[[PRNGKeyArray], T], keys: PRNGKeyArray, size: int) -> T:
+def map_over_seeds(run: Callable[[PRNGKeyArray], T], keys: PRNGKeyArray, size: int) -> T:
     """`run` of batches of `size` keys, in NumPy arrays; the last batch repeats the last key.
 
     On processors a batch for every core at once, after the first, which compiles; one after another
@@ -78,7 +78,7 @@ def run_all(
     solver: Solver,
     networks: Network,
     energy: Energy,
-    dynamics: Dynamics | Update,
+    dynamics: Update,
     times: Array,
     observe: Observe,
     keys: PRNGKeyArray | None = None,

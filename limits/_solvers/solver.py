@@ -1,31 +1,31 @@
-"""How runs are solved, where a study is handed many of them."""
+"""How runs are solved: the options of a run, wherever runs are solved."""
 
 import abc
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Network
+from ensembles.internal import Family
 
-from .._dynamics.dynamics import Dynamics, Update
+from .._dynamics.dynamics import Update
 from .._energies.energy import Energy
 from .time import Observe
 from .trajectory import Trajectory
 
 
-class Solver(eqx.Module):
+class Solver(Family):
     """One way to take a network through a dynamics: `Adaptive` or `Steps`."""
 
     @property
     @abc.abstractmethod
     def random(self) -> bool:
-        """Whether runs draw at random, and need a key."""
+        """Whether it draws batches, so that runs need a key."""
 
     @abc.abstractmethod
-    def beside(self, dynamics: Dynamics | Update) -> "Solver":
-        """How the limit under that dynamics is solved beside."""
+    def of_limit(self, dynamics: Update) -> "Solver":
+        """How the limit under that dynamics is solved beside networks that are solved so."""
 
     @abc.abstractmethod
     def reference(self, t1: Array) -> "Solver":
@@ -40,17 +40,19 @@ class Solver(eqx.Module):
         """The same options as arrays of that dtype, defaults filled in."""
 
     @abc.abstractmethod
-    def check(
-        self, network: Network, energy: Energy, dynamics: Dynamics | Update, times: Array
-    ) -> None:
+    def check(self, network: Network, energy: Energy, dynamics: Update, times: Array) -> None:
         """Raise `ValueError` when they do not fit together."""
+
+    @abc.abstractmethod
+    def check_limit(self, dynamics: Update) -> None:
+        """Raise `ValueError` where runs of networks of nodes are not those of the limit."""
 
     @abc.abstractmethod
     def run(
         self,
         network: Network,
         energy: Energy,
-        dynamics: Dynamics | Update,
+        dynamics: Update,
         *,
         times: Array,
         observe: Observe,

@@ -27,7 +27,7 @@ def filled(direction: Parameters, like: Parameters) -> Parameters:
     return eqx.combine(direction, jax.tree.map(jnp.zeros_like, like))
 
 
-def shares(network: Network, like: Parameters) -> Parameters:
+def error_weights(network: Network, like: Parameters) -> Parameters:
     """The part that every entry of `like` has in the mean square of an error: by the masses of its
     neurons, or by their number where masses evolve and are positive; every array counts once."""
     masses = network.initial_masses
@@ -38,10 +38,10 @@ def shares(network: Network, like: Parameters) -> Parameters:
     given = Parameters(by_entry.weights, by_entry.biases, None if like.growth is None else masses)
     arrays = len(jax.tree.leaves(like))
 
-    def share(p: Array, entry: Array) -> Array:
+    def weight(p: Array, entry: Array) -> Array:
         return jnp.broadcast_to(p / p.sum() * (p.size / entry.size) / arrays, entry.shape)
 
-    return jax.tree.map(share, given, like)
+    return jax.tree.map(weight, given, like)
 
 
 _LOOSE = 1e-3  # of the largest error of any entry, that of a tracer too
@@ -53,12 +53,12 @@ class MassWeightedNorm(eqx.Module):
     and do not blow up where they alone are stiff. The larger of a solution's and its derivative's.
     """
 
-    shares: Any
+    weights: Any
 
     def __call__(self, error: tuple[Any, Any]) -> Float[Array, ""]:
         return jnp.max(jnp.stack([self._of(part) for part in error if part is not None]))
 
     def _of(self, error: Any) -> Float[Array, ""]:
-        squares = jax.tree.map(lambda share, e: (share * e**2).sum(), self.shares, error)
+        squares = jax.tree.map(lambda weight, e: (weight * e**2).sum(), self.weights, error)
         worst = [jnp.abs(e).max(initial=0) for e in jax.tree.leaves(error)]
         return jnp.maximum(jnp.sqrt(sum(jax.tree.leaves(squares))), _LOOSE * jnp.stack(worst).max())

@@ -1,4 +1,4 @@
-"""The times of a run: from where to where, when to look, and what was reached."""
+"""The times of a run: from where to where, when to observe, and what was reached."""
 
 from collections.abc import Callable
 from typing import Any
@@ -63,7 +63,7 @@ def _check_shape(times: Array | np.ndarray) -> None:
         raise ValueError(f"times must be an array of at least one time, got shape {times.shape}")
 
 
-def look(observe: Observe, network: Network) -> Any:
+def observed(observe: Observe, network: Network) -> Any:
     """What `observe`, a function or a tree of functions, gives for `network`."""
 
     def value(f: Any) -> Any:
@@ -91,3 +91,18 @@ def nan_after(tree: Any, reached: Array) -> Any:
         return jnp.where(reached.reshape((-1,) + (1,) * (a.ndim - 1)), a, jnp.nan)
 
     return jax.tree.map(mask, tree)
+
+
+def whole_steps(times: Array, step: Array, name: str = "times and t1") -> Array:
+    """How many steps reach each of `times`."""
+    known, size = concrete(times), concrete(step)
+    if known is None or size is None:
+        return jnp.round(times / step).astype(int)
+    exact = known / size
+    off = np.abs(exact - np.round(exact)) > 1e-3 + 1e-6 * exact
+    if off.any():
+        raise ValueError(
+            f"{name} must be multiples of step={float(size):.6g}, got {known[off]}: the nearest "
+            f"are {(np.round(exact) * size)[off]}; write times = step * jnp.arange(0, n, k)"
+        )
+    return jnp.asarray(np.round(exact).astype(jnp.result_type(int)))

@@ -166,14 +166,14 @@ class Trajectory(Result):
         return ax
 
 
-def told(run: Trajectory, network: Network, energy: Energy) -> Trajectory:
+def with_cause(run: Trajectory, network: Network, energy: Energy) -> Trajectory:
     """`run` from `network`; where it failed because its start is not finite, it says so."""
     if run.succeeded is not False:
         return run
     known = concrete(energy(network))
     if known is not None and not np.isfinite(known):
         return dataclasses.replace(run, result=RESULTS.undefined)
-    slopes = [concrete(leaf) for leaf in jax.tree.leaves(energy.value_and_gradient(network)[1])]
+    slopes = [concrete(leaf) for leaf in jax.tree.leaves(energy.derivatives(network).gradient)]
     if not all(leaf is None or np.isfinite(leaf).all() for leaf in slopes):
         return dataclasses.replace(run, result=RESULTS.steep)
     return run

@@ -16,7 +16,7 @@ from ensembles.internal import kind, matmul, tensordot
 
 from .._checks import positive
 from .._dynamics.dynamics import Update
-from .._dynamics.sgd import SGD
+from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .._result import Result
 from .._solvers.initial_motion import StationaryStart
@@ -65,9 +65,9 @@ class Discovery(Result):
         return [f"{self}; threshold {self.threshold:.2g}", f"final: {self.final!r}"]
 
     def __str__(self) -> str:
-        looks = ", ".join(f"{d:.2g}" for d in self.distances)
+        distances = ", ".join(f"{d:.2g}" for d in self.distances)
         end = "stayed in the last space" if self.settled else "left every proper space"
-        return f"{self.expansions} expansions, {end}; RMD² of the runs: {looks}"
+        return f"{self.expansions} expansions, {end}; RMD² of the runs: {distances}"
 
 
 def discover_architecture(
@@ -76,6 +76,7 @@ def discover_architecture(
     dynamics: Update | None = None,
     *,
     step: ArrayLike,
+    batch: int | None = None,
     t1: ArrayLike,
     threshold: float = 1e-3,
     direction: Literal["principal", "mean"] = "principal",
@@ -121,7 +122,7 @@ def discover_architecture(
             f"threshold must be between 0 and 1/2, the RMD² of all that leaves {{0}}, got "
             f"{threshold}: write threshold=1e-3"
         )
-    update = SGD() if dynamics is None else dynamics
+    update = GradientFlow() if dynamics is None else dynamics
     points = network.points(0)
     dim = points.shape[1]
     basis, distances = np.zeros((dim, 0)), []
@@ -129,7 +130,7 @@ def discover_architecture(
         padded = jnp.asarray(np.pad(basis, [(0, 0), (0, dim - basis.shape[1])]), points.dtype)
         start = network.with_points(matmul(matmul(points, padded), padded.T))
         own = None if key is None else jax.random.fold_in(key, len(distances))
-        final = train(start, energy, update, step=step, t1=t1, key=own).final
+        final = train(start, energy, update, step=step, batch=batch, t1=t1, key=own).final
         distance, out = _escape(final, padded, direction == "mean")
         distances.append(float(distance))
         if distances == [0]:

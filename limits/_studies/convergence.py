@@ -51,7 +51,7 @@ def convergence(network: Network, energy: Risk) -> Convergence:
     layers = [layer for layer in network.layers if isinstance(layer, Affine)]
     if len(layers) < network.depth:
         raise ValueError(f"network must have Affine layers, got {network!r}")
-    value, gradient = energy.value_and_gradient(network)
+    value, gradient, _ = energy.derivatives(network)
     data, h = energy.data, network.preactivations(energy.data.x)
     p, last = network.masses, network.depth - 1
 

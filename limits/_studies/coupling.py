@@ -15,17 +15,18 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray
 from ensembles import Measure, Network, NeuronalEnsemble, Noisy, Parameters, Rule
 from ensembles.internal import counts, kind, randomness
 
-from .._dynamics.dynamics import Dynamics, Update
+from .._dynamics.dynamics import Update
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
-from .._solvers.adaptive import Adaptive
-from .._solvers.departure import unseen, warn_of
-from .._solvers.fresh import notice
+from .._keys import FINER, NODES, PROBE, TOLERANCE, reserved
+from .._solvers.adaptive import Adaptive, continuous
 from .._solvers.limit import limit
-from .._solvers.nodes import looks, padded, refined
+from .._solvers.nodes import padded_measures, probe_pair, refined
 from .._solvers.progress import Whole
-from .._solvers.seeds import in_batches, run_all, samples, seed_keys, together
+from .._solvers.recompilation import notice
+from .._solvers.seeds import map_over_seeds, run_all, samples, seed_keys, together
 from .._solvers.solver import Solver
+from .._solvers.start_error import start_error, warn_of
 from .._solvers.time import Observe, checkpoints
 from .._solvers.trajectory import FailedRun, Trajectory
 from .coupling_result import Coupling
@@ -41,7 +42,7 @@ _QUICK = 2**15, 1.6  # weights, and how many times its own, that a finite networ
 def coupling(
     ensemble: NeuronalEnsemble,
     energy: Energy,
-    dynamics: Dynamics | Update | None = None,
+    dynamics: Update | None = None,
     *,
     widths: Sequence[int | Sequence[int]],
     t1: ArrayLike,
@@ -50,6 +51,7 @@ def coupling(
     tol: float | None = None,
     rule: Rule | Sequence[Rule | None] | None = None,
     solver: Solver | None = None,
+    limit_solver: Solver | None = None,
     times: ArrayLike | None = None,
     observe: Observe = None,
     key: PRNGKeyArray,
@@ -71,16 +73,16 @@ def coupling(
     - `widths`: a list of ints or of tuples, one int per hidden layer; `seeds` one int, or one per
       width.
     - `solver`: `Adaptive()` by default, continuous time on both sides; or `Steps(step, batch)` for
-      finite networks trained in steps.
+      finite networks trained in steps. `limit_solver` is that of the limit: continuous time by
+      default, the same steps under an update; `Steps(step)` for the same steps under a dynamics
+      too, so that distances are those of width alone.
     - `observe`: a function of a network, or a dictionary of them, of the same shape for all widths,
       kept at `times` for finite networks and the limit.
     - `progress`: a diffrax progress meter over all widths and the limit's error, advanced after
       each.
     - `key`: seed s of the w-th width uses `fold_in(fold_in(key, w), s)`, split into one for labels
-      and one for SGD; random nodes use `fold_in(key, 2**32 - 1)`, and those that estimate the
-      limit's error `fold_in(key, 2**32 - 2)` (finer), `2**32 - 3` (at the start), `2**32 - 4` and
-      `2**32 - 5` (random nodes: the largest distance from three sets counts); `2**32 - 6` for
-      `tol`.
+      and one for batches; random nodes of the limit use children of the key that no width has
+      (`limits/_keys.py`).
 
     The limit's error is its distance from one on the next finer nodes (with tolerances ten times
     smaller) at the labels of the widest networks, of which smaller ones are parts; or, where
@@ -112,35 +114,37 @@ def coupling(
             "for so many nodes a layer, or tol=1e-4 for as many as the limit needs"
         )
     if nodes is None:
-        if isinstance(dynamics, Update):
+        if not dynamics.continuous:
             raise ValueError(
                 "nodes is required for an update, whose limit is not refined by itself: write "
                 "nodes=64, and compare the distances with .error"
             )
-        drawn = jax.random.fold_in(key, 2**32 - 6) if any(r.random for r in rules) else None
         resolved = limit(
-            ensemble, energy, dynamics, t1=t1, times=times, tol=tol, rule=rule, key=drawn
-        )
+            ensemble, energy, continuous(dynamics), t1=t1, times=times, tol=tol, rule=rule,
+            key=reserved(key, TOLERANCE),
+        )  # fmt: skip
         nodes = resolved.stats["nodes"]
     some = counts("nodes", nodes, hidden)
-    measures = ensemble.measures(some, rules, key=jax.random.fold_in(key, 2**32 - 1))
+    measures = ensemble.measures(some, rules, key=reserved(key, NODES))
     more = refined(ensemble.spaces, rules, some)
-    draws = (2, 4, 5) if any(r.random for r in rules) else (2,)  # two may agree by chance
-    finer = tuple(
-        ensemble.measures(more, rules, key=jax.random.fold_in(key, 2**32 - i)) for i in draws
-    )
+    draws = FINER if any(r.random for r in rules) else FINER[:1]  # two may agree by chance
+    finer = tuple(ensemble.measures(more, rules, key=reserved(key, use)) for use in draws)
     dtype = measures[0].points.dtype
     grid = solver.grid(t1) if times is None else times
     _, when = checkpoints(grid, 0.0, t1, dtype)
     example = ensemble.network(measures)
     notice(observe, energy, dynamics, [vars(layer) for layer in ensemble.layers])
-    solver.check(example, energy, dynamics, when)
-    if isinstance(dynamics, Update):
-        noisy = any(isinstance(w, Noisy) for w in ensemble.weights)
-        dynamics.check_limit(example, noisy)
+    if limit_solver is None:
+        limit_solver = solver.of_limit(dynamics)
+    kind("limit_solver", limit_solver, Solver, "write limit_solver=Adaptive(), or Steps(0.1)")
+    limit_solver.check_limit(dynamics)
+    for each in (limit_solver, solver):
+        each.check(example, energy, dynamics, when)
+    noisy = any(isinstance(w, Noisy) for w in ensemble.weights)
+    dynamics.check_limit(example, noisy)
     study = _Study(
-        ensemble, energy, dynamics, solver.resolved(dtype), when, observe, measures, finer,
-        rules, max(numbers),
+        ensemble, energy, dynamics, solver.resolved(dtype), limit_solver.resolved(dtype), when,
+        observe, measures, finer, rules, max(numbers),
     )  # fmt: skip
     own, further = sum(some), sum(_sizes(finer[0]))
     work = [n * (sum(w) ** 2 + (own + sum(w)) ** 2) for w, n in zip(sizes, numbers, strict=True)]
@@ -157,7 +161,7 @@ def coupling(
         watched = first if w == widest else watched
         whole.step()
     assert watched is not None
-    verified = study.verify(watched, sizes, numbers, jax.random.fold_in(key, 2**32 - 3))
+    verified = study.verify(watched, sizes, numbers, reserved(key, PROBE))
     whole.step()
     whole.close()
     columns = collect(found)
@@ -214,8 +218,9 @@ class _Study(eqx.Module):
 
     ensemble: NeuronalEnsemble
     energy: Energy
-    dynamics: Dynamics | Update
+    dynamics: Update
     solver: Solver
+    limit_solver: Solver
     times: Array
     observe: Observe
     nodes: tuple[Measure, ...]
@@ -231,7 +236,7 @@ class _Study(eqx.Module):
         def batch(keys: PRNGKeyArray) -> Distances:
             drawn = samples(self.ensemble, keys, width, room)
             finite, nodal = _pairs(self.ensemble, nodes, drawn, self._like_limit(width))
-            theirs = self._run(self.solver.beside(self.dynamics), nodal, None)
+            theirs = self._run(self.limit_solver, nodal, None)
             ours = self._run(self.solver, finite, self.observe, keys)
             if not kept:
                 kept.append((drawn, nodal, theirs))
@@ -239,7 +244,7 @@ class _Study(eqx.Module):
                 self.energy, (finite, ours), (nodal, theirs), (0,) * len(skip), skip, drawn
             )
 
-        found = in_batches(batch, keys, self.together(width, len(keys)))
+        found = map_over_seeds(batch, keys, self.together(width, len(keys)))
         return found, _Watched(width, *kept[0])
 
     def verify(
@@ -249,7 +254,7 @@ class _Study(eqx.Module):
         and in growth, at as many tracers as each width has."""
         skip, further = _sizes(self._nodes(watched.width)), _sizes(self.finer[0])
         like = self._like_limit(watched.width)
-        solver = self.solver.beside(self.dynamics).reference(self.times[-1])
+        solver = self.limit_solver.reference(self.times[-1])
         coarse, room = (watched.network, watched.run), self._room(watched.width)
 
         def against(finer: tuple[Measure, ...]) -> tuple[Trajectory, Furthest]:
@@ -263,9 +268,9 @@ class _Study(eqx.Module):
             again = against(other)[1]
             ok = found.ok & again.ok
             found = jax.tree.map(np.maximum, found, again)._replace(ok=ok)
-        pair = looks(self.ensemble, self.rules, self.finer[0], key)
-        outputs = runs.observed["outputs"][0]
-        missed, wrong = unseen(pair, self.energy, self.dynamics, self.times[-1], outputs)
+        pair = probe_pair(self.ensemble, self.rules, self.finer[0], key)
+        outputs = jax.tree.map(lambda a: a[0], runs.observed["outputs"])
+        missed, wrong = start_error(pair, self.energy, self.dynamics, self.times[-1], outputs)
         warn_of(wrong, stacklevel=3)
         errors = [
             jax.tree.map(
@@ -307,7 +312,9 @@ class _Study(eqx.Module):
         )
         alike = self.observe is None and many <= _ALIKE * few
         return (
-            padded(self.nodes, _sizes(self.finer[0])) if self._small(width) or alike else self.nodes
+            padded_measures(self.nodes, _sizes(self.finer[0]))
+            if self._small(width) or alike
+            else self.nodes
         )
 
     def _like_limit(self, width: Sizes) -> Sizes:

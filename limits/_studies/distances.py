@@ -46,7 +46,7 @@ def compare(
         (_, run), (_, other) = a, b
         apart = _largest(_along(a, skip_a, sizes), _along(b, skip_b, sizes))
         sup, rms, growth = _over_neurons(apart, counted)
-        outputs = run.observed["outputs"] - other.observed["outputs"]
+        outputs = jax.tree.map(jnp.subtract, run.observed["outputs"], other.observed["outputs"])
         return Distances(
             sup=sup,
             rms=rms,
@@ -83,7 +83,8 @@ def furthest(
     def one(a: Runs, b: Runs) -> Furthest:
         (_, run), (_, other) = a, b
         ours, theirs = _along(a, skip_a, sizes), _along(b, skip_b, sizes)
-        outputs = energy.size(run.observed["outputs"] - other.observed["outputs"])
+        apart = jax.tree.map(jnp.subtract, run.observed["outputs"], other.observed["outputs"])
+        outputs = energy.size(apart)
         return Furthest(
             apart=_largest(ours, theirs),
             moved=_largest(theirs, jax.tree.map(lambda v: v[:1], theirs)),

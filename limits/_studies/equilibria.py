@@ -96,7 +96,7 @@ def nikaido_isoda(
             inside(
                 f"strategies of player {i + 1}", space, points, network.masses[i],
                 f"write network.with_points(space.project(network.points({i})), {i}), or "
-                "game.retracted(network), or give a larger space",
+                "game.domain.project(network), or give a larger space",
             )  # fmt: skip
         gaps.append(search(network, game, i, space, drawn, walk))
     return NikaidoIsoda(tuple(gaps))

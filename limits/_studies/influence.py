@@ -7,14 +7,14 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Measure, Network, NeuronalEnsemble, Rule
 from ensembles.internal import counts, randomness, tensordot
 
 from .._dynamics.dynamics import Dynamics
 from .._energies.energy import Energy
-from .._solvers.nodes import padded
+from .._solvers.nodes import padded_measures
 
 _ENTRIES = 2**22  # state entries that all derivatives computed at once hold together
 _REVERSE = 2.0  # what a derivative in reverse mode costs, in units of one in forward mode
@@ -43,7 +43,7 @@ def discretisations(
     each = zip(rules, ensemble.spaces, sizes, strict=True)
     rougher = [r.coarsen(space, n) for r, space, n in each]
     room = [len(m.masses) for m in fine]
-    others = (padded(ensemble.measures(rougher, rules, key=k), room) for k in keys[1:])
+    others = (padded_measures(ensemble.measures(rougher, rules, key=k), room) for k in keys[1:])
     return fine, ensemble.network(fine), tuple(map(ensemble.network, others))
 
 
@@ -144,3 +144,12 @@ def _in_blocks(f: Callable[[Array], Any], rows: Array, entries: int) -> Any:
     if len(blocks) == 1:  # a loop of one round would be compiled as a loop
         return jax.tree.map(lambda a: a[None], f(blocks[0]))
     return jax.lax.map(f, blocks)
+
+
+def contributions(
+    influence: Sequence[Array], masses: Sequence[Array], ratios: Sequence[ArrayLike] | Array
+) -> Float[Array, "layers ..."]:
+    """r_i⁻¹ E_{P_i} IF_i² for every layer."""
+    return jnp.stack(
+        [tensordot(f**2, p, axes=1) / r for f, p, r in zip(influence, masses, ratios, strict=True)]
+    )

@@ -1,10 +1,6 @@
 """How far retrained networks would scatter, from one network that is at hand."""
 
-from __future__ import annotations
-
 import math
-import warnings
-from typing import TYPE_CHECKING, Any
 
 import diffrax
 import equinox as eqx
@@ -15,173 +11,17 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network
-from ensembles.internal import tensordot
+from ensembles.internal import kind, tensordot
 
-from .._checks import positive, quantile
 from .._dynamics.dynamics import Dynamics
+from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
-from .._result import Result, span, when
 from .._solvers.adaptive import Adaptive
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
 from .influence import centred, jacobian, of_masses
-from .noise import EdgeNoise
+from .jackknife_result import Jackknife, variances
 from .observables import Observable, check_differentiable, check_observable
-
-_EDGES = 0.3  # of the variance
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-
-class Jackknife(Result):
-    """The scatter of an observable f_t over networks drawn and trained as one of them was.
-
-    The neurons of the one at hand, of widths N_i, stand for the laws that they were drawn from: the
-    infinitesimal jackknife (Jaeckel 1972; Efron, Biometrika 68, 1981). With IF_i(t, k) the
-    derivative of f_t in the mass of neuron k of layer i through the training, centred,
-
-        Var f_t ≈ V + E,    V = ρ (Σ_i Σ_k IF_i(t, k)² / (N_i (N_i − 1)) − 2E),    E = Σ_i E_i.
-
-    E_i belongs to the edges of the middle layers, whose weights have noise of their own in an
-    i.i.d. start. With y(k, c') = N_{i-1} N_i (∂f_t/∂w_i(0, k, c')) w_i(0, k, c') and r what is left
-    of it when the means of rows and columns are taken off, they add
-
-        E_i = Σ_{k, c'} r(k, c')² / (N_{i-1} (N_{i-1} − 1) N_i (N_i − 1))
-
-    to the variance, once; the rows' share and the columns' both contain it. (An average over N²
-    independent edges of variance s² has the variance s²/N²; rows and columns alone say 2 s²/N².)
-
-    ρ takes off the jackknife's bias. Its IF_i are those of a network of N neurons, at the neurons
-    that it has itself, and after long training its sum is too large by a factor 1 + β/N, where β
-    grows with what the network has learned. Two networks of the halves of the neurons show
-    1 + 2β/N: ρ is their ratio, between ½ and 1, of sums over entries. Where it is near ½ more than
-    that is left: then the network is too narrow to tell, and what it says too large.
-
-    Shapes: T `times`, then the shape (...) of one observation.
-
-    - `widths`: N_i of the hidden layers; `observed` (T, ...): f_t of the network at hand.
-    - `influence`: for each hidden layer an array (T, ..., N_i), IF_i.
-    - `shares` (L − 1, T, ...): the sum over k for each layer; `edges` (T, ...): E; `halved`
-      (T, ...): V's bracket as networks of half the neurons tell it (a mean of two), each layer's
-      share in proportion to its width.
-    - `variance` (T, ...): Var f_t over networks of the same widths, not multiplied by them;
-      `variance_error` (T, ...): the standard error of the sums over neurons, or what ρ takes off,
-      if that is more: where the two are of one size, the network is too narrow to tell.
-    """
-
-    times: Float[Array, " T"]
-    observed: Float[Array, "T ..."]
-    influence: tuple[Float[Array, "T ... n"], ...]
-    edges: Float[Array, "T ..."]
-    halved: Float[Array, "T ..."]
-
-    def _words(self) -> list[str]:
-        parts = [(np.asarray(a) ** 2).mean(-1) / (a.shape[-1] - 1) for a in self.influence]
-        own = np.sqrt(np.maximum(sum(parts) - np.asarray(self.edges), 0))
-        return [
-            f"one network of width {'x'.join(map(str, self.widths))}, {when(self.times)}",
-            f"observed {span(self.observed)}",
-            f"standard deviation over others {span(own)} before its bias is taken off",
-        ]
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        return tuple(a.shape[-1] for a in self.influence)
-
-    @property
-    def shares(self) -> Float[Array, "hidden T ..."]:
-        return _shares(self.influence)
-
-    @property
-    def variance(self) -> Float[Array, "T ..."]:
-        shares = self.shares
-        neurons = shares.sum(0) - 2 * self.edges
-        entries = tuple(range(1, neurons.ndim))
-        own, halved = (a.sum(entries, keepdims=True) for a in (neurons, self.halved))
-        known = (own > 0) & (halved > 0)
-        ratio = jnp.where(known, jnp.clip(own / jnp.where(known, halved, 1), 0.5, 1), 1)
-        # a difference of estimates should not be 0 by chance
-        return jnp.maximum(ratio * neurons + self.edges, shares.max(0) / 4)
-
-    @property
-    def variance_error(self) -> Float[Array, "T ..."]:
-        parts = [(a**2).var(-1) / a.shape[-1] ** 3 for a in self.influence]
-        taken = self.shares.sum(0) - self.edges - self.variance
-        return jnp.maximum(jnp.sqrt(sum(parts[1:], parts[0])), jnp.abs(taken))
-
-    def band(self, width: float | None = None, level: float = 0.95) -> tuple[Array, Array]:
-        """Bounds (low, high), each (T, ...), between which the observable of another network lies
-        with probability `level`, at one time and entry.
-
-        The other network has the same widths (None), or `width` neurons in its narrowest layer and
-        the others in proportion; `math.inf` for the infinite-width limit. The network at hand is
-        itself a draw, and its own variance is in the band. Up to O(1/N).
-        """
-        width = min(self.widths) if width is None else width
-        half = quantile(level) * jnp.sqrt(self.variance + self.scatter(width))
-        return self.observed - half, self.observed + half
-
-    def width(self, tolerance: float, level: float = 0.95) -> int:
-        """The width of the narrowest layer (the others in proportion) for which every entry at
-        every time is within `tolerance` of the limit with probability `level`, each on its own.
-
-        For networks whose `weights`, as they are in a `Network`, have the same law at all widths.
-        """
-        positive("tolerance", tolerance, jnp.result_type(float))
-        own, edges = self.variance, self.edges
-        self._check_edges()
-        room = (
-            tolerance / quantile(level)
-        ) ** 2  # (own − edges) u + edges u² ≤ room, u = N / width
-        linear = jnp.maximum(own - edges, 0)
-        root = jnp.sqrt(linear**2 + 4 * edges * room)
-        share = float((2 * room / jnp.maximum(linear + root, jnp.finfo(own.dtype).tiny)).min())
-        return max(1, math.ceil(min(self.widths) / share))
-
-    def scatter(self, width: float) -> Float[Array, "T ..."]:
-        """The variance at another width (of the narrowest layer, the others in proportion): what
-        is of edges falls as 1/N², the rest as 1/N."""
-        if not width >= 1:
-            raise ValueError(f"width must be at least 1, got {width}: write width=256, or math.inf")
-        if width == min(self.widths):
-            return self.variance
-        self._check_edges()
-        share = min(self.widths) / width
-        return jnp.maximum(self.variance - self.edges, 0) * share + self.edges * share**2
-
-    def _check_edges(self) -> None:
-        added, own = float(self.edges.sum()), float(self.variance.sum())
-        if added > _EDGES * own:
-            warnings.warn(
-                f"The noise of edges is {added / own:.2g} of the variance here. What is said of "
-                "other widths takes their law for the same at all widths, as it is not in a "
-                "standard parametrisation (entries of variance proportional to N).",
-                EdgeNoise,
-                stacklevel=3,
-            )
-
-    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
-        """The standard deviation against time, root mean square over entries: in all, and by
-        layer."""
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots()[1] if ax is None else ax
-
-        def curve(variance: Array) -> np.ndarray:
-            return np.sqrt(np.asarray(variance).reshape(len(self.times), -1).mean(1))
-
-        own = {"color": "k", "label": f"networks of width {min(self.widths)}", **kwargs}
-        ax.plot(self.times, curve(self.variance), **own)
-        for i, share in enumerate(self.shares if len(self.widths) > 1 else ()):
-            ax.plot(self.times, curve(share), lw=1, label=f"neurons of layer {i + 1}")
-        if float(self.edges.max()) > 0:
-            ax.plot(
-                self.times, curve(self.edges), "k:", lw=1, label="edges, in both layers' shares"
-            )
-        ax.set(xlabel="time $t$", ylabel="standard deviation, rms over entries")
-        ax.legend(fontsize="small")
-        return ax
 
 
 def jackknife(
@@ -190,21 +30,38 @@ def jackknife(
     observe: Observable,
     *,
     t1: ArrayLike,
-    times: ArrayLike | None,
-    dynamics: Dynamics,
-    solver: Adaptive,
+    times: ArrayLike | None = None,
+    dynamics: Dynamics | None = None,
+    solver: Adaptive | None = None,
 ) -> Jackknife:
-    """`fluctuations` of a network."""
+    """The scatter of `observe` over networks drawn and trained as `network` was, from it alone.
+
+    `network` is one that was drawn, of equal masses and before its training: its neurons stand for
+    the laws that they were drawn from, which need not be known. Where the ensemble is known,
+    `fluctuations` says more.
+
+    Arguments: `observe`, `times`, `dynamics` and `solver` as in `fluctuations`. The flow of the
+    network, and of each half of its neurons, is differentiated in masses and in the weights between
+    hidden layers.
+
+    Raises `ValueError` for arguments that do not fit, networks of nodes or that have been trained,
+    and observables that single out neurons; `FailedRun` if the flow breaks down.
+    """
+    kind("network", network, Network, "write ensemble.sample(64, key=key), or from_mlp(mlp)[0]")
+    kind("energy", energy, Energy, "write Risk(data)")
+    dynamics = GradientFlow() if dynamics is None else dynamics
+    solver = Adaptive() if solver is None else solver
+    kind("solver", solver, Adaptive, "it is of continuous time; write Adaptive()")
     _check(network)
     check_observable(observe, network)
     check_differentiable(observe, network)
-    _, looks = checkpoints(times, 0.0, t1, network.dtype)
-    solver.check(network, energy, dynamics, looks)
+    _, when = checkpoints(times, 0.0, t1, network.dtype)
+    solver.check(network, energy, dynamics, when)
     solver = solver.resolved(network.dtype)
 
     def derived(network: Network) -> tuple[Array, tuple[Array, ...], Array]:
         found, influence, edges, run = _differentiate(
-            network, energy, dynamics, solver, observe, looks
+            network, energy, dynamics, solver, observe, when
         )
         run.raise_if_failed()
         return found, influence, edges
@@ -213,11 +70,11 @@ def jackknife(
     halves = [derived(half)[1:] for half in _halves(network)]
     scales = jnp.asarray([(n // 2) / n for n in network.width], network.dtype)
     halved = [
-        tensordot(scales, _shares(own), axes=1) - 2 * scales.mean() * beside
+        tensordot(scales, variances(own), axes=1) - 2 * scales.mean() * beside
         for own, beside in halves
     ]
     return Jackknife(
-        times=looks,
+        times=when,
         observed=observed,
         influence=influence,
         edges=edges,
@@ -231,11 +88,6 @@ def _halves(network: Network) -> list[Network]:
     parts = [network.neurons([slice(j * n, (j + 1) * n) for n in sizes]) for j in range(2)]
     equal = tuple(jnp.full(n, 1 / n, network.dtype) for n in sizes)
     return [eqx.tree_at(lambda n: n.initial_masses, part, equal) for part in parts]
-
-
-def _shares(influence: tuple[Array, ...]) -> Float[Array, "hidden T ..."]:
-    """Σ_k IF_i² / (N_i (N_i − 1)) for every layer."""
-    return jnp.stack([(a**2).mean(-1) / (a.shape[-1] - 1) for a in influence])
 
 
 def _check(network: Network) -> None:

@@ -203,11 +203,12 @@ def _search(
     at = jnp.concatenate([drawn, space.project(own)]) if steps else drawn
     wider = network.padded([n + len(at) if j == i else m for j, m in enumerate(network.width)])
 
-    def look(points: Array) -> tuple[Array, Array]:
+    def at_points(points: Array) -> tuple[Array, Array]:
         """Ψ and its gradient at `points`, which are tracers."""
         seen = wider.with_points(jnp.concatenate([own, points]), i)
-        slope = energy.downhill(seen, energy.value_and_gradient(seen)[1])
-        return energy.first_variation(seen)[i][n:], seen.rows(slope, i)[n:]
+        _, gradient, variation = energy.derivatives(seen, variation=True)
+        assert variation is not None
+        return variation[i][n:], seen.rows(energy.domain.downhill(seen, gradient), i)[n:]
 
     def one(
         carry: tuple[Array, Array, Array], ways: Array, size: Array, smaller: float
@@ -215,7 +216,7 @@ def _search(
         """A step against `ways`, kept where Ψ is lower; and the next size."""
         places, values, slopes = carry
         tried = space.project(places - size[:, None] * ways)
-        new, steeper = look(tried)
+        new, steeper = at_points(tried)
         better = new < values
         kept = (
             jnp.where(better[:, None], tried, places),
@@ -232,7 +233,7 @@ def _search(
         kept, far = one(kept, ways, far, _GREATER**-0.25)  # as many fail as keep the size
         return kept, size, far, half
 
-    values, slopes = look(at)
+    values, slopes = at_points(at)
     size = 0.1 / jnp.maximum(jnp.linalg.norm(slopes, axis=1), 1e-6)
     far = jnp.full_like(size, 0.1)
     begin = ((at, values, slopes), size, far, values.min())

@@ -36,8 +36,8 @@ from .._energies.energy import Energy
 from .._energies.risk import Risk
 from .._result import Result, span, when
 from .._solvers.adaptive import Adaptive
-from .._solvers.departure import unseen, warn_of
-from .._solvers.nodes import looks
+from .._solvers.nodes import probe_pair
+from .._solvers.start_error import start_error, warn_of
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
 from .influence import apart, centred, direction, discretisations, jacobian, perturbation
@@ -130,8 +130,8 @@ def sgd_noise(
     jumps = [] if solver.kinks is None else np.asarray(solver.kinks)
     jumps = np.unique(np.concatenate([np.asarray(grid), jumps]))
     resolved = dataclasses.replace(solver, kinks=jumps).resolved(dtype)
-    pair = looks(ensemble, ensemble.rules(rule), measures, key)
-    warn_of(unseen(pair, energy, dynamics, when[-1])[1], stacklevel=2)
+    pair = probe_pair(ensemble, ensemble.rules(rule), measures, key)
+    warn_of(start_error(pair, energy, dynamics, when[-1])[1], stacklevel=2)
     q = energy.data.masses
 
     def solve(network: Network, solver: Adaptive) -> tuple[Array, Array]:

@@ -12,12 +12,12 @@ from ensembles import NeuronalEnsemble
 from ensembles.internal import count, kind, randomness
 
 from .._checks import confidence, layer_ratios
-from .._dynamics.dynamics import Dynamics, Update
+from .._dynamics.dynamics import Update
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .._result import Result, span, when
 from .._solvers.adaptive import Adaptive
-from .._solvers.seeds import in_batches, run_all, samples, seed_keys, together
+from .._solvers.seeds import map_over_seeds, run_all, samples, seed_keys, together
 from .._solvers.solver import Solver
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import RESULTS, FailedRun
@@ -82,7 +82,7 @@ def simulate(
     t1: ArrayLike,
     times: ArrayLike | None = None,
     ratios: Sequence[float] | None = None,
-    dynamics: Dynamics | Update | None = None,
+    dynamics: Update | None = None,
     solver: Solver | None = None,
     key: PRNGKeyArray,
 ) -> Simulation:
@@ -116,11 +116,11 @@ def simulate(
 
     def batch(keys: PRNGKeyArray) -> tuple[Array, Array]:
         networks = samples(ensemble, keys, widths, widths)
-        noise = keys if solver.random else None
+        noise = keys if solver.random or dynamics.random else None
         run = run_all(solver, networks, energy, dynamics, when, observe, noise)
         return run.observed, run.result == RESULTS.successful
 
-    values, ok = in_batches(batch, keys, size)
+    values, ok = map_over_seeds(batch, keys, size)
     found = Simulation(np.asarray(when), width, widths, np.asarray(values))
     if not ok.all():
         raise FailedRun(

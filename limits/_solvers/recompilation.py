@@ -20,10 +20,10 @@ def notice(*trees: Any) -> None:
     same values as others before, but other objects: compiled programs are found by identity."""
     for f in jax.tree.leaves(trees):
         if isinstance(f, FunctionType):
-            _look(f)
+            _watch(f)
 
 
-def _look(f: FunctionType) -> None:
+def _watch(f: FunctionType) -> None:
     before = _SEEN.setdefault(f.__code__, [])
     known = [g for g in (ref() for ref in before) if g is not None]
     if len(before) >= _OFTEN or any(f is g for g in known):

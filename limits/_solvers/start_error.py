@@ -1,7 +1,8 @@
-"""Where a start leads at first: a look with many nodes at what few may miss."""
+"""What nodes miss of a start: its outputs and their first motion, against many more nodes."""
 
 import warnings
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float
 
 from ensembles import Network
 
-from .._dynamics.dynamics import Dynamics, Update
+from .._dynamics.dynamics import Update
 from .._energies.energy import Energy
 
 _MUCH = 0.3
@@ -34,22 +35,20 @@ def warn_of(share: float, stacklevel: int) -> None:
         )
 
 
-class Departure(NamedTuple):
+class FirstMotion(NamedTuple):
     """What an energy sees of a network, and how fast that would move if the derivative per unit
     mass (and the first variation, where masses move) stayed as it is: the velocity of the dynamics,
     averaged over its rates at 256 times of the run. `slope` is the energy's derivative in the
     outputs, root mean square.
     """
 
-    outputs: Float[Array, "n outputs"]
-    motion: Float[Array, "n outputs"]
+    outputs: Any
+    motion: Any
     slope: Float[Array, ""]
 
 
 @eqx.filter_jit
-def departure(
-    network: Network, energy: Energy, dynamics: Dynamics | Update, t1: Array
-) -> Departure:
+def first_motion(network: Network, energy: Energy, dynamics: Update, t1: Array) -> FirstMotion:
     """The outputs of `network` and how they begin to move, in a run up to `t1`."""
     network = dynamics.prepare(network)
     times = (jnp.arange(_TIMES, dtype=t1.dtype) + 0.5) / _TIMES * t1
@@ -59,42 +58,44 @@ def departure(
     outputs, motion = jax.jvp(
         lambda i: energy.outputs(network.moved(i)), (network.increment,), (velocity,)
     )
-    return Departure(outputs, motion, energy.stationarity(network))
+    return FirstMotion(outputs, motion, energy.stationarity(network))
 
 
-def unseen(
+def start_error(
     pair: tuple[Network, Network] | None,
     energy: Energy,
-    dynamics: Dynamics | Update,
+    dynamics: Update,
     t1: Array,
-    outputs: Float[Array, "T n outputs"] | None = None,
+    outputs: Any = None,
 ) -> tuple[float, float]:
-    """What the second of two networks (`looks`) sees at the start and the first does not: as an
-    error of `outputs`, a solution from the first, and as a part of all motion."""
+    """What the second of two networks (a `probe_pair`) sees at the start and the first does not: as
+    an error of `outputs`, a solution from the first, and as a part of all motion."""
     if pair is None:
         return 0.0, 0.0
-    few, many = (departure(network, energy, dynamics, t1) for network in pair)
-    outputs = few.outputs[None] if outputs is None else outputs
+    few, many = (first_motion(network, energy, dynamics, t1) for network in pair)
+    if outputs is None:
+        outputs = jax.tree.map(lambda a: a[None], few.outputs)
     apart, wrong = np.asarray(_missed(energy, few, many, outputs))
     return float(apart), float(wrong)
 
 
 @eqx.filter_jit
-def _missed(
-    energy: Energy, few: Departure, many: Departure, outputs: Float[Array, "T n outputs"]
-) -> Float[Array, "2"]:
-    """The difference of two departures in the size of outputs: the larger of theirs, and of their
-    velocities', relative to the first's, times how far `outputs`, a solution from the first, move;
-    and that relative difference.
+def _missed(energy: Energy, few: FirstMotion, many: FirstMotion, outputs: Any) -> Float[Array, "2"]:
+    """The difference of two first motions in the size of outputs: the larger of the outputs', and
+    of their velocities', relative to the first's, times how far `outputs` (T, ...), a solution from
+    the first, move; and that relative difference.
 
     Where the first does not move beside the second, the outputs may go as far as the slope (for the
     squared loss, to the targets). A velocity of rounding errors alone is no velocity.
     """
-    eps = jnp.finfo(outputs.dtype).eps
-    apart, wrong, speed, other = energy.size(
-        jnp.stack([few.outputs - many.outputs, few.motion - many.motion, few.motion, many.motion])
-    )
-    moved = energy.size(outputs - few.outputs[None]).max()
+    subtract = partial(jax.tree.map, jnp.subtract)
+    eps = jnp.finfo(few.slope.dtype).eps
+    each = (
+        subtract(few.outputs, many.outputs), subtract(few.motion, many.motion), few.motion,
+        many.motion,
+    )  # fmt: skip
+    apart, wrong, speed, other = energy.size(jax.tree.map(lambda *a: jnp.stack(a), *each))
+    moved = energy.size(jax.tree.map(lambda a, b: a - b[None], outputs, few.outputs)).max()
     rounding = 1e3 * eps * jnp.maximum(energy.size(many.outputs), eps)
     still = speed <= jnp.maximum(1e-3 * other, rounding)
     relative = jnp.where(still, 0, wrong / jnp.where(still, 1, speed))

@@ -1,0 +1,75 @@
+"""Where neurons live: the spaces that confine them, as one object."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ensembles import Network, Parameters, Space
+from ensembles.internal import traced
+
+
+class Domain(eqx.Module):
+    """The space of the neurons `network.points(i)` of each hidden layer; None, or no entry: all of
+    R^dim.
+
+    Velocities are made tangent to it and steps are brought back to it (`Space.tangent`,
+    `Space.project`).
+    """
+
+    spaces: tuple[Space | None, ...] = ()
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it has walls or is curved, so that a step may leave it."""
+        return any(space is not None and space.bounded for space in self.spaces)
+
+    def project(self, network: Network) -> Network:
+        """`network` with neurons brought back to where they live, when a step has left it."""
+        for i, space in enumerate(self.spaces):
+            if space is not None and space.bounded:
+                network = network.with_points(space.project(network.points(i)), i)
+        return network
+
+    def tangent(self, network: Network, velocity: Parameters) -> Parameters:
+        """The part of a velocity at `network` that leaves neurons where they live."""
+        if not self.bounded:
+            return velocity
+
+        def rows(parameters: Parameters) -> tuple[Array, ...]:
+            return tuple(network.rows(parameters, i) for i in range(len(self.spaces)))
+
+        each, pull = jax.vjp(rows, velocity)
+        along = tuple(
+            v if space is None else space.tangent(network.points(i), v)
+            for i, (space, v) in enumerate(zip(self.spaces, each, strict=True))
+        )
+        (moves,) = pull(along)
+        return Parameters(moves.weights, moves.biases, velocity.growth)
+
+    def downhill(self, network: Network, gradient: Parameters) -> Parameters:
+        """`gradient` without the part against which a descent would leave where neurons live."""
+        way = self.tangent(network, jax.tree.map(jnp.negative, gradient))
+        return jax.tree.map(jnp.negative, way)
+
+    def shared(self, other: "Domain") -> "Domain":
+        """The domain of two energies of the same neurons: where one of them says none, the other's.
+
+        Raises `ValueError` where both give spaces that differ: neurons live in one.
+        """
+        layers = range(max(len(self.spaces), len(other.spaces)))
+        return Domain(tuple(_one(i, self._of(i), other._of(i)) for i in layers))
+
+    def _of(self, i: int) -> Space | None:
+        return self.spaces[i] if i < len(self.spaces) else None
+
+
+def _one(i: int, a: Space | None, b: Space | None) -> Space | None:
+    if a is None or b is None:
+        return b if a is None else a
+    if type(a) is not type(b) or not (traced(a, b) or eqx.tree_equal(a, b)):
+        raise ValueError(
+            f"spaces[{i}] must be the same in both energies of a sum, got {a!r} and {b!r}: give "
+            "spaces= to one of them"
+        )
+    return a
