@@ -86,10 +86,12 @@ def unknown(tree):
     ]
 
 
-def called(tree):
-    """Names of the functions that `tree` calls."""
-    calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
-    return {f.id for f in calls if isinstance(f, ast.Name)}
+def mentioned(tree):
+    """Names that `tree` mentions, called or handed on, and attributes that it calls."""
+    nodes = list(ast.walk(tree))
+    calls = (node.func for node in nodes if isinstance(node, ast.Call))
+    names = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return names | {f.attr for f in calls if isinstance(f, ast.Attribute)}
 
 
 def beginning(tree):
@@ -97,12 +99,20 @@ def beginning(tree):
     runs, kept = set(RUNS), []
     for statement in tree.body:
         if isinstance(statement, ast.FunctionDef):
-            if called(statement) & runs:
+            if mentioned(statement) & runs:
                 runs.add(statement.name)
-        elif called(statement) & runs or isinstance(statement, ast.For | ast.While):
+        elif mentioned(statement) & runs or isinstance(statement, ast.For | ast.While):
             break
         kept.append(statement)
     return ast.Module(kept, type_ignores=[])
+
+
+def test_a_script_begins_up_to_the_first_statement_that_mentions_a_run():
+    """Called, handed to another function, or through a wrapper of its own."""
+    wrapper = "def solve(n):\n    return flow(n, risk)\n"
+    for run in ("flow(n, risk)", "limits.flow(n, risk)", "timed(solve, n)", "run = jit(solve)"):
+        script = ast.parse(f"n = 1\n{wrapper}{run}\nafter = 2")
+        assert len(beginning(script).body) == 2
 
 
 @pages

@@ -11,16 +11,7 @@ import pytest
 from models import Outputs, distance, regression
 from random_ensembles import FAMILIES, Case, case
 
-from ensembles import (
-    Affine,
-    Gaussian,
-    MonteCarlo,
-    NeuronalEnsemble,
-    Sobol,
-    Torus,
-    Uniform,
-    iid,
-)
+from ensembles import Affine, Gaussian, MonteCarlo, NeuronalEnsemble, Sobol, Torus, Uniform, iid
 from limits import (
     Adaptive,
     Data,

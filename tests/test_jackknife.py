@@ -11,16 +11,7 @@ from models import largest, regression, smooth
 from scipy import stats
 
 from ensembles import Affine, Atoms, Gaussian, NeuronalEnsemble, Noisy, from_mlp, iid
-from limits import (
-    Data,
-    EdgeNoise,
-    GradientFlow,
-    Jackknife,
-    Risk,
-    flow,
-    fluctuations,
-    simulate,
-)
+from limits import Data, EdgeNoise, GradientFlow, Jackknife, Risk, flow, fluctuations, simulate
 
 X = regression(16).x[:5]
 RISK = Risk(regression(16))

@@ -7,16 +7,7 @@ import numpy as np
 import pytest
 from models import Outputs, distance, regression, smooth
 
-from ensembles import (
-    Affine,
-    Atoms,
-    Gaussian,
-    MonteCarlo,
-    NeuronalEnsemble,
-    Product,
-    Sobol,
-    Uniform,
-)
+from ensembles import Affine, Atoms, Gaussian, MonteCarlo, NeuronalEnsemble, Product, Sobol, Uniform
 from limits import RESULTS, Data, FailedRun, Risk, flow, limit
 
 TIMES = jnp.linspace(0, 3, 7)

@@ -9,13 +9,7 @@ import pytest
 from kept_results import coupling, trajectory
 from scipy import special
 
-from limits import (
-    CrossEntropyLoss,
-    HuberLoss,
-    LogisticLoss,
-    SquaredLoss,
-    fit_rate,
-)
+from limits import CrossEntropyLoss, HuberLoss, LogisticLoss, SquaredLoss, fit_rate
 
 matplotlib.use("Agg")
 

@@ -7,17 +7,7 @@ import optax
 import pytest
 from models import largest, regression, smooth
 
-from limits import (
-    SGD,
-    GradientFlow,
-    Optimiser,
-    Risk,
-    Steps,
-    coupling,
-    fit_rate,
-    limit,
-    train,
-)
+from limits import SGD, GradientFlow, Optimiser, Risk, Steps, coupling, fit_rate, limit, train
 
 RISK = Risk(regression(16))
 ADAM = Optimiser(optax.adam(0.02))

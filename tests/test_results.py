@@ -16,26 +16,8 @@ from kept_results import TIMES, identical, network, results, trajectory
 from models import Outputs, regression, smooth
 
 import limits
-from ensembles import (
-    Affine,
-    Elementwise,
-    Gaussian,
-    Measure,
-    NeuronalEnsemble,
-    Uniform,
-    load,
-    save,
-)
-from limits import (
-    RESULTS,
-    FailedRun,
-    GridFlow,
-    Result,
-    Risk,
-    Simulation,
-    Trajectory,
-    train,
-)
+from ensembles import Affine, Elementwise, Gaussian, Measure, NeuronalEnsemble, Uniform, load, save
+from limits import RESULTS, FailedRun, GridFlow, Result, Risk, Simulation, Trajectory, train
 
 every = pytest.mark.parametrize("name", results())
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "results.md").read_text()

@@ -1,0 +1,65 @@
+"""Energies, of networks of two outputs for inputs in R², and losses."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from models import regression
+
+from contracts.layers import neuron
+from ensembles import Gauss, Symmetry, Uniform, cyclic, defining, trivial
+from limits import (
+    CrossEntropyLoss,
+    Data,
+    Energy,
+    EquivariantArchitecture,
+    FeatureAveraging,
+    Game,
+    HuberLoss,
+    Interaction,
+    LogisticLoss,
+    PathNorm,
+    PowerPenalty,
+    Risk,
+    SquaredLoss,
+)
+
+
+def quartic(prediction, y):
+    """A user's loss."""
+    return ((prediction - y) ** 4).sum() / 4
+
+
+def target(x):
+    return jnp.stack([jnp.sin(x[0] * x[1]), jnp.cos(x[0])])
+
+
+def weighted(targets: Callable[[jax.Array], jax.Array]) -> Data:
+    """Six points of unequal masses."""
+    data = regression(6, outputs=2)
+    return Data(data.x, targets(data.y), jnp.arange(1.0, 7.0) / 21)
+
+
+SWAP = Symmetry(cyclic(2), inputs=defining, outputs=defining, neurons=trivial(1))
+ENERGIES: dict[str, Energy] = {
+    "risk": Risk(weighted(lambda y: y)),
+    "Huber risk": Risk(weighted(lambda y: y), HuberLoss(0.4)),
+    "logistic risk": Risk(weighted(lambda y: jnp.where(y > 0, 1.0, -1.0)), LogisticLoss()),
+    "cross-entropy": Risk(weighted(lambda y: jax.nn.softmax(3 * y)), CrossEntropyLoss()),
+    "risk of a user's loss": Risk(weighted(lambda y: y), quartic),
+    "risk of a population": Risk(
+        Data.from_space(Uniform(jnp.array([-1.0, -1.0]), 1.0), target, 64, Gauss())
+    ),
+    "feature averaging": FeatureAveraging(weighted(lambda y: y), symmetry=SWAP),
+}
+PARTICLES: dict[str, Energy] = {
+    "equivariant architecture": EquivariantArchitecture(weighted(lambda y: y), symmetry=SWAP),
+    "potentials of data": Interaction.from_data(neuron, weighted(lambda y: y)),
+    "penalised risk": Risk(weighted(lambda y: y), penalty=PowerPenalty(0.1, 1.5)),
+}
+NORMS: dict[str, Energy] = {
+    "path norm": PathNorm(0.3),
+    "risk and path norm": Risk(weighted(lambda y: y)) + PathNorm(0.3),
+}
+GAMES: dict[str, Energy] = {"bilinear game": Game(jnp.dot)}  # of players, in `test_games.py`
+LOSSES = (SquaredLoss, HuberLoss, LogisticLoss, CrossEntropyLoss)

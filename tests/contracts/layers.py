@@ -1,0 +1,48 @@
+"""Layers, in networks of two outputs for inputs in R²."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from models import smooth
+
+from ensembles import Affine, Elementwise, NeuronalEnsemble, Uniform, shallow
+
+
+def _vectors_first(w, b, x):
+    return jnp.tanh(w * x + b)
+
+
+def _vectors(w, b, h):
+    return jnp.tanh(w * h + b) * w[::-1]
+
+
+def _vectors_last(w, b, h):
+    return w[1] * jnp.tanh(jnp.dot(w, h)) + b
+
+
+def _vector_valued():
+    """Weights and preactivations in R², φ not affine in the weights."""
+    kinds = [Elementwise(_vectors_first), Elementwise(_vectors), Elementwise(_vectors_last)]
+    return NeuronalEnsemble(
+        [Uniform(-1.0, 1.0)] * 2,
+        [
+            lambda c: jnp.stack([jnp.sin(2 * c[0]), 1 + c[0]]),
+            lambda c, e: jnp.stack([1 + jnp.sin(c[0] + 2 * e[0]), c[0] - e[0]]),
+            lambda c: jnp.stack([jnp.cos(c[0] + jnp.arange(2.0)), 1 + c[0] * jnp.arange(2.0)]),
+        ],
+        [lambda c: 0.3 * c[0], lambda c: 0.5 * jnp.sin(c[0]), jnp.asarray([0.1, 0.2])],
+        layers=kinds,
+    )
+
+
+def neuron(theta, x):
+    return theta[0] * jnp.stack([jnp.tanh(theta[0] + x[0]), jnp.sin(theta[0] * x[1])])
+
+
+LAYERS: dict[str, Callable[[], NeuronalEnsemble]] = {
+    "Affine tanh": lambda: smooth(3, outputs=2, biases=True),
+    "Affine relu": lambda: smooth(3, Affine(jax.nn.relu), outputs=2, biases=True),
+    "Elementwise": _vector_valued,
+    "Unit": lambda: shallow(neuron, Uniform(-1.0, 1.0)),
+}

@@ -1,0 +1,64 @@
+"""Units and data under C_2, which swaps the two coordinates (Maass & Fontbona, arXiv:2405.19995).
+
+The unit is σ(z x) of matrices z (2, 2), jointly equivariant under C_2, which swaps the coordinates
+of inputs and outputs and acts on z by z ↦ P z P.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ensembles import (
+    Affine,
+    Elementwise,
+    Gaussian,
+    SetAverage,
+    Symmetry,
+    cyclic,
+    defining,
+    iid,
+    intertwining,
+    shallow,
+)
+from limits import Data, EquivariantArchitecture, FeatureAveraging, Risk, augmented, flow
+
+KEY = jax.random.key(13)
+SWAP = Symmetry(
+    cyclic(2), inputs=defining, outputs=defining, neurons=intertwining(defining, defining)
+)
+
+
+def sigma(z, x):
+    return jax.nn.sigmoid(z.reshape(2, 2) @ x)
+
+
+X = jax.random.normal(jax.random.key(1), (8, 2)) * 2
+ARBITRARY = Data(X, jnp.stack([jnp.sin(X[:, 0]), jnp.cos(X[:, 0] * X[:, 1]) - X[:, 1]], 1) / 2)
+EQUIVARIANT = augmented(ARBITRARY, SWAP)
+CLOUD = Gaussian(4).sample(5, key=KEY)
+PLAIN = shallow(sigma, CLOUD)
+
+
+def identity(h):
+    return h
+
+
+SETS = iid(
+    dim=3, depth=3, first=Gaussian(1), hidden=Gaussian(1, 0.5), last=Gaussian(1),
+    layers=[Elementwise(SetAverage(jax.nn.relu)), Affine(identity), Affine(jax.nn.relu)],
+).sample((5, 7), key=KEY)  # fmt: skip
+
+
+def risks(data, **options):
+    """The four ways to learn from data."""
+    return {
+        "vanilla": Risk(data, **options),
+        "DA": Risk(augmented(data, SWAP), **options),
+        "FA": FeatureAveraging(data, **options, symmetry=SWAP),
+        "EA": EquivariantArchitecture(data, **options, symmetry=SWAP),
+    }
+
+
+@eqx.filter_jit
+def run(network, energy):
+    return flow(network, energy, t1=4.0, rtol=1e-10, atol=1e-12).final.points(0)

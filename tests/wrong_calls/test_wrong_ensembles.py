@@ -1,0 +1,284 @@
+"""Wrong ensembles and networks: each error names the argument, what arrived and the remedy."""
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from models import smooth
+from right import KEY, X, ensemble, independent, network, product, risk
+
+from ensembles import (
+    Affine,
+    Atoms,
+    Elementwise,
+    Gauss,
+    Gaussian,
+    Measure,
+    MonteCarlo,
+    Network,
+    NeuronalEnsemble,
+    Noisy,
+    Parameters,
+    Product,
+    Sobol,
+    Sphere,
+    Uniform,
+    Unit,
+    diverse,
+    quadrature,
+)
+from limits import flow
+
+
+class Cauchy(Uniform):
+    """A law without a mean."""
+
+    def __init__(self, dim):
+        super().__init__(jnp.zeros(dim), 1.0)
+
+    @property
+    def mean(self):
+        return jnp.full(self.dim, jnp.nan)
+
+
+def _noise(c, e, u):
+    return u
+
+
+def _zero(c, e):
+    return 0 * c[0]
+
+
+def one(c):
+    return jnp.ones(1)
+
+
+CALLS = {
+    "masses negative": (
+        lambda: Measure(X, [0.5, 0.7, -0.2, 0.0]),
+        r"masses must be non-negative, got -0\.2: .*put signs into the weights",
+    ),
+    "masses unnormalised": (
+        lambda: Measure(X, [0.5, 0.5, 0.5, 0.5]),
+        r"masses must sum to 1, got a sum of 2\.0: write masses / masses\.sum\(\)",
+    ),
+    "masses of another length": (
+        lambda: Measure(X, [0.5, 0.5]),
+        r"masses must have shape \(4,\), one mass per point, got shape \(2,\)",
+    ),
+    "points flat": (
+        lambda: Measure(jnp.ones(4), jnp.full(4, 0.25)),
+        r"points must have 2 axes, got shape \(4,\): write points\[:, None\]",
+    ),
+    "points NaN": (
+        lambda: Atoms([[jnp.nan], [1.0]]),
+        r"points has 1 NaN or infinite entries out of 2: remove or impute",
+    ),
+    "scale zero": (
+        lambda: Gaussian(2, scale=0.0),
+        r"scale must be positive, got .*: a constant label is Atoms",
+    ),
+    "mean of another shape": (
+        lambda: Gaussian(2, mean=jnp.zeros(3)),
+        r"mean must be a scalar or of shape \(2,\), got shape \(3,\)",
+    ),
+    "box upside down": (lambda: Uniform(1.0, 0.0), r"high - low must be positive, got"),
+    "dim zero": (lambda: Gaussian(0), r"dim must be an int of at least 1, got 0"),
+    "sphere of dimension 1": (
+        lambda: Sphere(1),
+        r"dim must be at least 2 for a sphere .* got 1: two points are Atoms",
+    ),
+    "product of nothing": (lambda: Product(), r"spaces must be one or more spaces, got \(\)"),
+    "nodes zero": (lambda: quadrature(Gaussian(1), 0), r"n must be an int of at least 1, got 0"),
+    "Gauss on a higher sphere": (
+        lambda: quadrature(Sphere(3), 16, Gauss()),
+        r"rule Gauss knows the circle only, got a sphere in R\^3: write rule=Sobol",
+    ),
+    "Sobol without key": (
+        lambda: quadrature(Gaussian(1), 8, Sobol()),
+        r"key is required: Sobol points .*; write key=jax\.random\.key\(0\)",
+    ),
+    "Monte Carlo without key": (
+        lambda: quadrature(Gaussian(1), 8, MonteCarlo()),
+        r"key is required: Monte Carlo",
+    ),
+    "Sobol of a number that is no power of two": (
+        lambda: quadrature(Gaussian(1), 100, Sobol(), key=KEY),
+        r"nodes must be a power of two for Sobol points, got 100: write 128",
+    ),
+    "tracers elsewhere": (
+        lambda: quadrature(Gaussian(2), 4).with_tracers(jnp.ones((2, 3))),
+        r"points must have dimension 2 .* got 3",
+    ),
+    "layer counts": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [one, one, one], layers=Affine(jnp.tanh)),
+        r"weights: L ≥ 2 weight functions go with L − 1 spaces, got 3 weights and 1 spaces",
+    ),
+    "layers unknown": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [one, one], layers=jnp.tanh),
+        r"layers must be one layer map or 2.*write layers=Affine\(jnp\.tanh\)",
+    ),
+    "too many layers": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [one, one], layers=[Affine(jnp.tanh)] * 3),
+        r"layers must be one layer map or 2",
+    ),
+    "biases of another length": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [one, one], [None], layers=Affine(jnp.tanh)),
+        r"biases must have one entry per layer \(2\), got 1: write None",
+    ),
+    "last bias a function": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [one, one], [None, one], layers=Affine(jnp.tanh)),
+        r"biases\[1\] belongs to the outputs, .* give an array \(outputs,\)",
+    ),
+    "vector weights in an affine layer": (
+        lambda: NeuronalEnsemble(
+            [Gaussian(1)] * 2, [one, lambda c, e: c, one], layers=Affine(jnp.tanh)
+        ),
+        r"weights\[1\] must give shape \(\), .* got \(1,\): .*Elementwise",
+    ),
+    "scalar last weight": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [one, lambda c: c[0]], layers=Affine(jnp.tanh)),
+        r"weights\[1\] must give shape \(outputs,\), got \(\): write w\[None\]",
+    ),
+    "second weight of a unit": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [one, one], layers=Unit(lambda w, x: w)),
+        r"weights\[1\] must be None for a Unit layer: write weights=\(theta, None\)",
+    ),
+    "width zero": (
+        lambda: ensemble().sample(0, key=KEY),
+        r"width must be an int of at least 1, got 0",
+    ),
+    "width a float": (
+        lambda: ensemble().sample(32.0, key=KEY),
+        r"width must be an int of at least 1, got 32\.0: write width=8",
+    ),
+    "widths for other layers": (
+        lambda: ensemble().sample([4, 4, 4], key=KEY),
+        r"width must be an int or one int per hidden layer \(2\), got 3",
+    ),
+    "sample without key": (
+        lambda: ensemble().sample(4, key=None),
+        r"key is required: a finite network draws its labels",
+    ),
+    "rules for other layers": (
+        lambda: ensemble().discretise(4, [Gauss()]),
+        r"rule must be one rule or one per hidden layer \(2\)",
+    ),
+    "noise where the layer is not affine": (
+        lambda: independent(depth=4, layers=Elementwise(product)),
+        r"weights\[1\] is Noisy, but Elementwise\(product\) is not affine in its weights.*Affine",
+    ),
+    "noise of a single neuron": (
+        lambda: NeuronalEnsemble(
+            [Uniform(0.0, 1.0)], [one, Noisy(_noise, one, Gaussian(1))], layers=Affine(jnp.tanh)
+        ),
+        r"weights\[1\] is Noisy, but has one neuron at its end.*belongs to its label",
+    ),
+    "noise of another shape than its mean": (
+        lambda: NeuronalEnsemble(
+            [Uniform(0.0, 1.0)] * 2,
+            [one, Noisy(_noise, _zero, Gaussian(2)), one],
+            layers=Affine(jnp.tanh),
+        ),
+        r"weights\[1\] must have one shape and dtype .* got \(2,\) float64 and \(\) float64",
+    ),
+    "a law without a mean": (
+        lambda: independent(depth=3, hidden=Cauchy(1)),
+        r"hidden has no mean \(got \[nan\]\).*needs one; cut the law's tails",
+    ),
+    "a law without a mean among others": (
+        lambda: independent(depth=4, hidden=[Gaussian(1), Cauchy(1)]),
+        r"hidden\[1\] has no mean",
+    ),
+    "laws for other layers": (
+        lambda: independent(depth=5, hidden=[Gaussian(1)] * 2),
+        r"hidden must be one law or one for each of the 3 layers 2, …, L - 1, got 2 laws",
+    ),
+    "a law of vectors for an entry": (
+        lambda: independent(depth=3, hidden=Gaussian(2)),
+        r"hidden must be a law on R, of one entry, got one on R\^2",
+    ),
+    "no law": (lambda: independent(depth=3, hidden=1.0), r"hidden must be a law, e.g. Gaussian"),
+    "first law of another dimension": (
+        lambda: independent(depth=3, first=Gaussian(3)),
+        r"first must be a law on R\^2 \(dim=2\), or on R .* got one on R\^3",
+    ),
+    "a single layer": (lambda: independent(depth=1), r"depth must be at least 2, got 1"),
+    "a single diverse layer": (
+        lambda: diverse(dim=2, depth=1, modes=2, layers=Affine(jnp.tanh)),
+        r"depth must be at least 2, got 1",
+    ),
+    "biases for other layers": (
+        lambda: independent(depth=3, biases=[None]),
+        r"biases must have one entry per layer \(3\), got 1",
+    ),
+    "a vector law of a bias": (
+        lambda: independent(depth=3, biases=[None, Gaussian(2), None]),
+        r"biases\[1\] must be a law on R, of one entry, got one on R\^2",
+    ),
+    "no modes": (
+        lambda: diverse(dim=2, depth=3, modes=0, layers=Affine(jnp.tanh)),
+        r"modes must be an int of at least 1, got 0",
+    ),
+    "both sides of a neuron the same": (
+        lambda: diverse(dim=2, depth=3, modes=2, correlation=1.0, layers=Affine(jnp.tanh)),
+        r"correlation must be at least 0 and below 1, got 1.0",
+    ),
+    "points aligned with other inputs": (
+        lambda: quadrature(Gaussian(3), 8, Sobol(align=X), key=KEY),
+        r"align has inputs of shape \(4, 2\), but Gaussian\(3\) has no Gaussian factor on R\^2",
+    ),
+    "points aligned with one input": (
+        lambda: Sobol(align=jnp.ones(2)),
+        r"align must have 2 axes, got shape \(2,\): write align\[:, None\]",
+    ),
+    "tracers of another depth": (
+        lambda: ensemble().discretise(4, tracers=smooth(4).sample(3, key=KEY)),
+        r"tracers must have the ensemble's depth 3, got 4",
+    ),
+    "weights in another dtype": (
+        lambda: NeuronalEnsemble(
+            [Uniform(jnp.float32(0.0), jnp.float32(1.0))],
+            [lambda c: c, lambda c: jnp.ones(1)],
+            layers=Affine(jnp.tanh),
+        ).sample(3, key=KEY),
+        r"one dtype for labels, masses, weights and biases, got \['float32', 'float64'\]",
+    ),
+    "network weights of another shape": (
+        lambda: Network(
+            (Affine(jnp.tanh),) * 2,
+            (X,),
+            (jnp.full(4, 0.25),),
+            Parameters((X, jnp.ones((3, 1))), (None, None)),
+        ),
+        r"weights\[1\] must have leading shape \(4,\), one entry per neuron .* got shape \(3, 1\)",
+    ),
+    "one input": (
+        lambda: network()(jnp.ones(2)),
+        r"x must have shape \(batch, 2\), got shape \(2,\): write x\[None\]",
+    ),
+    "inputs of another dimension": (
+        lambda: network()(jnp.ones((4, 3))),
+        r"x must have shape \(batch, 2\), got shape \(4, 3\)",
+    ),
+    "inputs of another dtype": (
+        lambda: network()(jnp.ones((4, 2), jnp.float32)),
+        r"x must have the network's dtype float64, got float32: write jnp\.asarray",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_wrong_call_names_the_argument_and_the_remedy(name):
+    call, message = CALLS[name]
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_checks_do_not_stand_in_the_way_of_tracing():
+    """Under jit values are unknown: shapes are checked, masses and NaN are not."""
+    jax.jit(lambda p: Measure(X, p).mean)(jnp.array([0.5, 0.5, 0.5, 0.5]))
+    solver = diffrax.Heun()
+    assert np.isfinite(flow(network(), risk(), t1=0.1, solver=solver).energies).all()
+    assert repr(Elementwise(jnp.tanh)) == "Elementwise(tanh)"

@@ -1,0 +1,85 @@
+"""Wrong options of runs: each error names the argument, what arrived and the remedy."""
+
+import pytest
+from right import KEY, network, risk
+
+from limits import SGD, Adaptive, Steps, flow, train
+
+CALLS = {
+    "t1 negative": (
+        lambda: flow(network(), risk(), t1=-1.0),
+        r"t1 must be a positive finite time, got -1\.0: write t1=1\.0",
+    ),
+    "t1 before t0": (
+        lambda: flow(network(), risk(), t0=1.0, t1=1.0),
+        r"t1 must be a finite time after t0=1\.0, got 1\.0: write t1=2\.0",
+    ),
+    "t0 negative": (
+        lambda: flow(network(), risk(), t0=-1.0, t1=1.0),
+        r"t0 must be a finite time of at least 0, got -1\.0: write t0=0\.0",
+    ),
+    "t1 in words": (lambda: flow(network(), risk(), t1="1"), r"t1 must be a number, got '1'"),
+    "times in words": (
+        lambda: flow(network(), risk(), t1=1.0, times=["0", "1"]),
+        r"times must be numbers, got",
+    ),
+    "an observation of two": (
+        lambda: flow(network(), risk(), t1=1.0, observe=lambda n, x: n(x)),
+        r"observe must take 1 argument, the network, got <lambda>\(n, x\)",
+    ),
+    "a key that is a number": (
+        lambda: train(network(), risk(), SGD(batch=2), step=0.1, t1=1.0, key=3),
+        r"key must be one JAX key, got 3: write key=jax\.random\.key\(0\)",
+    ),
+    "times decreasing": (
+        lambda: flow(network(), risk(), t1=1.0, times=[0.0, 0.6, 0.4]),
+        r"times must increase from at least 0 to at most t1=1\.0, got .*: write jnp\.linspace",
+    ),
+    "times beyond t1": (
+        lambda: flow(network(), risk(), t1=1.0, times=[0.0, 2.0]),
+        r"times must increase from at least 0 to at most t1=1\.0",
+    ),
+    "times empty": (
+        lambda: flow(network(), risk(), t1=1.0, times=[]),
+        r"times must be an array of at least one time, got shape \(0,\)",
+    ),
+    "tolerance zero": (
+        lambda: flow(network(), risk(), t1=1.0, rtol=0.0),
+        r"rtol must be a positive finite number, got 0\.0",
+    ),
+    "step zero": (
+        lambda: train(network(), risk(), step=0.0, t1=1.0),
+        r"step must be a positive finite number, got 0\.0",
+    ),
+    "steps of size zero": (
+        lambda: Steps(step=0),
+        r"step must be a positive finite number, got 0",
+    ),
+    "a solver that is none": (
+        lambda: Adaptive(solver="x"),
+        r"solver must be an? AbstractSolver, got str: write solver=diffrax\.Tsit5\(\)",
+    ),
+    "times between steps": (
+        lambda: train(network(), risk(), step=0.1, t1=1.0, times=[0.25]),
+        r"times and t1 must be multiples of step=0\.1, got \[0\.25\]: .* write times = step",
+    ),
+    "SGD without key": (
+        lambda: train(network(), risk(), SGD(batch=2), step=0.1, t1=1.0),
+        r"key is required: the dynamics draws at random at every step",
+    ),
+    "key without randomness": (
+        lambda: train(network(), risk(), step=0.1, t1=1.0, key=KEY),
+        r"key must be None for a dynamics without randomness",
+    ),
+    "flow with kinks that do not increase": (
+        lambda: flow(network(), risk(), t1=1.0, kinks=[0.5, 0.3]),
+        r"kinks must be increasing times, got \[0\.5 0\.3\]: write jnp\.array",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_wrong_call_names_the_argument_and_the_remedy(name):
+    call, message = CALLS[name]
+    with pytest.raises(ValueError, match=message):
+        call()
