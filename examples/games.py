@@ -20,12 +20,7 @@ Run it with ``python examples/games.py``. It prints its tables and saves
 # E exp(2πi k·x) only. They are observed after every step, and give the error of the laws and of
 # their averages over time. The best answer is searched for by Newton's method from a grid.
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled runs can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import equinox as eqx
 import jax
@@ -49,10 +44,7 @@ from limits import (
     train,
 )  # fmt: skip
 
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_enable_x64", True)
-began = time.perf_counter()
 
 
 def tensor(one, dim):
@@ -187,8 +179,10 @@ for dim in (1, 2):
         rows[name] = (
             spread(at_end), spread(average[name, dim][:, -1]), f"{(at_end < 0.02).sum()} of {GAMES}"
         )  # fmt: skip
-    print(f"\n{GAMES} games in {dim} dimension{'s' * (dim > 1)}, NI error after {STEPS} steps, "
-          f"median [quartiles] over games [{time.perf_counter() - began:.0f} s]")  # fmt: skip
+    say(
+        f"\n{GAMES} games in {dim} dimension{'s' * (dim > 1)}, NI error after {STEPS} steps, "
+        "median [quartiles] over games"
+    )
     table(("of the last laws", "of averages over time", "last below 0.02"), rows)
 
 # %%
@@ -218,7 +212,7 @@ for name, update in (("explicit", SGD), ("mirror prox", MirrorProx)):
         rows[f"{name}, {size} + {size}, positions 1/{slower}"] = (
             spread(values), f"{(values < 0.02).sum()} of {GAMES}"
         )  # fmt: skip
-print(f"\non the circle after {2 * STEPS} steps [{time.perf_counter() - began:.0f} s]")
+say(f"\non the circle after {2 * STEPS} steps")
 table(("NI error", "below 0.02"), rows)
 
 # %%
@@ -248,10 +242,9 @@ for eta in ETAS:
     converged &= (values[:, -1] < 0.02) & ~np.isnan(rates[-1])
 powers = np.polyfit(np.log(ETAS), np.log(np.stack(rates)[:, converged]), 1)[0]
 half = stats.t.ppf(0.975, len(powers) - 1) * powers.std(ddof=1) / len(powers) ** 0.5
-print(f"\nrate per step of mirror prox is the step to the power {powers.mean():.2f} ± {half:.2f} "
+say(f"\nrate per step of mirror prox is the step to the power {powers.mean():.2f} ± {half:.2f} "
       f"(mean over the {len(powers)} games that converge, 95 %; quartiles "
-      f"{np.round(np.quantile(powers, [0.25, 0.75]), 2)}) "
-      f"[{time.perf_counter() - began:.0f} s]")  # fmt: skip
+      f"{np.round(np.quantile(powers, [0.25, 0.75]), 2)})")  # fmt: skip
 
 # %%
 # A game where explicit steps diverge
@@ -315,8 +308,7 @@ for name, factor in factors.items():
     ]
     rows[name] = (*cells, str(rate))
     curves[name] = np.asarray(shifted(METHODS[name], long))
-print(f"\nExample 4.1: log of the factor per step (standard deviation over 8 starts; predicted) "
-      f"[{time.perf_counter() - began:.0f} s]")  # fmt: skip
+say("\nExample 4.1: log of the factor per step (standard deviation over 8 starts; predicted)")
 for name, row in rows.items():
     print(f"  {name}")
     for e, cell in zip(ETAS, row, strict=False):
@@ -388,7 +380,4 @@ for ax, law, other, label in (
     ax.scatter(*law.points.T, s=600 * law.masses, color="w", edgecolor="k", lw=0.5)
     ax.set(title=f"player 1 on the torus, {label}", xlabel="$x_1$", ylabel="$x_2$")
     figure.colorbar(shade, ax=ax, label="$\\int f(x, y) d\\mu_2(y)$", shrink=0.8)
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "games.png", dpi=150)
-print(f"\nfigure: {folder / 'games.png'} [{time.perf_counter() - began:.0f} s]")
+save(figure, "games")

@@ -20,12 +20,12 @@ prints its tables.
 # ``jax.distributed.initialize()`` finds the others by itself. Here they are told: ``--processes``
 # alone starts them all, with a ``--process`` each.
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
+if __name__ == "__main__":
+    import _setup  # noqa: F401
 
 import argparse
 import math
+import os
 import re
 import subprocess
 import sys
@@ -49,9 +49,6 @@ def start_here(processes, process):
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES // processes}"
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_x64", True)
-    cache = os.path.expanduser("~/.cache/neuronal-ensembles")
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if processes > 1:
         jax.distributed.initialize(f"localhost:{PORT}", processes, process)
 

@@ -12,12 +12,7 @@ Run it with ``python examples/noisy_sgd.py``. It prints its tables and saves
 ``examples/figures/noisy_sgd.png``.
 """
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import equinox as eqx
 import jax
@@ -42,9 +37,6 @@ from limits import (
 )
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 
 
 def neurons(network):
@@ -136,7 +128,7 @@ for name, points in (("at this temperature", seen), ("control, half of it", wron
     size, most = np.sqrt((chi**2).mean()), np.abs(chi).max()
     print(f"{'':>4}{name}: {chi.size} deviations are {size:.2f} standard errors (root mean "
           f"square), the largest {most:.1f}")  # fmt: skip
-print(f"[{time.perf_counter() - began:.0f} s]", flush=True)
+say("")
 
 # %%
 # How fast the free energy falls
@@ -180,7 +172,7 @@ for name, coupled, mean, variance, wanted in CASES:
     gap = np.asarray(run.free_energies - rest.free_energies[0])
     linear_gaps[name], rates = gap, local_rates(hours, gap)
     print(f"{name:>24}: smallest {rates.min():.4f}, at the end {rates[-1]:.4f} (exact {wanted})")
-print(f"[{time.perf_counter() - began:.0f} s]", flush=True)
+say("")
 
 # %%
 # Waves
@@ -251,7 +243,7 @@ for k in range(5):
     other = np.mean([w1(points[k], run.masses[k]) for points in colder])
     print(f"{hours[k]:>8}" + "".join(f"{m:>12.4f}" for m in values.mean(0))
           + f"   {fit_rate(NUMBERS, values)}  {other:.4f} (N = {NUMBERS[-1]})")  # fmt: skip
-print(f"[{time.perf_counter() - began:.0f} s]", flush=True)
+say("")
 
 # %%
 # Annealing
@@ -280,10 +272,9 @@ for name, temperature in (("0.1", 0.1), ("0.02", 0.02), ("falling from 0.1", coo
     update = SGD(Langevin(temperature=temperature))
     seen_hot = noisy(cloud, wavy, update, 200, jnp.array(0.02), hot_times, hot_keys)
     annealed[name] = np.asarray(energies(seen_hot))
-print(f"\nannealing: energies at time 64 (N = 200, {len(hot_keys)} seeds): " + ", ".join(
+say(f"\nannealing: energies at time 64 (N = 200, {len(hot_keys)} seeds): " + ", ".join(
     f"τ {name}: {e[:, -1].mean():.4f} ± {e[:, -1].std(ddof=1) / 2:.4f}" for name, e in
-    annealed.items()) + f"; without noise {lowest:.4f} [{time.perf_counter() - began:.0f} s]",
-    flush=True)  # fmt: skip
+    annealed.items()) + f"; without noise {lowest:.4f}")  # fmt: skip
 
 # %%
 # Isotropic Gaussians: the best risk
@@ -312,9 +303,8 @@ for delta, value, r in zip(DELTAS, best, ends, strict=True):
     print(f"{delta:>6}{value:>14.3e}{np.ptp(r):>14.1e}")
 line = np.polyfit(np.sqrt(best[5:7]), DELTAS[5:7], 1)[-1]
 found = np.polyfit(np.sqrt(best[4:7]), DELTAS[4:7], 2)[-1]
-print(f"threshold {found:.5f} (by a line {line:.5f}), closed form "
-      f"{IsotropicGaussians.threshold():.5f} [{time.perf_counter() - began:.0f} s]",
-      flush=True)  # fmt: skip
+say(f"threshold {found:.5f} (by a line {line:.5f}), closed form "
+      f"{IsotropicGaussians.threshold():.5f}")  # fmt: skip
 
 # %%
 # Isotropic Gaussians: SGD in 40 dimensions
@@ -354,7 +344,7 @@ norms = np.linalg.norm(
           jnp.asarray(hours_r, jnp.float32), jax.random.split(jax.random.key(30), SGD_SEEDS)),
     axis=-1,
 ).transpose(1, 0, 2).reshape(len(hours_r), -1)  # fmt: skip
-print(f"\nSGD: {norms.shape[1]} norms in all [{time.perf_counter() - began:.0f} s]", flush=True)
+say(f"\nSGD: {norms.shape[1]} norms in all")
 RADII = dict(low=0.0, high=4.0, cells=1200)
 laws = {
     dim: grid_flow(IsotropicGaussians(DELTA, dim).interaction, chi, t1=hours_r[-1], times=hours_r,
@@ -389,7 +379,7 @@ for k, t in enumerate(hours_r):
     print(f"{t:>6}{2 * laws[D].energies[k]:>12.4f}{2 * points.energies[k]:>12.4f}"
           f"{2 * laws[None].energies[k]:>12.4f}{mean:>20}{laws[D].measure(k).mean[0]:>11.4f}"
           f"{own:>14.3f}{flat:>14.3f}{before:>14.3f}")  # fmt: skip
-print(f"[{time.perf_counter() - began:.0f} s]", flush=True)
+say("")
 
 # %%
 # The figure
@@ -474,7 +464,4 @@ inset.axvline(IsotropicGaussians.threshold(), color="C3", lw=1, ls="--")
 inset.set_xlabel(r"$\Delta$", fontsize="x-small", labelpad=0)
 inset.set_ylabel("√ best risk", fontsize="x-small", labelpad=0)
 inset.tick_params(labelsize="x-small")
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "noisy_sgd.png", dpi=150)
-print(f"\nfigure: {folder / 'noisy_sgd.png'} [{time.perf_counter() - began:.0f} s]")
+save(figure, "noisy_sgd")

@@ -19,12 +19,7 @@ Run it with ``python examples/single_neuron.py``. It prints its tables and saves
 # Weights and inputs are padded with zeros up to 80 coordinates, which change nothing, so that one
 # compiled program serves all d. The population's risk is known in closed form (`ErfKernel`).
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import equinox as eqx
 import jax
@@ -37,9 +32,6 @@ from ensembles import Measure, particles, shallow
 from limits import SGD, Data, ErfKernel, Risk, charged, fit_rate, flow, single_neuron, train
 from limits import teacher_student as distance_from
 
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 DIMS, LARGEST = [10, 20, 40, 80], 80
 PAIRS = charged(ErfKernel())
 
@@ -157,8 +149,7 @@ moments = np.linspace(0, T1, 65)
 limits = {d: reduced_flow(d, T1, moments) for d in [*DIMS, None]}
 finer = reduced_flow(10, T1, moments, sizes=(16, 6, 4))
 resolved = np.abs(finer.energies - limits[10].energies).max()
-print(f"risk at the start {limits[10].energies[0]:.4f}; the limit is resolved to {resolved:.0e} "
-      f"[{time.perf_counter() - began:.0f} s]", flush=True)  # fmt: skip
+say(f"risk at the start {limits[10].energies[0]:.4f}; the limit is resolved to {resolved:.0e}")
 
 # %%
 # Steps to a given risk
@@ -213,8 +204,7 @@ fastest = np.stack([counts[i, :, j] for j, i in enumerate(best)], 1)
 steps_rate = fit_rate(DIMS, fastest)
 print(f"{'best':>10}" + "".join(f"{f'{m:.0f}':>16}" for m in fastest.mean(0)) + f"   {steps_rate}")
 there = (f"{a:.2f} (d = {d or '∞'})" for a, d in zip(arrivals, limits, strict=True))
-print(f"the limit is there at time {', '.join(there)} [{time.perf_counter() - began:.0f} s]",
-      flush=True)  # fmt: skip
+say(f"the limit is there at time {', '.join(there)}")
 
 # %%
 # The error of SGD
@@ -247,9 +237,8 @@ in_d = np.stack([sgd_errors(d, SIZE) for d in DIMS], 1)
 in_step = np.stack([sgd_errors(40, size) for size in SIZES], 1)
 fixed = np.stack([sgd_errors(d, SIZE * 40 / d) for d in DIMS], 1)
 rate_d, rate_step = fit_rate(DIMS, in_d), fit_rate(SIZES, in_step)
-print(f"\nerror of SGD at time {END:g} ({len(KEYS)} seeds): exponent in d {rate_d}, in the step "
-      f"{rate_step}; in d at one d × step (control) {fit_rate(DIMS, fixed)} "
-      f"[{time.perf_counter() - began:.0f} s]", flush=True)  # fmt: skip
+say(f"\nerror of SGD at time {END:g} ({len(KEYS)} seeds): exponent in d {rate_d}, in the step "
+      f"{rate_step}; in d at one d × step (control) {fit_rate(DIMS, fixed)}")  # fmt: skip
 
 # %%
 # Width
@@ -293,8 +282,7 @@ for j, d in enumerate(DIMS):
     cells = (f"{m:.3f} ± {e:.3f}" for m, e in zip(scaled.mean(0), errors, strict=True))
     print(f"{d:>6}" + "".join(f"{c:>18}" for c in cells) + f"   {fit_rate(WIDTHS, far[:, :, j])}")
 rate_width = fit_rate(DIMS, (far * np.sqrt(WIDTHS)[:, None]).reshape(-1, len(DIMS)))
-print(f"exponent in d of all of these: {rate_width} [{time.perf_counter() - began:.0f} s]",
-      flush=True)  # fmt: skip
+say(f"exponent in d of all of these: {rate_width}")
 
 # %%
 # Mean field against lazy, from few samples
@@ -406,7 +394,7 @@ for name, results in (("lazy", lazy), ("mean field", rich)):
     needed[name] = known, np.stack([found[d] for d in known], 1)
     rate = fit_rate(*needed[name]) if len(known) > 1 else "–"
     print(f"{name:>12}: {', '.join(cells)}; exponent in d {rate}")
-print(f"[{time.perf_counter() - began:.0f} s]", flush=True)
+say("")
 
 # %%
 # The figure
@@ -504,7 +492,4 @@ panel.set_title("samples needed", fontsize="medium")
 panel.set_xticks(LAZY_DIMS, [str(d) for d in LAZY_DIMS])
 panel.xaxis.minorticks_off()
 panel.legend(fontsize="small")
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "single_neuron.png", dpi=150)
-print(f"\nfigure: {folder / 'single_neuron.png'} [{time.perf_counter() - began:.0f} s]")
+save(figure, "single_neuron")

@@ -18,12 +18,7 @@ Run it with ``python examples/sparse_relu.py``. It prints its tables and saves
 # Eight points in the plane, λ = 0.05. ``sparse_relu`` solves the program in the 16 cones and
 # certifies its value from the dual.
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import equinox as eqx
 import jax
@@ -47,18 +42,11 @@ from limits import (
 )
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 LAMBDA, POINTS, PARTICLES, SEEDS, STEP, T = 0.05, 8, 64, 4, 1e-3, 400.0
 rng = np.random.default_rng(8)
 data = Data(rng.standard_normal((POINTS, 2)), rng.standard_normal((POINTS, 1)))
 best = sparse_relu(data, LAMBDA)
 patterns = activation_patterns(data.x)
-
-
-def say(text):
-    print(f"{text} [{time.perf_counter() - began:.0f} s]", flush=True)
 
 
 say(f"{len(patterns)} cones; optimum {best.value:.9f}, certified to {best.gap:.0e}")
@@ -303,7 +291,4 @@ ax.set(
     xlim=(-180, 180), xticks=range(-180, 181, 60),
 )  # fmt: skip
 ax.legend(fontsize="small")
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "sparse_relu.png", dpi=150)
-say(f"\nfigure: {folder / 'sparse_relu.png'}")
+save(figure, "sparse_relu")

@@ -20,12 +20,7 @@ Run it with ``python examples/three_spin.py``. It prints its tables and saves
 # on the sphere. Their potential F = c E[f φ] is Funk–Hecke's, K = c c' E[φ φ'] depends on ⟨y, y'⟩
 # only: a polynomial through ``RBFKernel``. Charges c start as N(0, 1), centres uniformly.
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled programs can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import equinox as eqx
 import jax
@@ -57,14 +52,7 @@ from limits import (
     train,
 )
 
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 D, SCALE, SEEDS, STEP = 5, 32.0, 8, 0.1
-
-
-def say(text):
-    print(f"{text} [{time.perf_counter() - began:.0f} s]", flush=True)
 
 
 def population(d, nodes):
@@ -419,7 +407,4 @@ ax.plot(theta, jax.vmap(f)(circle)[:, 0], "k--", label="target")
 ax.set_ylim(top=4)
 where = "$\\theta$, with $x = \\sqrt{d}\\,(\\sin\\theta, \\cos\\theta, 0, …)$"
 finish(ax, "after SGD, t = 256", where, "$f(x)$", "bands: ± 2 sd over seeds")
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "three_spin.png", dpi=150)
-say(f"\nfigure: {folder / 'three_spin.png'}")
+save(figure, "three_spin")
