@@ -35,7 +35,6 @@ from limits import (
     Risk,
     WassersteinFisherRao,
     activation_patterns,
-    minimal_interpolation,
     optimality_gap,
     sparse_relu,
     train,
@@ -50,34 +49,6 @@ patterns = activation_patterns(data.x)
 
 
 say(f"{len(patterns)} cones; optimum {best.value:.9f}, certified to {best.gap:.0e}")
-
-# %%
-# Closed forms
-# ------------
-# One input; orthonormal inputs, whose measure has an atom per sign along y₊ and y₋; three inputs
-# on the circle, interpolated by the outer two.
-
-one = sparse_relu(Data(jnp.array([[0.6, 0.8]]), jnp.array([[1.5]])), 0.25)
-y, lam = np.array([1.0, 2.0, -2.0]), 0.1
-shrunk = sum(3 * lam * np.linalg.norm(v) - (3 * lam) ** 2 / 2 for v in (y[:2], y[2:])) / 3
-orthonormal = sparse_relu(Data(jnp.eye(3), jnp.asarray(y)[:, None]), lam)
-degrees = np.radians(np.arange(7200) / 20)
-grid = np.stack([np.cos(degrees), np.sin(degrees)], 1)
-circle = minimal_interpolation(Data(grid[[0, 1200, 2400]], np.ones((3, 1))), grid)
-square = minimal_interpolation(
-    Data(jnp.eye(2), jnp.array([[3.0], [4.0]])), np.vstack([grid, [[0.6, 0.8]]])
-)
-say(
-    "\nclosed form                                   program      formula      atoms (program, "
-    "formula)"
-)
-for name, found, value, atoms in (
-    ("one input, λ|y| − λ²/2", one, 0.25 * 1.5 - 0.25**2 / 2, 1),
-    ("orthonormal, y = (1, 2, −2)", orthonormal, shrunk, 2),
-    ("interpolation, orthonormal, y = (3, 4)", square, 5.0, 1),
-    ("interpolation, 0°, 60°, 120°, y = 1", circle, 2.0, 2),
-):
-    print(f"{name:<44}  {found.value:.8f}   {value:.8f}   {len(found.charges)}, {atoms}")
 
 # %%
 # Particles
