@@ -186,8 +186,8 @@ for (depth, kind, name), (energies, spread, _) in runs.items():
     panel, label = panels[0, depth - 2], f"{kind}, {name}"
     low, high = energies[:, -1].min(0), energies[:, -1].max(0)
     panel.fill_between(TIMES, low, high, color=COLORS[kind], alpha=0.12, lw=0)
-    panel.semilogy(TIMES, limits[depth, kind, name].energies, label=label, **style)
-    panel.set(title=f"depth {depth}", xlabel="time $t$")
+    limits[depth, kind, name].plot(panel, label=label, **style)
+    panel.set(title=f"depth {depth}", ylabel="", yscale="log")
     if depth > 2:
         panel = panels[1, depth - 2]
         for time_index, marker in ((EARLY, "o"), (-1, "s")):

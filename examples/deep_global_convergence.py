@@ -113,9 +113,9 @@ STYLES = {
 figure, panels = plt.subplots(1, 3, figsize=(12.5, 4), constrained_layout=True)
 for (name, kind), run in runs.items():
     style = dict(color=f"C{list(starts).index(name)}", **STYLES[kind])
-    curves = (run.energies, run.observed.rank[:, 1, 0], run.observed.span[:, 1])
-    for panel, curve in zip(panels, curves, strict=True):
-        panel.plot(times[1:], curve[1:], label=f"{name}: {kind}", **style)
+    run.plot(panels[0], label=f"{name}: {kind}", **style)
+    panels[1].plot(times, run.observed.rank[:, 1, 0], **style)
+    panels[2].plot(times, run.observed.span[:, 1], **style)
 panels[0].set(yscale="log", ylabel="risk", title="loss")
 panels[0].legend(fontsize="x-small", loc="lower left")
 panels[1].set(
