@@ -44,5 +44,6 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"examples/[^/]*\.py$",
-    "ignore_pattern": r"benchmarks/",
+    "ignore_pattern": r"benchmarks/|examples/_",
+    "reset_modules": ("matplotlib", "examples_alone.begin"),
 }

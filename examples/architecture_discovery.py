@@ -12,12 +12,7 @@ Run it with ``python examples/architecture_discovery.py``. It prints its table a
 ``examples/figures/architecture_discovery.png``.
 """
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled runs can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import equinox as eqx
 import jax
@@ -28,9 +23,6 @@ from ensembles import Gaussian, Symmetry, cyclic, defining, intertwining, shallo
 from limits import SGD, Data, Risk, augmented, discover_architecture
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 N, SEEDS, THRESHOLD = 50, 10, 1e-3
 
 # %%
@@ -97,7 +89,7 @@ for title, group in GROUPS.items():
                 threshold=THRESHOLD, direction=direction,
                 key=jax.random.key(100 + seed) if update.random else None,
             ), np.asarray(acts.projection)  # fmt: skip
-        print(f"[{time.perf_counter() - began:4.0f} s] {title}, {name}", flush=True)
+        say(f"{title}, {name}")
 
 # %%
 # What they find
@@ -141,7 +133,4 @@ for ax, title in zip(axes, GROUPS, strict=True):
     ax.set(title=f"{title}: dim $E^G$ = {dim}", xlabel="dimension of the space trained in")
 axes[0].set_ylabel("RMD² to that space (below $10^{-8}$: there)")
 axes[2].legend(fontsize=8)
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "architecture_discovery.png", dpi=150)
-print(f"\n[{time.perf_counter() - began:4.0f} s] saved {folder / 'architecture_discovery.png'}")
+save(figure, "architecture_discovery")

@@ -19,12 +19,7 @@ Run it with ``python examples/birth_death.py``. It prints its tables and saves
 # variances of their own. Everything is known in closed form, ½ ‖f‖² included. The minimum 0 is
 # reached where the charges sum to G = (δ_-2 + δ_2)/3 − ⅔ N(0, ½).
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import equinox as eqx
 import jax
@@ -44,10 +39,6 @@ from limits import (
     flow,
     train,
 )
-
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 
 N, STEP, SEEDS, QUENCH, EVERY = 200, 0.01, 5, 1000, 50
 WIDTH = 0.5
@@ -128,7 +119,7 @@ for title, (start, total) in EXPERIMENTS.items():
             continue
         run = solve(start, update, STEP * jnp.asarray(steps[title], jnp.float32), keys)
         found[title, name] = tuple(map(np.asarray, run))
-        print(f"{title}: {name} [{time.perf_counter() - began:.0f} s]", flush=True)
+        say(f"{title}: {name}")
 
 # %%
 # Energies
@@ -227,7 +218,4 @@ for row, title in zip(panels, EXPERIMENTS, strict=True):
     row[2].set(xlabel="place $y$", ylabel="charge to the left of $y$", xlim=(-4, 4),
                title=f"{title}: cumulative charge at the end, one seed")  # fmt: skip
     row[2].legend(fontsize="x-small", loc="upper right")
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "birth_death.png", dpi=150)
-print(f"\nfigure: {folder / 'birth_death.png'} [{time.perf_counter() - began:.0f} s]")
+save(figure, "birth_death")

@@ -27,12 +27,7 @@ Run it with ``python examples/birth_death_at_depth.py``. It prints its tables an
 # Twenty-four points in the plane with a constant input appended, a target in R^2, time 20. An
 # i.i.d. start with non-zero means, so that its limit moves, and a diverse one of eight modes.
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import equinox as eqx
 import jax
@@ -53,9 +48,6 @@ from limits import (
     train,
 )
 
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 u = jax.random.normal(jax.random.key(1), (24, 2))
 x = jnp.concatenate([u, jnp.ones((24, 1))], axis=1)
 risk = Risk(Data(x, jnp.stack([jnp.sin(2 * u[:, 0]), u[:, 0] * u[:, 1]], axis=1)))
@@ -148,11 +140,9 @@ for depth in (2, 3, 4):
                 rates = [fit_rate(WIDTHS, spread[..., i]) for i in (EARLY, -1)]
                 cells = f"{spread[:, -1, -1].mean():>15.3f}" + "".join(f"{r!s:>25}" for r in rates)
                 cells += f"{rank(exact.final):>6.1f}"
-            print(
+            say(
                 f"{depth:>5}{kind:>9}{name:>19}{exact.energies[-1]:>8.4f} ± {exact.error:.4f}"
                 f"{ends.mean():>8.4f} ± {ends.std(ddof=1):.4f}{cells}"
-                f"   [{time.perf_counter() - began:.0f} s]",
-                flush=True,
             )
 
 # %%
@@ -196,8 +186,8 @@ for (depth, kind, name), (energies, spread, _) in runs.items():
     panel, label = panels[0, depth - 2], f"{kind}, {name}"
     low, high = energies[:, -1].min(0), energies[:, -1].max(0)
     panel.fill_between(TIMES, low, high, color=COLORS[kind], alpha=0.12, lw=0)
-    panel.semilogy(TIMES, limits[depth, kind, name].energies, label=label, **style)
-    panel.set(title=f"depth {depth}", xlabel="time $t$")
+    limits[depth, kind, name].plot(panel, label=label, **style)
+    panel.set(title=f"depth {depth}", ylabel="", yscale="log")
     if depth > 2:
         panel = panels[1, depth - 2]
         for time_index, marker in ((EARLY, "o"), (-1, "s")):
@@ -225,7 +215,4 @@ panels[0, 2].legend(fontsize="x-small")
 panels[1, 0].set_ylim(top=2)
 panels[1, 0].legend(fontsize="x-small", ncols=2, loc="upper center")
 panels[1, 1].set_ylabel("spread of $H_2$ over neurons")
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "birth_death_at_depth.png", dpi=150)
-print(f"\nfigure: {folder / 'birth_death_at_depth.png'} [{time.perf_counter() - began:.0f} s]")
+save(figure, "birth_death_at_depth")

@@ -19,12 +19,7 @@ Run it with ``python examples/collapse.py``. It prints its tables and saves
 # limit would not move at all. ``iid`` gives both the finite networks, whose entries are
 # independent, and the limit, whose labels are w_1(0), one point for each middle layer, and w_5(0).
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import diffrax
 import jax
@@ -34,9 +29,6 @@ import matplotlib.pyplot as plt
 from ensembles import Affine, Gaussian, iid
 from limits import Adaptive, Data, Risk, Steps, collapse, limit
 
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 x = jax.random.normal(jax.random.key(0), (20, 5))
 risk = Risk(Data(x, jnp.sin(x[:, :1] + x[:, 1:2] * x[:, 2:3])))
 
@@ -64,7 +56,7 @@ result = collapse(
     times=jnp.linspace(0, 20, 11), nodes=[1024, 1, 1, 32], key=jax.random.key(1),
     progress=diffrax.TqdmProgressMeter(),
 )  # fmt: skip
-print(f"\n[{time.perf_counter() - began:.0f} s]\n{result.table()}", flush=True)
+say(f"\n{result.table()}")
 
 # %%
 # The limit's own error comes with it: more nodes, and redraws of them.
@@ -73,8 +65,10 @@ resolved = limit(
     ensemble(5), risk, t1=20.0, nodes=[1024, 1, 1, 32], times=jnp.linspace(0, 20, 11),
     key=jax.random.key(2),
 )  # fmt: skip
-print(f"\nthe limit's loss at the end: {float(resolved.energies[-1]):.4f}, error (of outputs, rms) "
-      f"{float(resolved.error):.1e} [{time.perf_counter() - began:.0f} s]", flush=True)  # fmt: skip
+say(
+    f"\nthe limit's loss at the end: {float(resolved.energies[-1]):.4f}, error (of outputs, rms) "
+    f"{float(resolved.error):.1e}"
+)
 
 # %%
 # Three and four layers
@@ -105,7 +99,4 @@ panels[1, 0].legend(fontsize="x-small", ncols=2, loc="upper center")
 result.plot("increments", panels[1, 1])
 panels[1, 1].set(title="only $w_3$ moves as one", ylim=(1e-2, 20))
 panels[1, 1].legend(fontsize="x-small", ncols=2, loc="upper center")
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "collapse.png", dpi=150)
-print(f"\nfigure: {folder / 'collapse.png'} [{time.perf_counter() - began:.0f} s]")
+save(figure, "collapse")

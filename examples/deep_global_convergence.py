@@ -17,12 +17,7 @@ Run it with ``python examples/deep_global_convergence.py``. It prints its table 
 # --------
 # Twenty-four points in the plane with a constant input appended, and a target in R^2.
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import equinox as eqx
 import jax
@@ -33,9 +28,6 @@ import numpy as np
 from ensembles import Affine, Gaussian, Sobol, diverse, iid
 from limits import Data, Risk, convergence, diversity, flow, initial_motion
 
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 u = jax.random.normal(jax.random.key(1), (24, 2))
 x = jnp.concatenate([u, jnp.ones((24, 1))], axis=1)
 y = jnp.stack([jnp.sin(2 * u[:, 0]), u[:, 0] * u[:, 1]], axis=1)
@@ -95,11 +87,9 @@ for name, ensemble in starts.items():
             np.asarray(run.observed.rank)[-1, 1:3, 0],
             np.asarray(run.observed.span)[-1, 1:3],
         )
-        print(
+        say(
             f"{name:>26}{kind:>12}{run.energies[0]:11.3f}{run.energies[-1]:12.2e}"
             f"{np.array2string(rank, precision=2):>14}{np.array2string(span, precision=4):>20}"
-            f"   [{time.perf_counter() - began:.0f} s]",
-            flush=True,
         )
 
 # %%
@@ -123,9 +113,9 @@ STYLES = {
 figure, panels = plt.subplots(1, 3, figsize=(12.5, 4), constrained_layout=True)
 for (name, kind), run in runs.items():
     style = dict(color=f"C{list(starts).index(name)}", **STYLES[kind])
-    curves = (run.energies, run.observed.rank[:, 1, 0], run.observed.span[:, 1])
-    for panel, curve in zip(panels, curves, strict=True):
-        panel.plot(times[1:], curve[1:], label=f"{name}: {kind}", **style)
+    run.plot(panels[0], label=f"{name}: {kind}", **style)
+    panels[1].plot(times, run.observed.rank[:, 1, 0], **style)
+    panels[2].plot(times, run.observed.span[:, 1], **style)
 panels[0].set(yscale="log", ylabel="risk", title="loss")
 panels[0].legend(fontsize="x-small", loc="lower left")
 panels[1].set(
@@ -134,7 +124,4 @@ panels[1].set(
 panels[2].set(ylabel=r"effective rank of $H_2(\cdot, c)$ in $L^2(P_x)$", title="span, layer 2")
 for panel in panels:
     panel.set(xlabel="time $t$", xscale="log")
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "deep_global_convergence.png", dpi=150)
-print(f"\nfigure: {folder / 'deep_global_convergence.png'} [{time.perf_counter() - began:.0f} s]")
+save(figure, "deep_global_convergence")

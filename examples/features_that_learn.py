@@ -21,13 +21,9 @@ Run it with ``python examples/features_that_learn.py``. It prints its tables and
 # neurons over all directions and so the first function of the kernel of frozen ones, in which its
 # norm is the least possible. Errors are relative to the variance of the target.
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
+from _setup import save, say
 
 import math
-import time
-from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -38,9 +34,6 @@ import numpy as np
 from ensembles import Affine, Gaussian, diverse, iid, shallow
 from limits import SGD, Data, PowerPenalty, ReLUKernel, Risk, fit_rate, train
 
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 DIM, UNITS, T1, STEP, SEEDS = 8, 128, 200.0, 0.1, 8
 SAMPLES = [32, 64, 128, 256, 512]
 NORM = math.sqrt(2) * math.gamma((DIM + 1) / 2) / math.gamma(DIM / 2)  # E|x|
@@ -133,8 +126,7 @@ for target in TARGETS:
         learns, falls, *others = map(np.asarray, compare(target, n, keys))
         found.append([learns, *others])
         cells = "".join(f"{e.mean():>10.1e} ± {e.std(ddof=1):.0e}" for e in found[-1])
-        clock = f"   [{time.perf_counter() - began:.0f} s]"
-        print(f"{target:>20}{n:>9}{cells}{falls.max():>17.1%}{clock}", flush=True)
+        say(f"{target:>20}{n:>9}{cells}{falls.max():>17.1%}")
     errors[target] = np.moveaxis(np.array(found), 0, -1)  # (three ways, seeds, samples)
     for name, e in zip(NAMES, errors[target], strict=True):
         print(f"{target:>20} {name}: exponent in samples {fit_rate(SAMPLES, e)}")
@@ -187,7 +179,7 @@ for name, (ensemble, width) in starts.items():
     weights = sum(w.size for w in run.final.weights)
     ends = curves[name][:, [len(TIMES) // 2, -1]].T
     cells = "".join(f"{e.mean():>10.3f} ± {e.std(ddof=1):.3f}" for e in ends)
-    print(f"{name:>22}{weights:>9}{cells}   [{time.perf_counter() - began:.0f} s]", flush=True)
+    say(f"{name:>22}{weights:>9}{cells}")
 
 # %%
 # The figure
@@ -211,7 +203,4 @@ for (name, runs), color in zip(curves.items(), ("C3", "0.6", "0.35", "0.0"), str
     panels[2].semilogy(TIMES, runs.mean(0), color=color, label=name)
 panels[2].set(xlabel="time $t$", title=rf"target: $\sin(12\,|x|)$ in $\mathbf{{R}}^{INPUTS}$")
 panels[2].legend(fontsize="small")
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "features_that_learn.png", dpi=150)
-print(f"\nfigure: {folder / 'features_that_learn.png'} [{time.perf_counter() - began:.0f} s]")
+save(figure, "features_that_learn")

@@ -19,12 +19,9 @@ Run it with ``python examples/fluctuations.py``. It prints its tables and saves
 # both networks learn to interpolate them. Predicted from nodes, simulated with networks of two
 # widths, with 95 % intervals.
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
+from _setup import save, say
 
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -34,14 +31,6 @@ from sklearn.datasets import load_digits
 
 from ensembles import Affine, Gaussian, NeuronalEnsemble, Sobol, Uniform, iid
 from limits import Adaptive, Data, HuberLoss, Risk, fluctuations, simulate
-
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
-
-
-def clock():
-    return f"[{time.perf_counter() - began:.0f} s]"
 
 
 def first(c):
@@ -103,7 +92,7 @@ def study(ensemble, risk, observe, widths, seeds, **options):
             np.asarray(v).mean(1)[j] for v in (found.variance_error, found.resampling)
         )
         print(f"{t:9.3g}{curve[j]:11.2e}{error:9.0e}{redrawn:12.2e}{cells}")
-    print(f"end / peak of the prediction: {curve[-1] / curve.max():.1e} {clock()}", flush=True)
+    say(f"end / peak of the prediction: {curve[-1] / curve.max():.1e}")
     return found, runs
 
 
@@ -204,7 +193,4 @@ ax.plot(when, deep.mean[:, point], "C0", lw=2, label="limit")
 from_zero(ax, when)
 ax.set(title="four layers: an output", xlabel="time $t$", ylabel=r"$\hat y(x_1)$")
 ax.legend(fontsize="x-small")
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "fluctuations.png", dpi=150)
-print(f"\nfigure: {folder / 'fluctuations.png'} {clock()}")
+save(figure, "fluctuations")

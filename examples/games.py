@@ -5,8 +5,8 @@ Two-player games of particles
 Mixed strategies as particles with masses (Domingo-Enrich et al., arXiv:2002.06277; Wang & Chizat,
 arXiv:2211.01280): random Fourier games on the circle and on the torus under five dynamics, each
 judged by its Nikaidô–Isoda error, what both players together could gain alone. Explicit steps often
-circle the equilibrium outward; mirror prox, which looks one step ahead, reaches it. On a game with
-a known equilibrium both rates are compared with what linearisation gives.
+circle the equilibrium outward (``explicit_steps.py`` shows how); mirror prox, which looks one step
+ahead, reaches it.
 
 Run it with ``python examples/games.py``. It prints its tables and saves
 ``examples/figures/games.png``.
@@ -20,19 +20,13 @@ Run it with ``python examples/games.py``. It prints its tables and saves
 # E exp(2πi k·x) only. They are observed after every step, and give the error of the laws and of
 # their averages over time. The best answer is searched for by Newton's method from a grid.
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled runs can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from scipy import stats
 
 from ensembles import Atoms, Measure, Torus, players
 from limits import (
@@ -44,15 +38,11 @@ from limits import (
     MirrorProx,
     WassersteinFisherRao,
     aggregate,
-    fit_rate,
     nikaido_isoda,
     train,
 )  # fmt: skip
 
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 jax.config.update("jax_enable_x64", True)
-began = time.perf_counter()
 
 
 def tensor(one, dim):
@@ -126,23 +116,20 @@ def uniform(points):
     return Measure(points, jnp.full(len(points), 1 / len(points)))
 
 
-def play(f, method, start, step, times, key=None):
-    """A run of the game `f` with its Fourier moments at `times`."""
-    dim = f.k.shape[1]
-    game = Game(f, spaces=(Torus(dim), Torus(dim)))
-    return train(
-        start, game, method, step=step, t1=times[-1], times=times, observe=f.moments, key=key
-    )
-
-
 @eqx.filter_jit
-def study(keys, method, dim, size, step, times):
+def study(keys, method, dim, size, times):
     """Final networks of the games of `keys`, and their moments."""
 
     def one(key):
-        start = players(uniform(grid(size, dim)), uniform(grid(size, dim)))
-        noise = jax.random.fold_in(key, 1) if method.random else None
-        run = play(random_game(key, dim), method, start, step, times, noise)
+        start, f = (
+            players(uniform(grid(size, dim)), uniform(grid(size, dim))),
+            random_game(key, dim),
+        )
+        run = train(
+            start, Game(f, spaces=(Torus(dim), Torus(dim))), method, step=STEP, t1=times[-1],
+            times=times, observe=f.moments,
+            key=jax.random.fold_in(key, 1) if method.random else None,
+        )  # fmt: skip
         return run.final, run.observed
 
     return jax.vmap(one)(keys)
@@ -159,10 +146,8 @@ def errors(keys, moments, dim):
     return jax.vmap(one)(keys, moments)
 
 
-def table(names, rows):
-    print(" " * 38 + "".join(f"{name:>28}" for name in names))
-    for name, row in rows.items():
-        print(f"{name:38}" + "".join(f"{cell:>28}" for cell in row))
+def row(name, *cells):
+    return f"{name:38}" + "".join(f"{cell:>26}" for cell in cells)
 
 
 def spread(values):
@@ -175,21 +160,18 @@ times = STEP * jnp.arange(1, STEPS + 1)
 seen = np.arange(LOOK, STEPS + 1, LOOK)
 last, average, final = {}, {}, {}
 for dim in (1, 2):
-    rows = {}
+    print(f"\n{GAMES} games in {dim} dimension{'s' * (dim > 1)}, NI error after {STEPS} steps, "
+          "median [quartiles] over games")  # fmt: skip
+    print(row("", "of the last laws", "of averages over time", "last below 0.02"))
     for name, method in METHODS.items():
-        final[name, dim], moments = study(keys, method, dim, SIZE[dim], STEP, times)
+        final[name, dim], moments = study(keys, method, dim, SIZE[dim], times)
         means = [jnp.cumsum(m, 1) / jnp.arange(1, STEPS + 1)[None, :, None] for m in moments]
         last[name, dim], average[name, dim] = (
             np.asarray(errors(keys, [m[:, seen - 1] for m in some], dim))
             for some in (moments, means)
         )
-        at_end = last[name, dim][:, -1]
-        rows[name] = (
-            spread(at_end), spread(average[name, dim][:, -1]), f"{(at_end < 0.02).sum()} of {GAMES}"
-        )  # fmt: skip
-    print(f"\n{GAMES} games in {dim} dimension{'s' * (dim > 1)}, NI error after {STEPS} steps, "
-          f"median [quartiles] over games [{time.perf_counter() - began:.0f} s]")  # fmt: skip
-    table(("of the last laws", "of averages over time", "last below 0.02"), rows)
+        ends = last[name, dim][:, -1], average[name, dim][:, -1]
+        say(row(name, *map(spread, ends), f"{(ends[0] < 0.02).sum()} of {GAMES}"))
 
 # %%
 # The same error by the library's own search, on a fine grid, and the atoms that particles became.
@@ -210,125 +192,20 @@ for i in (0, 1):
 # -------------------------
 # Convergence is local. More particles, or slower positions? And do these help explicit steps?
 
-rows = {}
+print(f"\non the circle after {2 * STEPS} steps")
+print(row("", "NI error", "below 0.02"))
 for name, update in (("explicit", SGD), ("mirror prox", MirrorProx)):
     for size, slower in ((15, 40), (15, 400), (60, 40), (60, 400)):
-        _, moments = study(keys, update(wfr(1 / slower)), 1, size, STEP, 2 * times[-1:])
+        _, moments = study(keys, update(wfr(1 / slower)), 1, size, 2 * times[-1:])
         values = np.asarray(errors(keys, moments, 1))[:, 0]
-        rows[f"{name}, {size} + {size}, positions 1/{slower}"] = (
-            spread(values), f"{(values < 0.02).sum()} of {GAMES}"
-        )  # fmt: skip
-print(f"\non the circle after {2 * STEPS} steps [{time.perf_counter() - began:.0f} s]")
-table(("NI error", "below 0.02"), rows)
-
-# %%
-# Smaller steps
-# -------------
-# On games that converge, the error falls by a factor per step whose logarithm is in proportion to
-# the step: here between times 8 and 32, where it is above 1e-10.
-
-ETAS = np.array([0.04, 0.02, 0.01])
-
-
-def slopes(steps, values):
-    """Logarithmic slopes per step, NaN where fewer than five values are usable."""
-    found = []
-    for row in values:
-        good = row > 1e-10
-        found.append(np.polyfit(steps[good], np.log(row[good]), 1)[0] if good.sum() > 4 else np.nan)
-    return np.array(found)
-
-
-looks = jnp.linspace(8, 32, 25)
-rates, converged = [], np.ones(GAMES, bool)
-for eta in ETAS:
-    _, moments = study(keys, METHODS["WFR, mirror prox"], 1, SIZE[1], jnp.asarray(eta), looks)
-    values = np.asarray(errors(keys, moments, 1))
-    rates.append(-slopes(np.asarray(looks) / eta, values))
-    converged &= (values[:, -1] < 0.02) & ~np.isnan(rates[-1])
-powers = np.polyfit(np.log(ETAS), np.log(np.stack(rates)[:, converged]), 1)[0]
-half = stats.t.ppf(0.975, len(powers) - 1) * powers.std(ddof=1) / len(powers) ** 0.5
-print(f"\nrate per step of mirror prox is the step to the power {powers.mean():.2f} ± {half:.2f} "
-      f"(mean over the {len(powers)} games that converge, 95 %; quartiles "
-      f"{np.round(np.quantile(powers, [0.25, 0.75]), 2)}) "
-      f"[{time.perf_counter() - began:.0f} s]")  # fmt: skip
-
-# %%
-# A game where explicit steps diverge
-# -----------------------------------
-# f = sin 4πx + sin 4πy + 2 cos 2π(x + y) (Example 4.1 of arXiv:2211.01280), with equilibrium
-# (δ_{3/8} + δ_{7/8})/2, (δ_{1/8} + δ_{5/8})/2. There positions contract, and differences of masses
-# (s, r) turn with angular velocity 2 and without damping, (s, r)' = 2 (r, −s): an explicit step η
-# multiplies them by (1 + 4η²)^½, mirror prox by (1 − 4η² + 16η⁴)^½. |s| and |r| are the first
-# Fourier moments. Eight starts: 2 + 2 atoms near the equilibrium, and grids of 15 points shifted.
-
-k = tensor(jnp.arange(-2.0, 3.0), 1)
-c = jnp.zeros((5, 5), complex).at[4, 2].set(-1j).at[2, 4].set(-1j).at[3, 3].set(2.0)
-example = Fourier(c, k)
-SEEDS = jax.random.split(jax.random.key(2), 8)
-
-
-@eqx.filter_jit
-def near(method, step, times):
-    """√(s² + r²) (seeds, times) from perturbed atoms of the equilibrium."""
-
-    def one(key):
-        z, g = jax.random.normal(key, (2, 2, 2))
-        places = jnp.array([[3 / 8, 7 / 8], [1 / 8, 5 / 8]]) + 1e-3 * z
-        laws = [
-            Measure(p[:, None], jax.nn.softmax(1e-2 * w)) for p, w in zip(places, g, strict=True)
-        ]
-        m, n = play(example, method, players(*laws), step, times).observed
-        return jnp.hypot(jnp.abs(m[:, 3]), jnp.abs(n[:, 3]))
-
-    return jax.vmap(one)(SEEDS)
-
-
-@eqx.filter_jit
-def shifted(method, times):
-    """Errors (seeds, times) from shifted grids."""
-
-    def one(key):
-        shift = jax.random.uniform(key, (2, 1))
-        laws = [uniform((grid(15, 1) + s[None]) % 1) for s in shift]
-        moments = play(example, method, players(*laws), STEP, times).observed
-        return jax.lax.map(lambda m: example.error(m, grid(128, 1)), moments)
-
-    return jax.vmap(one)(SEEDS)
-
-
-factors = {
-    "WFR, explicit": lambda e: np.log(1 + 4 * e**2) / 2,
-    "WFR, mirror prox": lambda e: np.log(1 - 4 * e**2 + 16 * e**4) / 2,
-}
-looks, long = jnp.linspace(16, 32, 17), STEP * jnp.arange(0, 3001, 50)
-rows, curves = {}, {}
-for name, factor in factors.items():
-    found = [
-        slopes(np.asarray(looks) / e, np.asarray(near(METHODS[name], jnp.asarray(e), looks)))
-        for e in ETAS
-    ]
-    rate = fit_rate(ETAS, np.abs(np.stack(found, 1)))
-    cells = [
-        f"{v.mean():+.4e} ({v.std(ddof=1):.0e}; {factor(e):+.4e})"
-        for v, e in zip(found, ETAS, strict=True)
-    ]
-    rows[name] = (*cells, str(rate))
-    curves[name] = np.asarray(shifted(METHODS[name], long))
-print(f"\nExample 4.1: log of the factor per step (standard deviation over 8 starts; predicted) "
-      f"[{time.perf_counter() - began:.0f} s]")  # fmt: skip
-for name, row in rows.items():
-    print(f"  {name}")
-    for e, cell in zip(ETAS, row, strict=False):
-        print(f"    step {e}: {cell}")
-    print(f"    the step to the power {row[-1]}")
-    print(f"    NI error after 3000 steps from shifted grids: {spread(curves[name][:, -1])}")
+        title = f"{name}, {size} + {size}, positions 1/{slower}"
+        say(row(title, spread(values), f"{(values < 0.02).sum()} of {GAMES}"))
 
 # %%
 # The figure
 # ----------
 
-figure, panels = plt.subplots(2, 3, figsize=(13, 7.5), constrained_layout=True)
+figure, panels = plt.subplots(2, 2, figsize=(11, 8), constrained_layout=True)
 for dim in (1, 2):
     ax = panels[0, dim - 1]
     for i, name in enumerate(METHODS):
@@ -343,20 +220,6 @@ panels[0, 0].plot([], [], "k:", label="of averages over time")
 panels[0, 0].legend(fontsize="x-small")
 panels[0, 1].text(0.03, 0.03, "medians and quartiles over 16 games", fontsize="x-small",
                   transform=panels[0, 1].transAxes)  # fmt: skip
-
-ax, steps = panels[0, 2], np.asarray(long) / STEP
-for i, (name, values) in enumerate(curves.items()):
-    ax.semilogy(steps, values.T, color=f"C{i}", lw=0.7, alpha=0.6)
-    ax.plot([], [], color=f"C{i}", label=f"{name} (8 starts)")
-    begin, until = (2, 21) if i == 0 else (10, len(steps))
-    level = np.median(values[:, begin : begin + 12])
-    ax.semilogy(
-        steps[begin:until],
-        level * np.exp(factors[name](STEP) * (steps[begin:until] - steps[begin + 6])), "k--",
-        label="slopes by linearisation" if i else None,
-    )  # fmt: skip
-ax.set(title="Example 4.1, 15 + 15 particles", xlabel="steps", ylabel="NI error")
-ax.legend(fontsize="x-small")
 
 f = random_game(keys[0], 1)
 line, start = np.linspace(0, 1, 400), uniform(grid(SIZE[1], 1))
@@ -375,20 +238,12 @@ ax.legend(fontsize="x-small")
 
 f = random_game(keys[0], 2)
 end = jax.tree.map(lambda a: a[0], final["WFR, mirror prox", 2])
-pixels = grid(100, 2)
-start = uniform(grid(SIZE[2], 2))
-for ax, law, other, label in (
-    (panels[1, 1], start, start, "before"),
-    (panels[1, 2], aggregate(end.measure(0), 0.03, period=1.0), end.measure(1), "after, atoms"),
-):
-    level = jax.vmap(lambda x, o=other: o.expectation(lambda y: f(x, y)))(pixels)
-    shade = ax.imshow(
-        level.reshape(100, 100).T, origin="lower", extent=(0, 1, 0, 1), cmap="cividis"
-    )
-    ax.scatter(*law.points.T, s=600 * law.masses, color="w", edgecolor="k", lw=0.5)
-    ax.set(title=f"player 1 on the torus, {label}", xlabel="$x_1$", ylabel="$x_2$")
-    figure.colorbar(shade, ax=ax, label="$\\int f(x, y) d\\mu_2(y)$", shrink=0.8)
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "games.png", dpi=150)
-print(f"\nfigure: {folder / 'games.png'} [{time.perf_counter() - began:.0f} s]")
+other, ax = end.measure(1), panels[1, 1]
+level = jax.vmap(lambda x: other.expectation(lambda y: f(x, y)))(grid(100, 2)).reshape(100, 100)
+shade = ax.imshow(level.T, origin="lower", extent=(0, 1, 0, 1), cmap="cividis")
+atoms = aggregate(end.measure(0), 0.03, period=1.0)
+atoms.plot(ax, s=600 / len(atoms.masses), color="w", edgecolor="k", lw=0.5)
+ax.set(title="player 1 on the torus, after: atoms, areas are masses", xlabel="$x_1$",
+       ylabel="$x_2$")  # fmt: skip
+figure.colorbar(shade, ax=ax, label="$\\int f(x, y) d\\mu_2(y)$", shrink=0.8)
+save(figure, "games")

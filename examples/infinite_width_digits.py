@@ -19,12 +19,7 @@ Run it with ``python examples/infinite_width_digits.py``. It prints its tables a
 # Ten classes have one-hot targets and the cross-entropy, two classes targets −1, 1 and the Huber
 # loss.
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import jax
 import jax.numpy as jnp
@@ -35,9 +30,6 @@ from sklearn.datasets import load_digits
 from ensembles import Affine, Gaussian, Sobol, iid
 from limits import CrossEntropyLoss, Data, HuberLoss, Risk, fit_rate, train
 
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 digits = load_digits()
 inputs = np.append(digits.data / 16, np.ones((len(digits.data), 1)), axis=1)
 inputs = 2 * inputs / np.sqrt((inputs**2).sum(1).mean())
@@ -153,8 +145,7 @@ def study(name, ensemble, loss, nodes, rule, step, steps, data, test):
     line("limit error", REDRAWS, *(f"{each:.1e}" for each in own), f"{limit[2]:.3f}")
     line("half nodes", 1, *(f"{rms(coarse[i][0] - limit[i]):.1e}" for i in (0, 1)))
     rates = [fit_rate(WIDTHS, f) for f in far]
-    print(f"exponent in width: loss curve {rates[0]}, outputs {rates[1]}")
-    print(f"[{time.perf_counter() - began:.0f} s]", flush=True)
+    say(f"exponent in width: loss curve {rates[0]}, outputs {rates[1]}")
     return dict(
         times=times, limit=limit[0], error=error[0], curves=curves, far=far, own=own, rates=rates
     )
@@ -208,7 +199,4 @@ for (name, r), (left, middle, right) in zip(results.items(), panels, strict=True
     order = sorted(range(len(labels)), key=lambda i: (labels[i][0] in "$l", "error" in labels[i]))
     right.legend([handles[i] for i in order], [labels[i] for i in order], fontsize="small",
                  loc="lower left")  # fmt: skip
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "infinite_width_digits.png", dpi=150)
-print(f"\nfigure: {folder / 'infinite_width_digits.png'} [{time.perf_counter() - began:.0f} s]")
+save(figure, "infinite_width_digits")

@@ -24,13 +24,9 @@ Run it with ``python examples/is_my_width_enough.py``. It prints its table and s
 # layer this is the mean-field network: ``from_mlp`` has entries w_2 = N W_2 of one law at all
 # widths, and all learning rates of ``GradientFlow`` are 1.
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
+from _setup import save, say
 
 import math
-import time
-from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -43,9 +39,6 @@ from sklearn.datasets import load_digits
 from ensembles import from_mlp
 from limits import Data, Risk, fluctuations
 
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 OWN, WIDTHS, SEEDS = 64, (16, 64, 256, 512), 24
 T1, STEP = 24.0, 0.1
 EVERY = 4.0
@@ -78,7 +71,7 @@ network = from_mlp(draw(OWN, jax.random.key(0))).network
 found = fluctuations(network, risk, scores, t1=T1, times=TIMES)
 spread = np.sqrt(np.asarray(found.variance))
 needed = {tolerance: found.width(tolerance) for tolerance in (0.1, 0.03)}
-print(f"[{time.perf_counter() - began:4.0f} s] one network of width {OWN}, scores of true classes")
+say(f"one network of width {OWN}, scores of true classes")
 print(f"   {np.asarray(found.observed[-1]).round(2)}")
 print(f"   another of this width would differ by {np.round(math.sqrt(2) * spread[-1], 2)} (1 s.d.)")
 for tolerance, width in needed.items():
@@ -121,7 +114,7 @@ for width in WIDTHS:
     keys = jax.random.split(jax.random.fold_in(jax.random.key(1), width), SEEDS)
     stack = eqx.filter_vmap(lambda key, width=width: draw(width, key))(keys)
     retrained[width] = np.asarray(eqx.filter_jit(eqx.filter_vmap(descend))(stack))
-    print(f"[{time.perf_counter() - began:4.0f} s] {SEEDS} networks of width {width}", flush=True)
+    say(f"{SEEDS} networks of width {width}")
 
 # %%
 # Told and actual
@@ -171,7 +164,4 @@ right.set_xticks(WIDTHS, [str(n) for n in WIDTHS])
 right.set_yticks([0.01, 0.02, 0.05], ["0.01", "0.02", "0.05"])
 right.minorticks_off()
 right.legend(fontsize="small")
-target = Path(__file__).parent / "figures" / "is_my_width_enough.png"
-target.parent.mkdir(exist_ok=True)
-figure.savefig(target, dpi=150)
-print(f"\n[{time.perf_counter() - began:4.0f} s] saved examples/figures/{target.name}")
+save(figure, "is_my_width_enough")

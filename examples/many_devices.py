@@ -20,21 +20,20 @@ prints its tables.
 # ``jax.distributed.initialize()`` finds the others by itself. Here they are told: ``--processes``
 # alone starts them all, with a ``--process`` each.
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
+if __name__ == "__main__":
+    import _setup  # noqa: F401
 
 import argparse
 import math
-import re
+import os
 import subprocess
 import sys
 import time
-from collections import Counter
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from _collectives import collectives, step_bytes
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ensembles import Affine, NeuronalEnsemble, Uniform
@@ -49,9 +48,6 @@ def start_here(processes, process):
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES // processes}"
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_x64", True)
-    cache = os.path.expanduser("~/.cache/neuronal-ensembles")
-    jax.config.update("jax_compilation_cache_dir", cache)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     if processes > 1:
         jax.distributed.initialize(f"localhost:{PORT}", processes, process)
 
@@ -163,53 +159,13 @@ def of_seeds(run):
 # %%
 # What a program sends
 # --------------------
-# The compiled program is a list of computations that call each other. An operation within two loops
-# is done in every step of `train`: one loop is over the observation times, one over steps.
-
-KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
-
-
-def collectives(program):
-    """How often a compiled program has each (loops around it, kind, shapes, bytes)."""
-    found, calls, name = [], [], ""
-    for line in re.sub(r"/\*.*?\*/", "", program).splitlines():
-        if re.match(r"\S.*\{$", line):
-            name = line.removeprefix("ENTRY ").split()[0]
-            entry = name if line.startswith("ENTRY") else ""
-            calls += [("", name, 0)] if entry else []
-        for word, called in re.findall(r"(body|condition|to_apply|calls)=(%[\w.\-]+)", line):
-            calls.append((name, called, int(word == "body")))
-        for branches in re.findall(r"branch_computations=\{(.*?)\}", line):
-            calls += [(name, called, 0) for called in branches.split(", ")]
-        operation = re.search(rf"= (.*?) ({KINDS})(?:-start)?\(", line)
-        if operation:
-            shapes = re.findall(r"([a-z]+)(\d*)\[([\d,]*)\]", operation[1])
-            size = sum(
-                max(int(bits or 8) // 8, 1) * math.prod(int(n) for n in shape.split(",") if n)
-                for _, bits, shape in shapes
-            )
-            what = ", ".join(f"{kind}{bits}[{shape}]" for kind, bits, shape in shapes)
-            found.append((name, operation[2], what, size))
-    loops = {"": 0}
-    for _ in calls:  # callers come after what they call
-        for caller, called, more in calls:
-            if caller in loops:
-                loops[called] = max(loops.get(called, 0), loops[caller] + more)
-    return Counter((loops.get(name, 0), *rest) for name, *rest in found)
-
-
-def step_bytes(found, loops=2):
-    """The bytes of all operations within so many loops."""
-    return sum(count * size for (around, *_, size), count in found.items() if around >= loops)
-
-
-# %%
-# The least possible, for D = rows × columns. A sum over the neurons of a layer that is split leaves
-# every device with a part of each of its terms, one for every sample and neuron of the next layer
-# that it has. These parts have to be added up: once on the way forward, and once on the way back,
-# where the sum is over the neurons of the layer behind. There is nothing to add up on the way back
-# into the first layer, whose inputs do not move. Where data are split, every device has a part of
-# every derivative, of all the parameters that it holds, and of the energy.
+# It is read off the compiled program (``_collectives.py``). The least possible, for D = rows ×
+# columns: a sum over the neurons of a layer that is split leaves every device with a part of each
+# of its terms, one for every sample and neuron of the next layer that it has. These parts have to
+# be added up: once on the way forward, and once on the way back, where the sum is over the neurons
+# of the layer behind. There is nothing to add up on the way back into the first layer, whose inputs
+# do not move. Where data are split, every device has a part of every derivative, of all the
+# parameters that it holds, and of the energy.
 
 
 def least(networks, mesh, samples):
@@ -221,9 +177,8 @@ def least(networks, mesh, samples):
     total = here * (over_rows * (size["rows"] > 1) + over_columns * (size["columns"] > 1))
     if size["data"] > 1:
         parts = [leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(networks.start)]
-        total += (
-            sum(parts) + networks.dtype.itemsize * len(networks.initial_masses[0]) // size["seeds"]
-        )
+        energies = networks.dtype.itemsize * len(networks.initial_masses[0]) // size["seeds"]
+        total += sum(parts) + energies
     return total
 
 
@@ -242,12 +197,8 @@ LAYOUTS = {
 
 def apart(run, one):
     """The largest difference in energies and in the final weights of two runs."""
-    pairs = zip(
-        jax.tree.leaves((run.energies, run.final.weights)),
-        jax.tree.leaves((one.energies, one.final.weights)),
-        strict=True,
-    )
-    return max(float(jnp.abs(a - np.asarray(b)).max()) for a, b in pairs)
+    leaves = (jax.tree.leaves((each.energies, each.final.weights)) for each in (run, one))
+    return max(float(jnp.abs(a - np.asarray(b)).max()) for a, b in zip(*leaves, strict=True))
 
 
 def compare(say):
@@ -337,9 +288,7 @@ def main():
         for (loops, kind, shapes, size), count in found.items():
             if loops >= 2:
                 say(f"    {count} x {kind} of {size:,} bytes, {shapes}")
-    say(
-        "\nwidth 100,000 on 8 devices, single precision: matrices held for every one of the network"
-    )
+    say("\nwidth 100,000 on 8 devices, single precision: matrices held for each of the network")
     for depth in (3, 4, 5):
         held = ", ".join(
             f"{run.__name__} {copies(run, depth, 100_000):.2f}" for run in (trained, flowed)

@@ -20,12 +20,7 @@ Run it with ``python examples/robust_classifier.py``. It prints its table and sa
 # strategy of the second player is a point of S^64, whose first 64 coordinates times the radius are
 # the perturbation, and the number of its sample, which stays (rounding has no derivative).
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled runs can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import equinox as eqx
 import jax
@@ -48,9 +43,6 @@ from limits import (
     train,
 )  # fmt: skip
 
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 digits = load_digits()
 chosen = np.isin(digits.target, [3, 8])
 X = jnp.asarray(digits.data[chosen] / 16, jnp.float32)
@@ -184,13 +176,13 @@ def trained(key):
 
 keys = jax.random.split(jax.random.key(0), SEEDS)
 found = {"logistic loss": eqx.filter_jit(jax.vmap(trained))(keys)}
-print(f"logistic loss [{time.perf_counter() - began:.0f} s]", flush=True)
+say("logistic loss")
 games = {"largest F1-margin": 0.0, "robust, radius 0.5": 0.5, "robust, radius 1": 1.0}
 play = eqx.filter_jit(jax.vmap(played, in_axes=(0, None)))
 curves, finals = {}, {}
 for name, radius in games.items():
     found[name], curves[name], finals[name] = play(keys, jnp.float32(radius))
-    print(f"{name} [{time.perf_counter() - began:.0f} s]", flush=True)
+    say(name)
 
 
 def half(values):
@@ -273,7 +265,4 @@ for column, k in zip(panels.T, heavy, strict=True):
 for ax, name in zip(panels[:, 0], ("sample", "perturbation", "sum"), strict=True):
     ax.set_ylabel(name, fontsize="small")
 right.suptitle("the adversary's heaviest particles")
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "robust_classifier.png", dpi=150)
-print(f"\nfigure: {folder / 'robust_classifier.png'} [{time.perf_counter() - began:.0f} s]")
+save(figure, "robust_classifier")

@@ -11,12 +11,7 @@ Run it with ``python examples/shared_digits.py``. It prints its tables and saves
 ``examples/figures/shared_digits.png``.
 """
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled runs can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import jax
 import jax.numpy as jnp
@@ -38,9 +33,6 @@ from limits import (
 )
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 
 # %%
 # Images of 4 × 4 pixels
@@ -80,7 +72,7 @@ for title, data in (("with mirror images", BOTH), ("images alone", PLAIN)):
     )
     basis = found[title].basis
     outside = np.linalg.norm(basis - shared @ basis, axis=0)
-    print(f"[{time.perf_counter() - began:4.0f} s] {title}: {found[title]}")
+    say(f"{title}: {found[title]}")
     print(f"    parts of the directions outside of shared weights: {np.round(outside, 3)}")
 
 # %%
@@ -115,7 +107,7 @@ for j, n in enumerate(SAMPLES):
             risk = energy(Data(x[chosen], y[chosen]))
             final = train(begin, risk, SGD(GradientFlow()), step=1.0, t1=600.0).final
             scores[way][seed, j] = accuracy(risk, final)
-    print(f"[{time.perf_counter() - began:4.0f} s] {n} digits", flush=True)
+    say(f"{n} digits")
 print(f"\naccuracy, means ± standard errors of {SEEDS} seeds\n samples"
       + "".join(f"{way:>18}" for way in WAYS))  # fmt: skip
 for j, n in enumerate(SAMPLES):
@@ -151,7 +143,4 @@ for row, title in (("abcde", "with mirror images"), ("fghij", "images alone")):
             ax.imshow(w, cmap="RdBu", vmin=-0.6, vmax=0.6)
         ax.set_axis_off()
     axes[row[2]].set_title(f"first directions, {title}", fontsize=9)
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "shared_digits.png", dpi=150)
-print(f"\n[{time.perf_counter() - began:4.0f} s] saved {folder / 'shared_digits.png'}")
+save(figure, "shared_digits")

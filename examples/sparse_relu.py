@@ -18,12 +18,7 @@ Run it with ``python examples/sparse_relu.py``. It prints its tables and saves
 # Eight points in the plane, λ = 0.05. ``sparse_relu`` solves the program in the 16 cones and
 # certifies its value from the dual.
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import equinox as eqx
 import jax
@@ -40,16 +35,12 @@ from limits import (
     Risk,
     WassersteinFisherRao,
     activation_patterns,
-    minimal_interpolation,
     optimality_gap,
     sparse_relu,
     train,
 )
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 LAMBDA, POINTS, PARTICLES, SEEDS, STEP, T = 0.05, 8, 64, 4, 1e-3, 400.0
 rng = np.random.default_rng(8)
 data = Data(rng.standard_normal((POINTS, 2)), rng.standard_normal((POINTS, 1)))
@@ -57,39 +48,7 @@ best = sparse_relu(data, LAMBDA)
 patterns = activation_patterns(data.x)
 
 
-def say(text):
-    print(f"{text} [{time.perf_counter() - began:.0f} s]", flush=True)
-
-
 say(f"{len(patterns)} cones; optimum {best.value:.9f}, certified to {best.gap:.0e}")
-
-# %%
-# Closed forms
-# ------------
-# One input; orthonormal inputs, whose measure has an atom per sign along y₊ and y₋; three inputs
-# on the circle, interpolated by the outer two.
-
-one = sparse_relu(Data(jnp.array([[0.6, 0.8]]), jnp.array([[1.5]])), 0.25)
-y, lam = np.array([1.0, 2.0, -2.0]), 0.1
-shrunk = sum(3 * lam * np.linalg.norm(v) - (3 * lam) ** 2 / 2 for v in (y[:2], y[2:])) / 3
-orthonormal = sparse_relu(Data(jnp.eye(3), jnp.asarray(y)[:, None]), lam)
-degrees = np.radians(np.arange(7200) / 20)
-grid = np.stack([np.cos(degrees), np.sin(degrees)], 1)
-circle = minimal_interpolation(Data(grid[[0, 1200, 2400]], np.ones((3, 1))), grid)
-square = minimal_interpolation(
-    Data(jnp.eye(2), jnp.array([[3.0], [4.0]])), np.vstack([grid, [[0.6, 0.8]]])
-)
-say(
-    "\nclosed form                                   program      formula      atoms (program, "
-    "formula)"
-)
-for name, found, value, atoms in (
-    ("one input, λ|y| − λ²/2", one, 0.25 * 1.5 - 0.25**2 / 2, 1),
-    ("orthonormal, y = (1, 2, −2)", orthonormal, shrunk, 2),
-    ("interpolation, orthonormal, y = (3, 4)", square, 5.0, 1),
-    ("interpolation, 0°, 60°, 120°, y = 1", circle, 2.0, 2),
-):
-    print(f"{name:<44}  {found.value:.8f}   {value:.8f}   {len(found.charges)}, {atoms}")
 
 # %%
 # Particles
@@ -303,7 +262,4 @@ ax.set(
     xlim=(-180, 180), xticks=range(-180, 181, 60),
 )  # fmt: skip
 ax.legend(fontsize="small")
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "sparse_relu.png", dpi=150)
-say(f"\nfigure: {folder / 'sparse_relu.png'}")
+save(figure, "sparse_relu")

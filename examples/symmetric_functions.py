@@ -11,12 +11,7 @@ Run it with ``python examples/symmetric_functions.py``. It prints its table and 
 ``examples/figures/symmetric_functions.png``.
 """
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled runs can be kept on disk
-
-import time
-from pathlib import Path
+from _setup import save, say
 
 import equinox as eqx
 import jax
@@ -29,9 +24,6 @@ from scipy import stats
 from ensembles import Affine, Elementwise, Gaussian, Parameters, SetAverage, Sphere, iid
 from limits import Data, Optimiser, PathNorm, Risk, train
 
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 DIM, SEEDS, SETS, SIZE, SIZES = 10, 10, 100, 4, [2, 4, 10, 19]
 
 # %%
@@ -141,7 +133,7 @@ for title, target in TARGETS.items():
         checks = np.stack([np.asarray(c) for c, _ in tried])
         errors = np.stack([np.asarray(e) for _, e in tried])
         found[title, kind] = errors[checks.argmin(0), np.arange(SEEDS)]
-    print(f"[{time.perf_counter() - began:4.0f} s] {title}", flush=True)
+    say(title)
 
 # %%
 # Errors
@@ -171,7 +163,4 @@ for ax, title in zip(axes, TARGETS, strict=True):
     ax.minorticks_off()
 axes[0].set_ylabel("test error (quartiles of seeds)")
 axes[0].legend(title="dotted: training size", fontsize=8, title_fontsize=8)
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "symmetric_functions.png", dpi=150)
-print(f"\n[{time.perf_counter() - began:4.0f} s] saved {folder / 'symmetric_functions.png'}")
+save(figure, "symmetric_functions")

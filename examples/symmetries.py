@@ -13,13 +13,9 @@ Run it with ``python examples/symmetries.py`` (widths up to 100, four seeds) or 
 ``examples/figures/symmetries.png``.
 """
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled runs can be kept on disk
+from _setup import save, say
 
 import sys
-import time
-from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -53,9 +49,6 @@ from limits import (
 )
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-began = time.perf_counter()
 FULL = "--full" in sys.argv
 WIDTHS, SEEDS = ([5, 10, 50, 100, 500, 1000], 10) if FULL else ([5, 10, 50, 100], 4)
 
@@ -174,7 +167,7 @@ for n in WIDTHS:
                     keys,
                 )
                 found[kind, title, way, n] = np.asarray(ends)[:, :n], np.asarray(risks)
-    print(f"[{time.perf_counter() - began:4.0f} s] width {n}", flush=True)
+    say(f"width {n}")
 
 # %%
 # How far from its symmetry, and how well
@@ -246,7 +239,4 @@ axes[1, 0].set_ylabel("RMD² to the symmetrised law")
 for ax in axes[1]:
     ax.set_xlabel("width N")
 axes[0, 0].legend()
-folder = Path(__file__).parent / "figures"
-folder.mkdir(exist_ok=True)
-figure.savefig(folder / "symmetries.png", dpi=150)
-print(f"\n[{time.perf_counter() - began:4.0f} s] saved {folder / 'symmetries.png'}")
+save(figure, "symmetries")

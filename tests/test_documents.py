@@ -24,7 +24,7 @@ PAGES = {
 PAGES = {name: blocks for name, blocks in PAGES.items() if blocks}
 README = PAGES["README.md"]
 pages = pytest.mark.parametrize("page", PAGES)
-EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").rglob("[!_]*.py"))
 examples = pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 
 SETTINGS = (
@@ -45,7 +45,7 @@ PUBLIC = {
 }
 
 
-sys.path.append(str(ROOT / "examples" / "benchmarks"))  # which import each other
+sys.path += [str(ROOT / "examples"), str(ROOT / "examples" / "benchmarks")]  # of what they share
 
 
 @pytest.fixture
