@@ -113,7 +113,7 @@ class Parts:
 
     def __enter__(self) -> "Parts":
         if not self.silent and alike_elsewhere():
-            self.beats = threading.Thread(target=self._beat, daemon=True)
+            self.beats = threading.Thread(target=self._beat, name="progress", daemon=True)
             self.beats.start()
         return self
 
