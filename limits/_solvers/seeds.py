@@ -49,8 +49,19 @@ def together(width: int, seeds: int) -> int:
     return -(-seeds // -(-seeds // most))
 
 
-def map_over_seeds(run: Callable[[PRNGKeyArray], T], keys: PRNGKeyArray, size: int) -> T:
+def batches(keys: int, size: int) -> int:
+    """How many batches of `size` hold so many keys."""
+    return -(-keys // size)
+
+
+def map_over_seeds(
+    run: Callable[[PRNGKeyArray], T],
+    keys: PRNGKeyArray,
+    size: int,
+    done: Callable[[], None] = lambda: None,
+) -> T:
     """`run` of batches of `size` keys, in NumPy arrays; the last batch repeats the last key.
+    `done` is called after each.
 
     On processors a batch for every core at once, after the first, which compiles; one after another
     where JAX has settings of this thread alone (`with jax.enable_x64(True)`).
@@ -58,14 +69,21 @@ def map_over_seeds(run: Callable[[PRNGKeyArray], T], keys: PRNGKeyArray, size: i
 
     def batch(first: int) -> Any:
         some = jnp.take(keys, np.arange(first, first + size), axis=0, mode="clip")
-        return jax.tree.map(np.asarray, run(some))
+        found = jax.tree.map(np.asarray, run(some))
+        done()
+        return found
 
     parts, rest = [batch(0)], range(size, len(keys), size)
     cores = os.cpu_count() if jax.default_backend() == "cpu" else 1
     with ThreadPoolExecutor(cores) as pool:
-        alike = pool.submit(_settings).result() == _settings()
-        parts += (pool.map if alike else map)(batch, rest)
+        parts += (pool.map if alike_elsewhere() else map)(batch, rest)
     return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(keys)], *parts)
+
+
+def alike_elsewhere() -> bool:
+    """Whether JAX has the same settings in other threads as in this one."""
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(_settings).result() == _settings()
 
 
 def _settings() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Finite networks against their limit, label by label."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -22,9 +22,9 @@ from .._keys import FINER, NODES, PROBE, TOLERANCE, reserved
 from .._solvers.adaptive import Adaptive, continuous
 from .._solvers.limit import limit
 from .._solvers.nodes import padded_measures, probe_pair, refined
-from .._solvers.progress import Whole
+from .._solvers.progress import Parts
 from .._solvers.recompilation import notice
-from .._solvers.seeds import map_over_seeds, run_all, samples, seed_keys, together
+from .._solvers.seeds import batches, map_over_seeds, run_all, samples, seed_keys, together
 from .._solvers.solver import Solver
 from .._solvers.start_error import start_error, warn_of
 from .._solvers.time import Observe, checkpoints
@@ -37,6 +37,7 @@ _SMALL = 32  # neurons or nodes a layer up to which all networks take one shape
 _FEW = 4  # seeds of such networks that are solved together
 _ALIKE = 1.3  # how many times its weights a limit may be padded to
 _QUICK = 2**15, 1.6  # weights, and how many times its own, that a finite network may be padded to
+_COMPILING = 1e6  # weights that are solved for, on some 500 data, while a study compiles
 
 
 def coupling(
@@ -78,8 +79,8 @@ def coupling(
       too, so that distances are those of width alone.
     - `observe`: a function of a network, or a dictionary of them, of the same shape for all widths,
       kept at `times` for finite networks and the limit.
-    - `progress`: a diffrax progress meter over all widths and the limit's error, advanced after
-      each.
+    - `progress`: a diffrax progress meter over all widths and the limit's error, moved every
+      second, also while programs are compiled, by shares of time that are estimated.
     - `key`: seed s of the w-th width uses `fold_in(fold_in(key, w), s)`, split into one for labels
       and one for batches; random nodes of the limit use children of the key that no width has
       (`limits/_keys.py`).
@@ -146,24 +147,18 @@ def coupling(
         ensemble, energy, dynamics, solver.resolved(dtype), limit_solver.resolved(dtype), when,
         observe, measures, finer, rules, max(numbers),
     )  # fmt: skip
-    own, further = sum(some), sum(_sizes(finer[0]))
-    work = [n * (sum(w) ** 2 + (own + sum(w)) ** 2) for w, n in zip(sizes, numbers, strict=True)]
-    longest = max(sizes, key=sum)
-    work.append(
-        2 * len(finer) * study.together(longest, numbers[-1]) * (further + sum(longest)) ** 2
-    )
-    whole = Whole(progress, work)
     widest = max(range(len(sizes)), key=lambda w: sum(sizes[w]))
     found, watched = [], None
-    for w, (width, n) in enumerate(zip(sizes, numbers, strict=True)):
-        apart, first = study.distances(width, seed_keys(jax.random.fold_in(key, w), n))
-        found.append(apart)
-        watched = first if w == widest else watched
-        whole.step()
-    assert watched is not None
-    verified = study.verify(watched, sizes, numbers, reserved(key, PROBE))
-    whole.step()
-    whole.close()
+    with Parts(progress, study.work(sizes, numbers)) as parts:
+        for w, (width, n) in enumerate(zip(sizes, numbers, strict=True)):
+            keys = seed_keys(jax.random.fold_in(key, w), n)
+            apart, first = study.distances(width, keys, parts.step)
+            found.append(apart)
+            watched = first if w == widest else watched
+        assert watched is not None
+        start = reserved(key, PROBE)
+        verified = study.verify(watched, sizes, numbers, start, parts.step)
+        parts.step()
     columns = collect(found)
     result = Coupling(
         widths=sizes,
@@ -228,8 +223,24 @@ class _Study(eqx.Module):
     rules: tuple[Rule, ...]
     seeds: int  # at most, of a width
 
-    def distances(self, width: Sizes, keys: PRNGKeyArray) -> tuple[Distances, _Watched]:
-        """Every seed of one width against the limit, and the limit beside the first batch."""
+    def work(self, widths: Sequence[Sizes], seeds: Sequence[int]) -> list[float]:
+        """About how long each batch of `distances`, width after width, and each draw of `verify`
+        takes: the weights that are solved for, and what first ones compile."""
+        longest = max(widths, key=sum)
+        parts = []
+        for width, n in zip(widths, seeds, strict=True):
+            size = self.together(width, n)
+            own = size * (_entries(width) + _entries(_added(_sizes(self.nodes), width)))
+            parts += [_COMPILING + own] + [own] * (batches(n, size) - 1)
+        fine = _entries(_added(_sizes(self.finer[0]), longest))
+        own = 2 * self.together(longest, max(seeds)) * fine
+        return parts + [_COMPILING + own] + [own] * (len(self.finer) - 1)
+
+    def distances(
+        self, width: Sizes, keys: PRNGKeyArray, done: Callable[[], None]
+    ) -> tuple[Distances, _Watched]:
+        """Every seed of one width against the limit, and the limit beside the first batch; `done`
+        is called after each batch."""
         room, nodes = self._room(width), self._nodes(width)
         skip, kept = _sizes(nodes), []
 
@@ -244,14 +255,20 @@ class _Study(eqx.Module):
                 self.energy, (finite, ours), (nodal, theirs), (0,) * len(skip), skip, drawn
             )
 
-        found = map_over_seeds(batch, keys, self.together(width, len(keys)))
+        found = map_over_seeds(batch, keys, self.together(width, len(keys)), done)
         return found, _Watched(width, *kept[0])
 
     def verify(
-        self, watched: "_Watched", widths: Sequence[Sizes], seeds: Sequence[int], key: PRNGKeyArray
+        self,
+        watched: "_Watched",
+        widths: Sequence[Sizes],
+        seeds: Sequence[int],
+        key: PRNGKeyArray,
+        done: Callable[[], None],
     ) -> _Verified:
         """The limit on finer nodes and steps, and how far from it the one on `nodes` is: in weights
-        and in growth, at as many tracers as each width has."""
+        and in growth, at as many tracers as each width has. `done` is called between draws of
+        nodes."""
         skip, further = _sizes(self._nodes(watched.width)), _sizes(self.finer[0])
         like = self._like_limit(watched.width)
         solver = self.limit_solver.reference(self.times[-1])
@@ -265,6 +282,7 @@ class _Study(eqx.Module):
 
         runs, found = against(self.finer[0])
         for other in self.finer[1:]:
+            done()
             again = against(other)[1]
             ok = found.ok & again.ok
             found = jax.tree.map(np.maximum, found, again)._replace(ok=ok)
@@ -307,8 +325,7 @@ class _Study(eqx.Module):
     def _nodes(self, width: Sizes) -> tuple[Measure, ...]:
         """The nodes of the limit, as many as there are finer ones where that saves a program."""
         few, many = (
-            _entries(tuple(n + m for n, m in zip(_sizes(nodes), width, strict=True)))
-            for nodes in (self.nodes, self.finer[0])
+            _entries(_added(_sizes(nodes), width)) for nodes in (self.nodes, self.finer[0])
         )
         alike = self.observe is None and many <= _ALIKE * few
         return (
@@ -320,7 +337,7 @@ class _Study(eqx.Module):
     def _like_limit(self, width: Sizes) -> Sizes:
         """The size of the limit's network for finite ones, where they can afford it."""
         room, nodes = self._room(width), _sizes(self._nodes(width))
-        size = tuple(n + m for n, m in zip(nodes, room, strict=True))
+        size = _added(nodes, room)
         most, ratio = _QUICK
         quick = _entries(size) <= min(most, ratio * _entries(room)) and self.observe is None
         return size if quick or self._small(width) else room
@@ -334,6 +351,10 @@ class _Study(eqx.Module):
 
 def _sizes(measures: tuple[Measure, ...]) -> Sizes:
     return tuple(m.points.shape[0] for m in measures)
+
+
+def _added(sizes: Sizes, others: Sizes) -> Sizes:
+    return tuple(n + m for n, m in zip(sizes, others, strict=True))
 
 
 def _entries(sizes: Sizes) -> int:
