@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ._checks import counts, floating, kind, randomness, takes
-from ._layers import Layer
+from ._layers.layer import Layer
 from ._measures import Measure
-from ._network import Network
-from ._parameters import Parameters
+from ._network.network import Network
+from ._network.parameters import Parameters
 from ._quadrature import Rule, default_rule, quadrature
-from ._spaces import Space
+from ._spaces.space import Space
 from ._weights import Noisy, WeightFunction, on_labels
 
 

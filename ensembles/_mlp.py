@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ._checks import kind
-from ._layers import Affine
-from ._network import Network
-from ._parameters import Parameters
+from ._layers.affine import Affine
+from ._network.network import Network
+from ._network.parameters import Parameters
 
 
 class Standard(NamedTuple):

@@ -3,18 +3,18 @@
 import abc
 from typing import Any, ClassVar
 
-import equinox as eqx
 import jax
 import numpy as np
 import scipy
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ._checks import count, floating, kind, randomness
+from ._final import Family
 from ._measures import Measure
-from ._spaces import Space
+from ._spaces.space import Space
 
 
-class Rule(eqx.Module):
+class Rule(Family):
     """A quadrature rule: `rule(space, n, key)` gives about `n` nodes.
 
     `coarsest` is the number of nodes a refinement begins with; `refine` and `coarsen` step from

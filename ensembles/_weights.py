@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from ._spaces import Space
+from ._spaces.space import Space
 
 WeightFunction = Callable[..., Array]
 

@@ -1,7 +1,6 @@
 """What `limits` takes from the lower storey beyond the public names: checks of arguments, sums of
 products in full precision, and derivatives per unit mass. No promise to anyone else."""
 
-from ._backpropagate import backpropagate as backpropagate
 from ._checks import concrete as concrete
 from ._checks import count as count
 from ._checks import counts as counts
@@ -19,7 +18,8 @@ from ._contractions import dot as dot
 from ._contractions import einsum as einsum
 from ._contractions import matmul as matmul
 from ._contractions import tensordot as tensordot
-from ._factors import Outer as Outer
 from ._final import Family as Family
 from ._measures import choose as choose
-from ._starts import position as position
+from ._network.backpropagate import backpropagate as backpropagate
+from ._network.factors import Outer as Outer
+from ._starts.shallow import position as position

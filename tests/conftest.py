@@ -8,7 +8,7 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-CHECKED = ["ensembles._layers", "ensembles._backpropagate", "limits._energies"]
+CHECKED = ["ensembles._layers", "ensembles._network.backpropagate", "limits._energies"]
 with install_import_hook(CHECKED, "beartype.beartype"):
     import ensembles  # noqa: F401
     import limits  # noqa: F401

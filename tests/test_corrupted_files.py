@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 from kept_results import identical, network, results
 
-from ensembles import Gaussian, _store, load, save
+from ensembles import Gaussian, load, save
+from ensembles._keeping import store as _store
 
 RAN = []  # what was executed
 
@@ -64,7 +65,7 @@ NAMES = (
     "os:system", "posix:system", "builtins:eval", "builtins:exec", "builtins:__import__",
     "subprocess:Popen", "functools:partial", "pickle:loads", "_pickle:loads", "ctypes:CDLL",
     "numpy:os.system", "jax:numpy.linalg", "builtins:object.__subclasses__", "os:__class__",
-    "ensembles._network:Network.__init__", f"{__name__}:Armed", f"{__name__}:armed",
+    "ensembles._network.network:Network.__init__", f"{__name__}:Armed", f"{__name__}:armed",
     f"{__name__}:Armed.__call__", f"{__name__}:Pickled", "equinox:Partial",
     "equinox._module._prebuilt:Partial", "collections:namedtuple", "no_such_module:f", "this:s",
     ":", "", "a", "jax.numpy:", "__main__:__builtins__", "limits:RESULTS", "numpy:load",

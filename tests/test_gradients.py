@@ -122,7 +122,7 @@ def test_elementwise_reproduces_affine(depth):
 
 
 def test_blocks_of_the_batch_do_not_change_an_elementwise_layer(monkeypatch):
-    import ensembles._layers as layers
+    import ensembles._layers.elementwise as layers
 
     network = smooth(4, Elementwise(tanh_edges), biases=True).discretise(6)
     risk = Risk(regression(13))

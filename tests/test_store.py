@@ -171,7 +171,7 @@ def test_double_precision_is_not_halved_without_a_word(tmp_path):
 
 def rewritten(path, change):
     """The archive with its manifest changed, and a digest that fits."""
-    from ensembles import _store
+    from ensembles._keeping import store as _store
 
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist() if name != "sha256"}
@@ -194,8 +194,11 @@ def test_names_are_looked_up_and_nothing_is_imported_or_called(tmp_path):
         ("os:system", "maps no numbers to numbers"),
         ("builtins:eval", "maps no numbers to numbers"),
         ("functools:partial", "maps no numbers to numbers"),
-        ("ensembles._store:os.system", "what ensembles._store has there is posix:system"),
-        ("ensembles._network:Network.__init__", "no function or class"),
+        (
+            "ensembles._keeping.store:os.system",
+            "what ensembles._keeping.store has there is posix:system",
+        ),
+        ("ensembles._network.network:Network.__init__", "no function or class"),
     ):
         save(path, shallow(first, Gaussian(1)).layers[0])
         rewritten(path, lambda m, name=name: m["value"]["fields"]["sigma"].update(function=name))

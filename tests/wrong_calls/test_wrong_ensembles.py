@@ -22,6 +22,7 @@ from ensembles import (
     Parameters,
     Product,
     Sobol,
+    Space,
     Sphere,
     Uniform,
     Unit,
@@ -31,15 +32,21 @@ from ensembles import (
 from limits import flow
 
 
-class Cauchy(Uniform):
-    """A law without a mean."""
+class Cauchy(Space):
+    """A law without a mean, on the line."""
 
-    def __init__(self, dim):
-        super().__init__(jnp.zeros(dim), 1.0)
+    dim = 1
+    dtype = jnp.dtype(float)
+    mean = np.full(1, np.nan)
 
-    @property
-    def mean(self):
-        return jnp.full(self.dim, jnp.nan)
+    def draw(self, n, key):
+        return jax.random.cauchy(key, (n, 1))
+
+    def from_cube(self, u):
+        return np.tan(np.pi * (u - 0.5))
+
+    def grid(self, m):
+        return self.from_cube((np.arange(m)[:, None] + 0.5) / m), np.full(m, 1 / m)
 
 
 def _noise(c, e, u):
@@ -184,11 +191,11 @@ CALLS = {
         r"weights\[1\] must have one shape and dtype .* got \(2,\) float64 and \(\) float64",
     ),
     "a law without a mean": (
-        lambda: independent(depth=3, hidden=Cauchy(1)),
+        lambda: independent(depth=3, hidden=Cauchy()),
         r"hidden has no mean \(got \[nan\]\).*needs one; cut the law's tails",
     ),
     "a law without a mean among others": (
-        lambda: independent(depth=4, hidden=[Gaussian(1), Cauchy(1)]),
+        lambda: independent(depth=4, hidden=[Gaussian(1), Cauchy()]),
         r"hidden\[1\] has no mean",
     ),
     "laws for other layers": (

@@ -21,15 +21,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._checks import concrete, floating, kind
-from ._contractions import einsum, matmul
-from ._ensemble import NeuronalEnsemble
-from ._groups import Group
-from ._measures import Measure
-from ._network import Network
-from ._representations import Representation, fixed_subspace, representation
-from ._spaces import Atoms, Product
-from ._weights import Noisy, WeightFunction
+from .._checks import concrete, floating, kind
+from .._contractions import einsum, matmul
+from .._ensemble import NeuronalEnsemble
+from .._measures import Measure
+from .._network.network import Network
+from .group import Group
+from .orbits import of_orbits
+from .representations import Representation, fixed_subspace, representation
 
 _Law = TypeVar("_Law", Measure, Network)
 
@@ -174,48 +173,8 @@ class Symmetry(eqx.Module):
         of independent labels. Affine layers with first-layer weights on R^d, without noisy weights.
         """
         kind("ensemble", ensemble, NeuronalEnsemble, "write NeuronalEnsemble(...)")
-        if self.group.haar is not None:
-            raise ValueError(
-                "group must be finite for a symmetric ensemble, got nodes of a compact one: copies "
-                "of the neurons would not see each other"
-            )
-        if any(isinstance(w, Noisy) for w in ensemble.weights):
-            raise ValueError(
-                "ensemble must have weights that are functions of labels to be symmetrised, got "
-                "noisy ones: write diverse(...), or weights w(c, c')"
-            )
-        if not all(layer.affine for layer in ensemble.layers):
-            raise ValueError(
-                f"ensemble must have Affine layers to be symmetrised, got {ensemble.layers!r}"
-            )
-        dtype = ensemble.spaces[0].dtype
-        index = jnp.arange(self.group.order, dtype=dtype)[:, None]
-        masses = self.group.masses.astype(dtype)
-        group, last = Atoms(index, masses), ensemble.depth - 1
-
-        def turned(name: str, i: int) -> _Turned:
-            w: Any = ensemble.weights[i]
-            matrices, space = self._matrices(name).astype(dtype), ensemble.spaces[min(i, last - 1)]
-            size = jax.eval_shape(w, jax.ShapeDtypeStruct((space.dim,), space.dtype)).size
-            if size != matrices.shape[1]:
-                raise ValueError(
-                    f"ensemble must have {name} in R^{matrices.shape[1]}, on which the group acts, "
-                    f"got weights[{i}] of R^{size}"
-                )
-            return _Turned(w, matrices)
-
-        weights = [
-            turned("inputs", 0),
-            *(_Paired(w, masses) for w in ensemble.weights[1:last]),
-            turned("outputs", last),
-        ]
-        given: tuple[Any, ...] = ensemble.biases
-        biases: list[Any] = [None if b is None else _Unturned(b) for b in given]
-        if given[-1] is not None:
-            back = self._matrices("outputs").astype(dtype)
-            biases[-1] = einsum("g,gij,i->j", masses, back, given[-1])
-        spaces = [Product(space, group) for space in ensemble.spaces]
-        return NeuronalEnsemble(spaces, weights, biases, layers=ensemble.layers)
+        inputs, outputs = self._matrices("inputs"), self._matrices("outputs")
+        return of_orbits(self.group, inputs, outputs, ensemble)
 
     def check_units(self, network: Network, x: Float[Array, "n ..."]) -> None:
         """Raise `ValueError` unless units are jointly equivariant, σ(ρ_g x, M_g θ) = ρ̂_g σ(x, θ):
@@ -279,36 +238,3 @@ def _check_floating(name: str, values: Array) -> None:
         raise ValueError(
             f"{name} must give floating outputs, got {values.dtype}: write .astype(float)"
         )
-
-
-class _Turned(eqx.Module):
-    """The matrix of g times a weight."""
-
-    weight: WeightFunction | None
-    matrices: Float[Array, "m d d"]
-
-    def __call__(self, label: Float[Array, " dim"]) -> Array:
-        assert self.weight is not None
-        return matmul(self.matrices[label[-1].astype(int)], self.weight(label[:-1]))
-
-
-class _Paired(eqx.Module):
-    """A weight between neurons of the same g."""
-
-    weight: WeightFunction | None
-    masses: Float[Array, " m"]
-
-    def __call__(self, c: Float[Array, " dim"], e: Float[Array, " dim"]) -> Array:
-        assert self.weight is not None
-        g = c[-1].astype(int)
-        same = jnp.where(c[-1] == e[-1], 1 / self.masses[g], 0)
-        return same * self.weight(c[:-1], e[:-1])
-
-
-class _Unturned(eqx.Module):
-    """A bias, whatever g."""
-
-    bias: Callable[[Array], Array]
-
-    def __call__(self, label: Float[Array, " dim"]) -> Array:
-        return self.bias(label[:-1])

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from ._contractions import matmul, tensordot
+from .._contractions import matmul, tensordot
 
 
 class Outer(eqx.Module):

@@ -2,14 +2,11 @@
 
 import dataclasses
 import hashlib
-import importlib
 import json
 import math
 import os
-import sys
 import zipfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import equinox as eqx
@@ -17,14 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._archive import array, npy, read
+from .archive import array, npy, read
+from .names import NotFound, find, name_of
 
 _FORMAT = "neuronal-ensembles 1"
-_OWN = ("ensembles", "limits")
-_NUMBERS = {  # of the standard library
-    "builtins": ("abs", "max", "min", "sum", "pow", "bool", "int", "float", "complex"),
-    "_operator": ("add", "sub", "mul", "truediv", "matmul", "neg", "pow", "abs"),
-}
 
 
 def save(path: str | Path, value: Any) -> None:
@@ -79,16 +72,12 @@ def load(path: str | Path) -> Any:
         return value
     except FileNotFoundError:
         raise
-    except (_NotFound, _Narrower) as error:
+    except (NotFound, _Narrower) as error:
         raise ValueError(str(error)) from None
     except Exception as error:
         raise ValueError(
             f"path must be a file that save wrote, got {str(path)!r}: {error}"
         ) from error
-
-
-class _NotFound(Exception):
-    """A name of the file that is not there."""
 
 
 class _Narrower(Exception):
@@ -152,7 +141,7 @@ def _encode(value: Any, arrays: list[np.ndarray], where: str) -> Any:
             if isinstance(value, eqx.nn.MLP):
                 raise ValueError(f"{error}; write save(path, from_mlp(mlp)) for an MLP") from None
             raise
-        return {"class": _name(type(value), where), "fields": fields}
+        return {"class": name_of(type(value), where), "fields": fields}
     if type(value) is dict:
         if not all(isinstance(k, str) for k in value):
             raise ValueError(f"{where} must have keys that are strings, got {list(value)}")
@@ -160,7 +149,7 @@ def _encode(value: Any, arrays: list[np.ndarray], where: str) -> Any:
     if isinstance(value, tuple | list):
         items = [_encode(v, arrays, f"{where}[{i}]") for i, v in enumerate(value)]
         if hasattr(value, "_fields"):
-            return {"named": _name(type(value), where), "items": items}
+            return {"named": name_of(type(value), where), "items": items}
         if type(value) not in (tuple, list):
             raise ValueError(
                 f"{where} must be a tuple or a list, got {type(value).__name__}, which would come "
@@ -168,59 +157,8 @@ def _encode(value: Any, arrays: list[np.ndarray], where: str) -> Any:
             )
         return {type(value).__name__: items}
     if callable(value) or isinstance(value, type):
-        return {"function": _name(value, where)}
+        return {"function": name_of(value, where)}
     raise ValueError(f"{where} cannot be saved, got {type(value).__name__}")
-
-
-def _name(f: Any, where: str) -> str:
-    name = _own_name(f)
-    try:
-        same = _find(name) is f
-    except _NotFound:
-        same = False
-    if not same:
-        raise ValueError(
-            f"{where} must be defined in a module under a name of its own to be saved, got {f!r}: "
-            "write def f(...) at the top of a file, in place of a lambda or an inner function"
-        )
-    return name
-
-
-def _find(name: str) -> Any:
-    module, _, path = name.partition(":")
-    if _no_number(module, path):
-        raise _NotFound(f"{name} maps no numbers to numbers: write a function of your own")
-    found = sys.modules.get(module)
-    if found is None and module.partition(".")[0] in _OWN:
-        for package in _OWN:
-            importlib.import_module(package)
-        found = sys.modules.get(module)
-    if found is None:
-        raise _NotFound(f"{name} is not found: import {module} before loading")
-    for part in path.split("."):
-        if not isinstance(found, type | ModuleType) or part.startswith("__"):
-            raise _NotFound(f"{name} is not found: it is no function or class of {module}")
-        if part not in vars(found):
-            raise _NotFound(f"{name} is not found: {module} has no {path} any more")
-        found = vars(found)[part]  # getattr might run what the module defines
-    found = found.__func__ if isinstance(found, staticmethod) else found
-    if not callable(found):
-        raise _NotFound(f"{name} is no function")
-    if _own_name(found) != name:
-        raise _NotFound(f"{name} is not found: what {module} has there is {_own_name(found)}")
-    return found
-
-
-def _own_name(f: Any) -> str:
-    name = getattr(f, "__qualname__", None) or getattr(f, "__name__", None)
-    return f"{getattr(f, '__module__', None)}:{name}"
-
-
-def _no_number(module: str, path: str) -> bool:
-    """Whether it is of Python's standard library, and none of what maps numbers to numbers."""
-    if module.partition(".")[0] not in sys.stdlib_module_names:
-        return False
-    return not (path in _NUMBERS.get(module, ()) or module == "math")
 
 
 def _decode(tree: Any, arrays: _Arrays) -> Any:
@@ -248,15 +186,15 @@ def _decode(tree: Any, arrays: _Arrays) -> Any:
     if "list" in tree:
         return [_decode(v, arrays) for v in tree["list"]]
     if "function" in tree:
-        return _find(tree["function"])
+        return find(tree["function"])
     if "named" in tree:
-        kind, names = _find(tree["named"]), None
+        kind, names = find(tree["named"]), None
         if isinstance(kind, type) and issubclass(kind, tuple):
             names = getattr(kind, "_fields", None)
         if names is None or len(tree["items"]) != len(names):
             raise ValueError(f"{tree['named']} is no named tuple of {len(tree['items'])}")
         return tuple.__new__(kind, [_decode(v, arrays) for v in tree["items"]])
-    kind: Any = _find(tree["class"])
+    kind: Any = find(tree["class"])
     if not (isinstance(kind, type) and issubclass(kind, eqx.Module)):
         raise ValueError(f"{tree['class']} is no module")
     module = object.__new__(kind)

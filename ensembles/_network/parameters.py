@@ -1,12 +1,13 @@
 """Weights, biases and growth: what moves of a network."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
-from ._factors import Outer
+from .factors import Outer
 
 
 class Parameters(eqx.Module):
@@ -28,3 +29,22 @@ class Parameters(eqx.Module):
     def still(self) -> "Parameters":
         """The same weights and biases, without growth."""
         return Parameters(self.weights, self.biases)
+
+    def map_neurons(self, change: Callable[[int, Array, int], Array]) -> "Parameters":
+        """`change(i, a, axis)` for each array and each axis of it that counts the neurons of hidden
+        layer i (from 0)."""
+        last = len(self.weights) - 1
+
+        def weight(i: int, w: Array | None) -> Array | None:
+            if w is None:
+                return None
+            w = w if i == 0 else change(i - 1, w, 0)
+            return w if i == last else change(i, w, min(i, 1))
+
+        biases = [
+            b if b is None or i == last else change(i, b, 0) for i, b in enumerate(self.biases)
+        ]
+        growth = self.growth and tuple(change(i, g, 0) for i, g in enumerate(self.growth))
+        return Parameters(
+            tuple(weight(i, w) for i, w in enumerate(self.weights)), tuple(biases), growth
+        )

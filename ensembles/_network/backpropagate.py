@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ._network import Network
-from ._parameters import Parameters
+from .network import Network
+from .parameters import Parameters
 
 
 def backpropagate(

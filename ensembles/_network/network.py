@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ._checks import concrete, floating, probabilities
-from ._growth import grown, log_total
-from ._layers import Layer
-from ._measures import Measure
-from ._parameters import Parameters
+from .._checks import concrete, floating, probabilities
+from .._layers.layer import Layer
+from .._measures import Measure
+from .fits import check_dtypes, check_input, check_shapes
+from .growth import grown, log_total
+from .parameters import Parameters
 
 
 class Network(eqx.Module):
@@ -75,25 +76,8 @@ class Network(eqx.Module):
         self.start = start
         zero = jax.tree.map(jnp.zeros_like, start)
         self.increment = zero if increment is None else increment
-        self._check()
-
-    def _check(self) -> None:
-        sizes = [p.shape[0] for p in self.initial_masses]
-        outputs = self.start.weights[-1]
-        after = [*((n,) for n in sizes), () if outputs is None else outputs.shape[1:2]]
-        for i, w in enumerate(self.start.weights):
-            _leads(f"weights[{i}]", w, tuple(sizes[max(i - 1, 0) : i + 1]))
-        for i, b in enumerate(self.start.biases):
-            _leads(f"biases[{i}]", b, after[i])
-            if b is not None:
-                self.layers[i].check_bias(f"biases[{i}]")
-        found = {str(leaf.dtype) for leaf in jax.tree.leaves(self)}
-        if len(found) > 1:
-            raise ValueError(
-                f"weights: one dtype for labels, masses, weights and biases, got {sorted(found)}: "
-                "write the constants of weight functions as Python numbers, and make spaces from "
-                "arrays of the dtype you want"
-            )
+        check_shapes(self.layers, self.initial_masses, start)
+        check_dtypes(self)
 
     @property
     def depth(self) -> int:
@@ -162,7 +146,7 @@ class Network(eqx.Module):
 
         Raises `ValueError` when `x` has another dtype or input shape than the network.
         """
-        self._check_input(x)
+        check_input(x, self.layers[0], self.start.weights[0])
         w, b = self.weights, self.biases
         try:
             h = [self.layers[0].first(w[0], b[0], x)]
@@ -273,28 +257,11 @@ class Network(eqx.Module):
     ) -> "Network":
         """The network of `change(i, a, axis)` for each of its arrays and each of their axes that
         counts the neurons of hidden layer i (from 0), with initial masses `masses`."""
-        last = self.depth - 1
-
-        def weight(i: int, w: Array | None) -> Array | None:
-            if w is None:
-                return None
-            w = w if i == 0 else change(i - 1, w, 0)
-            return w if i == last else change(i, w, min(i, 1))
-
-        def part(p: Parameters) -> Parameters:
-            biases = [
-                b if b is None or i == last else change(i, b, 0) for i, b in enumerate(p.biases)
-            ]
-            growth = p.growth and tuple(change(i, g, 0) for i, g in enumerate(p.growth))
-            return Parameters(
-                tuple(weight(i, w) for i, w in enumerate(p.weights)), tuple(biases), growth
-            )
-
         labels = tuple(change(i, c, 0) for i, c in enumerate(self.labels))
         return eqx.tree_at(
             lambda n: (n.labels, n.initial_masses, n.start, n.increment),
             self,
-            (labels, masses, part(self.start), part(self.increment)),
+            (labels, masses, self.start.map_neurons(change), self.increment.map_neurons(change)),
         )
 
     def neurons(self, ranges: Sequence[int | slice]) -> "Network":
@@ -325,19 +292,6 @@ class Network(eqx.Module):
         )
         return self.map_neurons(change, masses)
 
-    def _check_input(self, x: Array) -> None:
-        if not hasattr(x, "dtype") or x.dtype != self.dtype:
-            raise ValueError(
-                f"x must have the network's dtype {self.dtype}, got "
-                f"{getattr(x, 'dtype', type(x).__name__)}: write jnp.asarray(x, network.dtype)"
-            )
-        wanted = self.layers[0].input_shape(self.start.weights[0])
-        if x.ndim < 1 or (wanted is not None and x.shape[1:] != wanted):
-            raise ValueError(
-                f"x must have shape (batch, {', '.join(map(str, wanted or ['...']))}), "
-                f"got shape {x.shape}" + (": write x[None] for one input" if x.ndim == 1 else "")
-            )
-
     def __repr__(self) -> str:
         layers = self.layers[:1] if len(set(self.layers)) == 1 else self.layers
         shapes = [getattr(p, "shape", None) for p in self.initial_masses]
@@ -351,16 +305,4 @@ class Network(eqx.Module):
         return (
             f"Network(depth={self.depth}, {width}"
             f"layers={', '.join(map(repr, layers))}, {dtype}, mean field 1/N)"
-        )
-
-
-def _leads(name: str, leaf: Array | None, lead: tuple[int, ...]) -> None:
-    """Check that `leaf` is floating and begins with axes of sizes `lead`."""
-    if leaf is None:
-        return
-    floating(name, leaf)
-    if leaf.shape[: len(lead)] != lead:
-        raise ValueError(
-            f"{name} must have leading shape {lead}, one entry per neuron (or pair), got shape "
-            f"{leaf.shape}"
         )

@@ -11,9 +11,9 @@ import scipy
 from jax.scipy.linalg import block_diag
 from jaxtyping import Array, Float
 
-from ._checks import concrete, count
-from ._contractions import einsum, matmul
-from ._groups import Group, check_orthogonal
+from .._checks import concrete, count
+from .._contractions import einsum, matmul
+from .group import Group, check_orthogonal
 
 Representation = Callable[[Array], Array]
 

@@ -1,0 +1,1 @@
+"""The layer maps φ, one a file."""

@@ -1,0 +1,63 @@
+"""What fits together: layers with masses and parameters, inputs with the first layer."""
+
+from typing import Any
+
+import jax
+from jaxtyping import Array
+
+from .._checks import floating
+from .._layers.layer import Layer
+from .parameters import Parameters
+
+
+def check_shapes(
+    layers: tuple[Layer, ...], masses: tuple[Array, ...], parameters: Parameters
+) -> None:
+    """Raise `ValueError` unless weights and biases have one entry for each neuron, or pair."""
+    sizes = [p.shape[0] for p in masses]
+    outputs = parameters.weights[-1]
+    after = [*((n,) for n in sizes), () if outputs is None else outputs.shape[1:2]]
+    for i, w in enumerate(parameters.weights):
+        _leads(f"weights[{i}]", w, tuple(sizes[max(i - 1, 0) : i + 1]))
+    for i, b in enumerate(parameters.biases):
+        _leads(f"biases[{i}]", b, after[i])
+        if b is not None:
+            layers[i].check_bias(f"biases[{i}]")
+
+
+def check_dtypes(network: Any) -> None:
+    """Raise `ValueError` unless all arrays have one dtype."""
+    found = {str(leaf.dtype) for leaf in jax.tree.leaves(network)}
+    if len(found) > 1:
+        raise ValueError(
+            f"weights: one dtype for labels, masses, weights and biases, got {sorted(found)}: "
+            "write the constants of weight functions as Python numbers, and make spaces from "
+            "arrays of the dtype you want"
+        )
+
+
+def check_input(x: Any, first: Layer, w: Array) -> None:
+    """Raise `ValueError` unless `x` has the dtype and the input shape of first-layer weights."""
+    if not hasattr(x, "dtype") or x.dtype != w.dtype:
+        raise ValueError(
+            f"x must have the network's dtype {w.dtype}, got "
+            f"{getattr(x, 'dtype', type(x).__name__)}: write jnp.asarray(x, network.dtype)"
+        )
+    wanted = first.input_shape(w)
+    if x.ndim < 1 or (wanted is not None and x.shape[1:] != wanted):
+        raise ValueError(
+            f"x must have shape (batch, {', '.join(map(str, wanted or ['...']))}), "
+            f"got shape {x.shape}" + (": write x[None] for one input" if x.ndim == 1 else "")
+        )
+
+
+def _leads(name: str, leaf: Array | None, lead: tuple[int, ...]) -> None:
+    """Check that `leaf` is floating and begins with axes of sizes `lead`."""
+    if leaf is None:
+        return
+    floating(name, leaf)
+    if leaf.shape[: len(lead)] != lead:
+        raise ValueError(
+            f"{name} must have leading shape {lead}, one entry per neuron (or pair), got shape "
+            f"{leaf.shape}"
+        )

@@ -1,0 +1,1 @@
+"""Probability spaces that labels live in, one a file."""

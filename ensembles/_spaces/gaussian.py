@@ -1,0 +1,59 @@
+"""Gaussian laws."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from scipy import special
+
+from .._checks import count
+from .coordinates import coordinates, positive
+from .grids import hermite, tensor
+from .space import Grid, Space
+
+
+class Gaussian(Space):
+    """N(mean, diag(scale²)) on R^dim; `mean` and `scale` are scalars or of shape (dim,)."""
+
+    _mean: Float[Array, " dim"]
+    scale: Float[Array, " dim"]
+    _basis: np.ndarray | None  # orthonormal columns, the images of the cube's axes; None: I
+
+    def __init__(self, dim: int, mean: ArrayLike = 0.0, scale: ArrayLike = 1.0):
+        dim = count("dim", dim)
+        self._mean = coordinates("mean", mean, dim)
+        self.scale = positive("scale", coordinates("scale", scale, dim))
+        self._basis = None
+
+    @property
+    def mean(self) -> Float[Array, " dim"]:
+        return self._mean
+
+    @property
+    def dim(self) -> int:
+        return self.mean.shape[0]
+
+    @property
+    def dtype(self):
+        return jnp.result_type(self.mean, self.scale)
+
+    def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
+        z = jax.random.normal(key, (n, self.dim), self.dtype)
+        return self.mean[None] + self.scale[None] * z
+
+    def from_cube(self, u: np.ndarray) -> np.ndarray:
+        z = special.ndtri(u)
+        z = z if self._basis is None else np.matmul(z, self._basis.T)
+        return np.asarray(self.mean) + np.asarray(self.scale) * z
+
+    def aligned(self, x: Float[Array, "n d"]) -> "Space":
+        if x.ndim != 2 or x.shape[1] != self.dim:
+            return super().aligned(x)
+        basis = np.linalg.svd(np.asarray(x, float) * np.asarray(self.scale, float))[2].T
+        return eqx.tree_at(lambda s: s._basis, self, basis, is_leaf=lambda a: a is None)
+
+    def grid(self, m: int) -> Grid:
+        z, masses = hermite(m)
+        points, masses = tensor([(z[:, None], masses)] * self.dim)
+        return np.asarray(self.mean) + np.asarray(self.scale) * points, masses

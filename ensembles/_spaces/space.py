@@ -1,0 +1,90 @@
+"""Probability spaces (Ω, P) that labels live in. A label is always an array of shape (dim,)."""
+
+import abc
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from .._checks import count
+from .._final import Family
+from .._measures import Measure, uniform
+
+Grid = tuple[np.ndarray, np.ndarray]
+
+
+class Space(Family):
+    """A probability space with labels in R^dim.
+
+    Subclasses say how to draw labels, how the unit cube of dimension `cube_dim` maps onto the
+    space (for Sobol points), and give Gauss rules on their `axes` one-dimensional factors.
+    """
+
+    @property
+    @abc.abstractmethod
+    def mean(self) -> Float[Array, " dim"]:
+        """The mean label; NaN where there is none."""
+
+    @property
+    @abc.abstractmethod
+    def dim(self) -> int:
+        """The dimension of a label."""
+
+    @property
+    @abc.abstractmethod
+    def dtype(self) -> jnp.dtype:
+        """The dtype of labels; that of the arrays the space was made from."""
+
+    @property
+    def axes(self) -> int:
+        """How many one-dimensional factors a Gauss grid has."""
+        return self.dim
+
+    @property
+    def cube_dim(self) -> int:
+        """The dimension of the unit cube that `from_cube` maps onto the space."""
+        return self.dim
+
+    @abc.abstractmethod
+    def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
+        """`n` independent labels."""
+
+    @abc.abstractmethod
+    def from_cube(self, u: np.ndarray) -> np.ndarray:
+        """Uniform points (n, cube_dim) of the open unit cube to points (n, dim) of law P."""
+
+    @abc.abstractmethod
+    def grid(self, m: int) -> Grid:
+        """Nodes (m^axes, dim) and masses of the tensor Gauss rule with `m` nodes per axis."""
+
+    def aligned(self, x: Float[Array, "n d"]) -> "Space":
+        """The same space, its cube mapped so that the principal directions of inputs `x` come
+        first. Raises `ValueError` unless it has a Gaussian factor on R^d."""
+        raise ValueError(
+            f"align has inputs of shape {x.shape}, but {type(self).__name__}({self.dim}) has no "
+            f"Gaussian factor on R^{x.shape[-1]}: give one rule per layer, "
+            "rule=(Sobol(align=x), None, ...)"
+        )
+
+    def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+        """The nearest points of the space, where steps have left it."""
+        return points
+
+    def distance(self, points: Float[Array, "n dim"]) -> Float[Array, " n"]:
+        """How far each of `points` is from the space."""
+        return jnp.linalg.norm(points - self.project(points).astype(points.dtype), axis=1)
+
+    def tangent(
+        self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
+    ) -> Float[Array, "n dim"]:
+        """The part of velocities at `points` that does not leave the space."""
+        return velocities
+
+    @property
+    def bounded(self) -> bool:
+        """Whether some velocity leaves it: it has a wall, or is not flat."""
+        return type(self).tangent is not Space.tangent
+
+    def sample(self, n: int, *, key: PRNGKeyArray) -> Measure:
+        """`n` independent labels of mass `1/n`. Raises `ValueError` unless n ≥ 1."""
+        return uniform(self.draw(count("n", n), key))

@@ -1,0 +1,74 @@
+"""Uniform laws on spheres."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from scipy import special
+
+from .._checks import count
+from .coordinates import coordinates, positive
+from .grids import turns
+from .space import Grid, Space
+
+
+class Sphere(Space):
+    """The uniform law on the sphere of the given `radius` in R^dim (dim ≥ 2)."""
+
+    radius: Float[Array, ""]
+    _dim: int = eqx.field(static=True)
+
+    def __init__(self, dim: int, radius: ArrayLike = 1.0):
+        if count("dim", dim) < 2:
+            raise ValueError(
+                f"dim must be at least 2 for a sphere in R^dim, got {dim}: "
+                "two points are Atoms([[-1.0], [1.0]])"
+            )
+        self._dim = dim
+        self.radius = positive("radius", coordinates("radius", radius, 1)[0])
+
+    @property
+    def mean(self) -> Float[Array, " dim"]:
+        return jnp.zeros(self.dim, self.dtype)
+
+    @property
+    def dim(self) -> int:
+        return self._dim
+
+    @property
+    def axes(self) -> int:
+        return self.dim - 1
+
+    @property
+    def dtype(self):
+        return self.radius.dtype
+
+    def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
+        z = jax.random.normal(key, (n, self.dim), self.dtype)
+        return self.project(z)
+
+    def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+        length = jnp.linalg.norm(points, axis=1, keepdims=True)
+        pole = jnp.zeros_like(points).at[:, 0].set(1)  # nearest to the centre as all others
+        return self.radius * jnp.where(length > 0, points / jnp.where(length > 0, length, 1), pole)
+
+    def tangent(
+        self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
+    ) -> Float[Array, "n dim"]:
+        outward = (points * velocities).sum(1, keepdims=True) / (points**2).sum(1, keepdims=True)
+        return velocities - outward * points
+
+    def from_cube(self, u: np.ndarray) -> np.ndarray:
+        z = special.ndtri(u)
+        return np.asarray(self.radius) * z / np.linalg.norm(z, axis=1, keepdims=True)
+
+    def grid(self, m: int) -> Grid:
+        if self.dim != 2:
+            raise ValueError(
+                f"rule Gauss knows the circle only, got a sphere in R^{self.dim}: "
+                "write rule=Sobol()"
+            )
+        angle = 2 * np.pi * turns(m)
+        points = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        return np.asarray(self.radius) * points, np.full(m, 1 / m)

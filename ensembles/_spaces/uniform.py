@@ -1,0 +1,62 @@
+"""Uniform laws on boxes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from .coordinates import coordinates, positive
+from .grids import legendre, tensor
+from .space import Grid, Space
+
+
+class Uniform(Space):
+    """The uniform law on the box `[low, high]`; `low` and `high` are scalars or of shape (dim,)."""
+
+    low: Float[Array, " dim"]
+    high: Float[Array, " dim"]
+
+    def __init__(self, low: ArrayLike = 0.0, high: ArrayLike = 1.0):
+        dim = max(np.size(low), np.size(high))
+        self.low = coordinates("low", low, dim)
+        self.high = coordinates("high", high, dim)
+        positive("high - low", self.high - self.low)
+
+    @property
+    def mean(self) -> Float[Array, " dim"]:
+        return (self.low + self.high) / 2
+
+    @property
+    def dim(self) -> int:
+        return self.low.shape[0]
+
+    @property
+    def dtype(self):
+        return jnp.result_type(self.low, self.high)
+
+    def draw(self, n: int, key: PRNGKeyArray) -> Float[Array, "n dim"]:
+        u = jax.random.uniform(key, (n, self.dim), self.dtype)
+        return self.low[None] + (self.high - self.low)[None] * u
+
+    def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+        # at a wall the derivative is that of staying, where clipping would have half of it
+        above = jnp.where(points < self.low[None], self.low[None], points)
+        return jnp.where(above > self.high[None], self.high[None], above)
+
+    def tangent(
+        self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
+    ) -> Float[Array, "n dim"]:
+        # points are sums, and at a wall up to their rounding
+        slack = 8 * jnp.finfo(points.dtype).eps * jnp.maximum(jnp.abs(self.low), jnp.abs(self.high))
+        out = (points >= (self.high - slack)[None]) & (velocities > 0)
+        out |= (points <= (self.low + slack)[None]) & (velocities < 0)
+        return jnp.where(out, 0, velocities)
+
+    def from_cube(self, u: np.ndarray) -> np.ndarray:
+        low, high = np.asarray(self.low), np.asarray(self.high)
+        return low + (high - low) * u
+
+    def grid(self, m: int) -> Grid:
+        z, masses = legendre(m)
+        points, masses = tensor([((z[:, None] + 1) / 2, masses)] * self.dim)
+        return self.from_cube(points), masses

@@ -1,0 +1,62 @@
+"""Laws that starts are made from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._checks import concrete, count
+from .._spaces.gaussian import Gaussian
+from .._spaces.product import Product
+from .._spaces.space import Space
+
+
+def checked_depth(depth: int) -> int:
+    if count("depth", depth) < 2:
+        raise ValueError(f"depth must be at least 2, got {depth}: L layers have L - 1 hidden ones")
+    return depth
+
+
+def checked_law(name: str, law: Any) -> Space:
+    if not isinstance(law, Space):
+        raise ValueError(f"{name} must be a law, e.g. Gaussian(1, mean=1.0), got {law!r}")
+    return law
+
+
+def on_the_line(name: str, law: Any) -> Space:
+    if checked_law(name, law).dim != 1:
+        raise ValueError(f"{name} must be a law on R, of one entry, got one on R^{law.dim}")
+    return law
+
+
+def first_law(law: Any, dim: int) -> Space:
+    if checked_law("first", law).dim == dim:
+        return law
+    if law.dim != 1:
+        raise ValueError(
+            f"first must be a law on R^{dim} (dim={dim}), or on R for independent entries, got one "
+            f"on R^{law.dim}"
+        )
+    if isinstance(law, Gaussian):
+        return Gaussian(dim, law.mean[0], law.scale[0])
+    return Product(*[law] * dim)
+
+
+def hidden_laws(laws: Any, layers: int) -> tuple[Space, ...]:
+    """One law with a mean for each middle layer."""
+    several = isinstance(laws, Sequence)
+    each = tuple(laws) if several else (laws,) * layers
+    if len(each) != layers:
+        raise ValueError(
+            f"hidden must be one law or one for each of the {layers} layers 2, …, L - 1, got "
+            f"{len(each)} laws"
+        )
+    for i, law in enumerate(each):
+        one = f"hidden[{i}]" if several else "hidden"
+        mean = concrete(on_the_line(one, law).mean)
+        if mean is not None and not np.isfinite(mean).all():
+            raise ValueError(
+                f"{one} has no mean (got {mean}): the limit of a wide layer is an average over its "
+                "weights and needs one; cut the law's tails"
+            )
+    return each

@@ -1,0 +1,1 @@
+"""Groups, their representations, and what they make of measures, functions and networks."""
