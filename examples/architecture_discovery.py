@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Gaussian, Symmetry, cyclic, defining, intertwining, shallow, symmetric
-from limits import SGD, Data, Risk, augmented, discover_architecture
+from limits import Data, GradientFlow, Risk, augmented, discover_architecture
 
 jax.config.update("jax_enable_x64", True)
 N, SEEDS, THRESHOLD = 50, 10, 1e-3
@@ -77,7 +77,7 @@ def problem(group, seed):
 RULES = {
     "mean, SGD": (SGD(batch=20), "mean"),
     "principal, SGD": (SGD(batch=20), "principal"),
-    "mean, augmented": (SGD(), "mean"),
+    "mean, augmented": (GradientFlow(), "mean"),
 }
 found = {}
 for title, group in GROUPS.items():

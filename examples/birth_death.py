@@ -30,9 +30,10 @@ from jax.scipy.stats import norm
 
 from ensembles import Atoms, Gaussian, Product, Uniform, particles
 from limits import (
-    SGD,
+    Adaptive,
     BirthDeath,
     GaussianOverlap,
+    GradientFlow,
     Interaction,
     WassersteinFisherRao,
     charged,
@@ -76,7 +77,7 @@ def updates(steps):
         return BirthDeath(rate=rate, prior=Product(Atoms([[0.0]]), law))
 
     return {
-        "gradient descent": SGD(),
+        "gradient descent": GradientFlow(),
         "birth–death, clones (1)": BirthDeath(rate=rate),
         "birth–death, prior N(0, 1) (2)": born(Gaussian(1)),
         "birth–death, prior N(−2, 0.1²)": born(Gaussian(1, -2.0, 0.1)),
@@ -101,7 +102,7 @@ def solve(start, update, times, keys):
         network = start.sample(N, key=first)
         options = dict(t1=times[-1], times=times)
         if isinstance(update, WassersteinFisherRao):
-            run = flow(network, energy, update, rtol=1e-5, **options)
+            run = flow(network, energy, update, solver=Adaptive(rtol=1e-5), **options)
         else:
             options |= dict(key=other) if update.random else {}
             run = train(network, energy, update, step=STEP, **options)

@@ -36,17 +36,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Affine, Atoms, Gaussian, Sobol, diverse, iid
-from limits import (
-    SGD,
-    Data,
-    GradientFlow,
-    Risk,
-    WassersteinFisherRao,
-    diversity,
-    fit_rate,
-    limit,
-    train,
-)
+from limits import Data, GradientFlow, Risk, WassersteinFisherRao, diversity, fit_rate, limit, train
 
 u = jax.random.normal(jax.random.key(1), (24, 2))
 x = jnp.concatenate([u, jnp.ones((24, 1))], axis=1)
@@ -100,7 +90,7 @@ def look(network):
 def trained(ensemble, dynamics, n, keys):
     def one(key):
         run = train(
-            ensemble.sample(n, key=key), risk, SGD(dynamics), step=0.05, t1=T1, times=TIMES,
+            ensemble.sample(n, key=key), risk, dynamics, step=0.05, t1=T1, times=TIMES,
             observe=look,
         )  # fmt: skip
         return run.energies, *run.observed

@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Affine, Gaussian, Sobol, diverse, iid
-from limits import Data, Risk, convergence, diversity, flow, initial_motion
+from limits import Adaptive, Data, Risk, convergence, diversity, flow, initial_motion
 
 u = jax.random.normal(jax.random.key(1), (24, 2))
 x = jnp.concatenate([u, jnp.ones((24, 1))], axis=1)
@@ -80,7 +80,12 @@ for name, ensemble in starts.items():
     look = eqx.Partial(diversity, data=risk.data, ensemble=ensemble, key=jax.random.key(5))
     for kind, network in networks.items():
         run = flow(
-            network, risk, t1=T1, times=times, observe=look, rtol=1e-4, atol=1e-5, max_steps=10**6
+            network,
+            risk,
+            t1=T1,
+            times=times,
+            observe=look,
+            solver=Adaptive(rtol=1e-4, atol=1e-5, max_steps=10**6),
         )
         runs[name, kind] = run
         rank, span = (

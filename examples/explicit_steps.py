@@ -29,7 +29,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Measure, Torus, players
-from limits import SGD, Game, GradientFlow, MirrorProx, WassersteinFisherRao, fit_rate, train
+from limits import Game, GradientFlow, MirrorProx, WassersteinFisherRao, fit_rate, train
 
 jax.config.update("jax_enable_x64", True)
 TURN = 2 * jnp.pi
@@ -51,7 +51,7 @@ def moments(network):
 game = Game(payoff, spaces=(Torus(1), Torus(1)))
 wfr = WassersteinFisherRao(GradientFlow(1 / 40))
 METHODS = {
-    "explicit": (SGD(wfr), lambda e: np.log(1 + 4 * e**2) / 2),
+    "explicit": (wfr, lambda e: np.log(1 + 4 * e**2) / 2),
     "mirror prox": (MirrorProx(wfr), lambda e: np.log(1 - 4 * e**2 + 16 * e**4) / 2),
 }
 STEPS, KEYS = np.array([0.04, 0.02, 0.01]), jax.random.split(jax.random.key(2), 8)

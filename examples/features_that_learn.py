@@ -32,7 +32,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Affine, Gaussian, diverse, iid, shallow
-from limits import SGD, Data, PowerPenalty, ReLUKernel, Risk, fit_rate, train
+from limits import Data, Penalty, PowerPenalty, ReLUKernel, Risk, fit_rate, train
 
 DIM, UNITS, T1, STEP, SEEDS = 8, 128, 200.0, 0.1, 8
 SAMPLES = [32, 64, 128, 256, 512]
@@ -67,7 +67,7 @@ def unit(theta, x):
 def learned(network, samples, test):
     penalty = PowerPenalty(0.05 / math.sqrt(len(samples.y)) / 2)
     run = train(
-        network, Risk(samples, penalty=penalty), step=STEP, t1=T1, times=[0.0, T1 / 2, T1],
+        network, Risk(samples) + Penalty(penalty), step=STEP, t1=T1, times=[0.0, T1 / 2, T1],
         observe=Risk(test),
     )  # fmt: skip
     return 2 * run.observed[-1], 1 - run.energies[2] / run.energies[1]
@@ -171,9 +171,14 @@ for name, (ensemble, width) in starts.items():
     for seed in range(RUNS):
         start, sample = jax.random.split(jax.random.key(seed))
         run = train(
-            ensemble.sample(width, key=start), population, SGD(batch=256), step=0.5, t1=LONG,
-            times=TIMES, key=sample,
-        )  # fmt: skip
+            ensemble.sample(width, key=start),
+            population,
+            step=0.5,
+            batch=256,
+            t1=LONG,
+            times=TIMES,
+            key=sample,
+        )
         found.append(2 * run.energies / variance)
     curves[name] = np.array(found)
     weights = sum(w.size for w in run.final.weights)

@@ -30,7 +30,6 @@ import numpy as np
 
 from ensembles import Atoms, Measure, Torus, players
 from limits import (
-    SGD,
     FisherRao,
     Game,
     GradientFlow,
@@ -104,11 +103,11 @@ def wfr(slower=1 / 40):
 
 
 METHODS = {
-    "WFR, explicit": SGD(wfr()),
+    "WFR, explicit": wfr(),
     "WFR, mirror prox": MirrorProx(wfr()),
-    "gradient descent–ascent": SGD(GradientFlow(1 / 40)),
-    "Langevin, temperature 0.05": SGD(Langevin(GradientFlow(1 / 40), temperature=0.05)),
-    "mirror descent, fixed supports": SGD(FisherRao()),
+    "gradient descent–ascent": GradientFlow(1 / 40),
+    "Langevin, temperature 0.05": Langevin(GradientFlow(1 / 40), temperature=0.05),
+    "mirror descent, fixed supports": FisherRao(),
 }
 
 

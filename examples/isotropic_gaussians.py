@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Gaussian, Measure, particles, shallow
-from limits import SGD, Data, IsotropicGaussians, Risk, flow, grid_flow, train
+from limits import Adaptive, Data, IsotropicGaussians, Risk, flow, grid_flow, train
 
 jax.config.update("jax_enable_x64", True)
 
@@ -36,9 +36,11 @@ jax.config.update("jax_enable_x64", True)
 def settle(delta, t1):
     begin = Measure(jnp.linspace(0.5, 3.0, 16)[:, None], jnp.full(16, 1 / 16))
     run = flow(
-        particles(begin), IsotropicGaussians(delta).interaction, t1=t1, rtol=1e-8, atol=1e-10,
-        max_steps=10**6,
-    )  # fmt: skip
+        particles(begin),
+        IsotropicGaussians(delta).interaction,
+        t1=t1,
+        solver=Adaptive(rtol=1e-8, atol=1e-10, max_steps=10**6),
+    )
     return 2 * run.energies[-1], run.final.points(0)[:, 0]
 
 
@@ -87,10 +89,15 @@ def learned(keys):
 
     def one(key):
         return train(
-            vectors.sample(400, key=jax.random.fold_in(key, 0)), risk, SGD(batch=100),
-            step=jnp.float32(0.002), t1=times[-1], times=times,
-            observe=lambda network: network.points(0), key=jax.random.fold_in(key, 1),
-        ).observed  # fmt: skip
+            vectors.sample(400, key=jax.random.fold_in(key, 0)),
+            risk,
+            step=jnp.float32(0.002),
+            batch=100,
+            t1=times[-1],
+            times=times,
+            observe=lambda network: network.points(0),
+            key=jax.random.fold_in(key, 1),
+        ).observed
 
     return jnp.linalg.norm(jax.vmap(one)(keys), axis=-1)
 
@@ -125,8 +132,11 @@ faces = radii + (radii[1] - radii[0]) / 2
 quantiles = np.interp((np.arange(400) + 0.5) / 400, np.cumsum(laws[D].masses[0]), faces)
 points = flow(
     particles(Measure(quantiles[:, None], np.full(400, 1 / 400))),
-    IsotropicGaussians(DELTA, D).interaction, t1=TIMES[-1], times=TIMES, rtol=1e-5,
-)  # fmt: skip
+    IsotropicGaussians(DELTA, D).interaction,
+    t1=TIMES[-1],
+    times=TIMES,
+    solver=Adaptive(rtol=1e-5),
+)
 
 
 def kolmogorov(r, masses):

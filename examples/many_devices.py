@@ -37,7 +37,7 @@ from _collectives import collectives, step_bytes
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ensembles import Affine, NeuronalEnsemble, Uniform
-from limits import Data, Risk, flow, limit, train
+from limits import Adaptive, Data, Risk, flow, limit, train
 
 DEVICES = 8
 PORT = 12_357
@@ -148,7 +148,7 @@ def trained(network, x, y):
 
 
 def flowed(network, x, y):
-    return flow(network, Risk(Data(x, y)), t1=1.0, rtol=1e-4, throw=False)
+    return flow(network, Risk(Data(x, y)), t1=1.0, solver=Adaptive(rtol=1e-4), throw=False)
 
 
 def of_seeds(run):

@@ -29,7 +29,6 @@ import numpy as np
 
 from ensembles import Gauss, Gaussian, Measure, particles, shallow
 from limits import (
-    SGD,
     Data,
     Interaction,
     Langevin,
@@ -84,7 +83,7 @@ say(f"rates between these times {(-np.diff(np.log(gap)) / np.diff(hours)).round(
 # temperature for control.
 
 NUMBERS, REPEATS = [100, 400, 1600], 24
-wavy = Risk(inputs, penalty=PowerPenalty(WEAK / 2))
+wavy = Risk(inputs) + PowerPenalty(WEAK / 2)
 cloud = shallow(wave, Gaussian(1, -1.0, 0.3**0.5))
 
 
@@ -112,11 +111,11 @@ early = jnp.asarray(hours[:5])
 clouds, far = {}, np.zeros((REPEATS, len(NUMBERS), len(early)))
 for i, n in enumerate(NUMBERS):
     keys = jax.random.split(jax.random.key(10 + i), REPEATS)
-    clouds[n] = np.asarray(noisy(SGD(Langevin(temperature=COLD)), n, early, keys))[..., 0]
+    clouds[n] = np.asarray(noisy(Langevin(temperature=COLD), n, early, keys))[..., 0]
     for s in range(REPEATS):
         far[s, i] = [w1(clouds[n][s, k], run.masses[k]) for k in range(len(early))]
     say(f"{REPEATS} clouds of {n} particles")
-halved = SGD(Langevin(temperature=COLD / 2))
+halved = Langevin(temperature=COLD / 2)
 colder = np.asarray(noisy(halved, NUMBERS[-1], early, keys))[..., 0]
 rates = [fit_rate(NUMBERS, far[..., k]) for k in range(len(early))]
 say(f"\nW_1 of N particles from the law ({REPEATS} seeds)")
@@ -151,7 +150,7 @@ def energies(points):
 
 annealed = {}
 for name, temperature in (("0.1", 0.1), ("0.02", 0.02), ("falling from 0.1", cooling)):
-    update = SGD(Langevin(temperature=temperature))
+    update = Langevin(temperature=temperature)
     annealed[name] = np.asarray(energies(noisy(update, 200, hot_times, hot_keys)))
 say(f"\nannealing: energies at time 64 (N = 200, {len(hot_keys)} seeds): " + ", ".join(
     f"τ {name}: {e[:, -1].mean():.4f} ± {e[:, -1].std(ddof=1) / 2:.4f}" for name, e in

@@ -32,7 +32,6 @@ from sklearn.datasets import load_digits
 
 from ensembles import Atoms, Gaussian, Measure, Product, Sphere, players, shallow
 from limits import (
-    SGD,
     Data,
     Game,
     GradientFlow,
@@ -150,7 +149,7 @@ def played(key, radius):
 
     def bounds(network):
         """The smallest margin at the adversary's particles, the mean, the best neuron's."""
-        value, (best, worst) = game.value_and_first_variation(network)
+        value, (best, worst) = game.derivatives(network, variation=True)[::2]
         return jnp.stack([worst.min(), -value, -best.min()])
 
     run = train(
@@ -166,7 +165,7 @@ def trained(key):
     neurons = Gaussian(DIM + 2, scale=jnp.asarray(scales, x.dtype)).draw(NEURONS, key)
     network = shallow(lambda t, x: t[:1] * relu(t[1:], x), uniform(neurons))
     risk = Risk(Data(x, y[:, None]), LogisticLoss())
-    final = train(network, risk, SGD(), step=0.5, t1=0.5 * STEPS).final
+    final = train(network, risk, GradientFlow(), step=0.5, t1=0.5 * STEPS).final
 
     def f(x):
         return final(x)[:, 0]

@@ -21,7 +21,6 @@ from sklearn.datasets import load_digits
 
 from ensembles import Gaussian, Symmetry, direct_sum, generated, pixels, shallow, trivial
 from limits import (
-    SGD,
     Data,
     EquivariantArchitecture,
     FeatureAveraging,
@@ -68,7 +67,7 @@ shared = np.asarray(mirror.projection)
 found = {}
 for title, data in (("with mirror images", BOTH), ("images alone", PLAIN)):
     found[title] = discover_architecture(
-        start, Risk(data), SGD(GradientFlow()), step=1.0, t1=300.0, threshold=2e-3
+        start, Risk(data), GradientFlow(), step=1.0, t1=300.0, threshold=2e-3
     )
     basis = found[title].basis
     outside = np.linalg.norm(basis - shared @ basis, axis=0)
@@ -94,8 +93,8 @@ def accuracy(risk, network):
 WAYS = {
     "vanilla": Risk,
     "DA": lambda data: Risk(augmented(data, mirror)),
-    "FA": lambda data: FeatureAveraging(data, symmetry=mirror),
-    "EA": lambda data: EquivariantArchitecture(data, symmetry=mirror),
+    "FA": lambda data: Risk(data, prediction=FeatureAveraging(mirror)),
+    "EA": lambda data: Risk(data, prediction=EquivariantArchitecture(mirror)),
 }
 SAMPLES, SEEDS = [25, 50, 100, 200], 8
 scores = {way: np.zeros((SEEDS, len(SAMPLES))) for way in WAYS}
@@ -105,7 +104,7 @@ for j, n in enumerate(SAMPLES):
         begin = shallow(unit, Gaussian(17, scale=0.3)).sample(100, key=jax.random.key(seed))
         for way, energy in WAYS.items():
             risk = energy(Data(x[chosen], y[chosen]))
-            final = train(begin, risk, SGD(GradientFlow()), step=1.0, t1=600.0).final
+            final = train(begin, risk, GradientFlow(), step=1.0, t1=600.0).final
             scores[way][seed, j] = accuracy(risk, final)
     say(f"{n} digits")
 print(f"\naccuracy, means ± standard errors of {SEEDS} seeds\n samples"

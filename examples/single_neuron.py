@@ -29,7 +29,7 @@ import numpy as np
 from scipy.special import roots_genlaguerre, roots_hermitenorm
 
 from ensembles import Measure, particles, shallow
-from limits import SGD, Data, ErfKernel, Risk, charged, fit_rate, flow, single_neuron, train
+from limits import Adaptive, Data, ErfKernel, Risk, charged, fit_rate, flow, single_neuron, train
 from limits import teacher_student as distance_from
 
 DIMS, LARGEST, WIDTH = [10, 20, 40, 80], 80, 100
@@ -83,9 +83,16 @@ def descend(d, step, times, keys):
     def one(key):
         start = shallow(unit, measure(draws(d, WIDTH, jax.random.fold_in(key, 0))))
         return train(
-            start, risk, SGD(batch=1), step=step, t1=times[-1], times=times,
-            observe=population_risk, key=jax.random.fold_in(key, 1), throw=False,
-        ).observed  # fmt: skip
+            start,
+            risk,
+            step=step,
+            batch=1,
+            t1=times[-1],
+            times=times,
+            observe=population_risk,
+            key=jax.random.fold_in(key, 1),
+            throw=False,
+        ).observed
 
     return jax.vmap(one)(keys)
 
@@ -113,9 +120,13 @@ def reduced(d, sizes=(12, 4, 3)):
 
 def reduced_flow(d, t1, times, **options):
     return flow(
-        particles(reduced(d, **options)), single_neuron(d), t1=t1, times=times,
-        observe=lambda network: network.points(0), rtol=1e-4, atol=1e-5,
-    )  # fmt: skip
+        particles(reduced(d, **options)),
+        single_neuron(d),
+        t1=t1,
+        times=times,
+        observe=lambda network: network.points(0),
+        solver=Adaptive(rtol=1e-4, atol=1e-5),
+    )
 
 
 T1 = 16.0
@@ -198,7 +209,7 @@ def follow(d, n, keys):
 
     def one(key):
         start = particles(measure(draws(d, n, jax.random.fold_in(key, 0))))
-        return flow(start, NEURON, t1=END, rtol=1e-4, atol=1e-5).final.points(0)
+        return flow(start, NEURON, t1=END, solver=Adaptive(rtol=1e-4, atol=1e-5)).final.points(0)
 
     return jax.vmap(one)(keys)
 

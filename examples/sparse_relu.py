@@ -28,7 +28,6 @@ import numpy as np
 
 from ensembles import Gaussian, Measure, Product, Sphere, Uniform, shallow
 from limits import (
-    SGD,
     Data,
     GradientFlow,
     PowerPenalty,
@@ -64,8 +63,8 @@ def pair(theta, x):
     return theta[:1] * jax.nn.relu(theta[1:] @ x)
 
 
-ridge = Risk(data, penalty=PowerPenalty(LAMBDA / 2))
-variation = Risk(data, penalty=PowerPenalty(LAMBDA, 1.0, (0,)))
+ridge = Risk(data) + PowerPenalty(LAMBDA / 2)
+variation = Risk(data) + PowerPenalty(LAMBDA, 1.0, (0,))
 runs = {
     "gradient flow": (ridge, GradientFlow()),
     "Wasserstein–Fisher–Rao": (ridge, WassersteinFisherRao(rate=1.0)),
@@ -86,7 +85,7 @@ def polar(network):
 def trained(energy, dynamics):
     def one(key):
         start = shallow(pair, Gaussian(3)).sample(PARTICLES, key=key)
-        update = SGD(dynamics)
+        update = dynamics
         run = train(start, energy, update, step=STEP, t1=times[-1], times=times, observe=polar)
         return run.energies, run.observed
 

@@ -36,11 +36,11 @@ from ensembles import (
     shallow,
 )
 from limits import (
-    SGD,
     Data,
     EquivariantArchitecture,
     FeatureAveraging,
     Langevin,
+    Penalty,
     PowerPenalty,
     Risk,
     augmented,
@@ -116,11 +116,11 @@ def in_pairs(data):
 
 
 WAYS = {
-    "vanilla": lambda data: Risk(data, penalty=PENALTY),
-    "DA": lambda data: Risk(augmented(data, SWAP), penalty=PENALTY),
-    "DA-2": lambda data: Risk(in_pairs(data), penalty=PENALTY),
-    "FA": lambda data: FeatureAveraging(data, penalty=PENALTY, symmetry=SWAP),
-    "EA": lambda data: EquivariantArchitecture(data, penalty=PENALTY, symmetry=SWAP),
+    "vanilla": lambda data: Risk(data) + Penalty(PENALTY),
+    "DA": lambda data: Risk(augmented(data, SWAP)) + Penalty(PENALTY),
+    "DA-2": lambda data: Risk(in_pairs(data)) + Penalty(PENALTY),
+    "FA": lambda data: Risk(data, prediction=FeatureAveraging(SWAP)) + PENALTY,
+    "EA": lambda data: Risk(data, prediction=EquivariantArchitecture(SWAP)) + PENALTY,
 }
 NOISE = {
     "SI": SGD(Langevin(temperature=TEMPERATURE, projection=SUBSPACE), batch=20),

@@ -37,7 +37,7 @@ from ensembles import (
     quadrature,
     shallow,
 )
-from limits import SGD, Data, Interaction, RBFKernel, Risk, ThreeSpin, fit_rate, train
+from limits import Data, Interaction, RBFKernel, Risk, ThreeSpin, fit_rate, train
 
 D, SCALE, SEEDS, STEP = 5, 32.0, 8, 0.1
 
@@ -146,9 +146,15 @@ def sampled(n, batch, keys):
         first, second = jax.random.split(key)
         network = shallow(unit, start).sample(n, key=first)
         run = train(
-            network, risk, SGD(batch=batch), step=STEP, t1=TIMES[-1], times=TIMES, key=second,
+            network,
+            risk,
+            step=STEP,
+            batch=batch,
+            t1=TIMES[-1],
+            times=TIMES,
+            key=second,
             observe=outputs,
-        )  # fmt: skip
+        )
         return run.observed
 
     return jax.vmap(one)(keys)
@@ -191,7 +197,7 @@ def learned(d, n, keys, risk):
     def one(key):
         first, second = jax.random.split(key)
         network = tanh_network(d).sample(n, key=first)
-        run = train(network, risk, SGD(batch=n), step=0.025, t1=EARLY, key=second)
+        run = train(network, risk, step=0.025, batch=n, t1=EARLY, key=second)
         return run.energies, run.final(risk.data.x)[:, 0]
 
     return jax.vmap(one)(keys)

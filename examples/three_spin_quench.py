@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Gaussian, Product, Sphere, particles, quadrature, shallow
-from limits import SGD, Data, Interaction, RBFKernel, Risk, ThreeSpin, fit_rate, train
+from limits import Data, Interaction, RBFKernel, Risk, ThreeSpin, fit_rate, train
 
 D, SCALE, SEEDS, STEP = 5, 32.0, 8, 0.1
 f = ThreeSpin(jax.random.normal(jax.random.key(D), (D, D, D)))
@@ -117,7 +117,7 @@ def stochastic(n, batch, keys):
     def one(key):
         first, second = jax.random.split(key)
         network = shallow(unit, start).sample(n, key=first)
-        return train(network, risk, SGD(batch=batch), step=STEP, t1=TURN, key=second)
+        return train(network, risk, step=STEP, batch=batch, t1=TURN, key=second)
 
     return jax.vmap(one)(keys)
 
@@ -126,7 +126,7 @@ def stochastic(n, batch, keys):
 def quench(networks, batch, keys):
     def one(network, key):
         options = dict(t0=TURN, t1=END, step=STEP)
-        large = train(network, risk, SGD(batch=batch), key=key, **options)
+        large = train(network, risk, batch=batch, key=key, **options)
         still = train(particles(network.measure(0)), exact, **options)
         return jnp.stack([large.energies[-1], still.energies[-1]], 0)
 

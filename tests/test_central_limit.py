@@ -91,9 +91,14 @@ def test_edge_noise_adds_to_the_variance_of_outputs_as_N_to_minus_2(depth):
     def share(measures, noise):
         def run(key):
             return flow(
-                ensemble.network(measures, key=key), risk, t1=3.0, times=TIMES, observe=outputs,
-                rtol=1e-6, atol=1e-6, throw=False,
-            ).observed  # fmt: skip
+                ensemble.network(measures, key=key),
+                risk,
+                t1=3.0,
+                times=TIMES,
+                observe=outputs,
+                solver=Adaptive(rtol=1e-6, atol=1e-6),
+                throw=False,
+            ).observed
 
         found = jax.lax.map(run, jax.random.split(noise, redraws), batch_size=8)
         return found.var(0, ddof=1).mean()

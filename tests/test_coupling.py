@@ -11,7 +11,7 @@ import pytest
 from models import regression, smooth, tanh_edges
 
 from ensembles import Elementwise
-from limits import Risk, Steps, coupling, fit_rate, flow
+from limits import Adaptive, Risk, Steps, coupling, fit_rate, flow
 from limits._solvers.seeds import in_batches
 
 WIDTHS = [32, 64, 128, 256, 512]
@@ -94,7 +94,9 @@ def _independent_labels(ensemble, risk, width: int, key: jax.Array) -> jax.Array
     ours, theirs = jax.random.split(key)
     finite, other = (ensemble.sample(width, key=k) for k in (ours, theirs))
     reference = ensemble.discretise(16, tracers=other)
-    run, limit = (flow(n, risk, t1=1.0, rtol=1e-5, atol=1e-5) for n in (finite, reference))
+    run, limit = (
+        flow(n, risk, t1=1.0, solver=Adaptive(rtol=1e-5, atol=1e-5)) for n in (finite, reference)
+    )
     tracers = limit.final.neurons((slice(16, None),) * 2)
     return jnp.stack(
         [jnp.abs(a - b).max() for a, b in zip(run.final.weights, tracers.weights, strict=True)]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ensembles import Affine, Gaussian, Sobol, diverse, iid
-from limits import Data, Risk, convergence, diversity, flow, initial_motion
+from limits import Adaptive, Data, Risk, convergence, diversity, flow, initial_motion
 
 TANH = Affine(jnp.tanh)
 T1 = 600.0
@@ -39,9 +39,13 @@ def starts():
 def follow(name, network, ensemble, risk):
     look = eqx.Partial(diversity, data=risk.data, ensemble=ensemble, key=jax.random.key(9))
     run = flow(
-        network, risk, t1=T1, times=TIMES, observe=look,
-        rtol=1e-4, atol=1e-5, max_steps=1_000_000,
-    )  # fmt: skip
+        network,
+        risk,
+        t1=T1,
+        times=TIMES,
+        observe=look,
+        solver=Adaptive(rtol=1e-4, atol=1e-5, max_steps=1_000_000),
+    )
     loss = np.asarray(run.energies)
     slope = np.diff(np.log(loss[-3:])) / np.diff(TIMES[-3:])
     print(

@@ -9,6 +9,7 @@ from models import largest, regression
 
 from ensembles import Affine, Atoms, Gaussian, NeuronalEnsemble, Sobol, Uniform, diverse, iid
 from limits import (
+    Adaptive,
     Data,
     GradientFlow,
     HuberLoss,
@@ -130,13 +131,18 @@ def test_at_correlation_zero_the_limit_is_that_of_independent_weights():
     weights = iid(
         dim=1, depth=3, first=Gaussian(1), hidden=Gaussian(1), last=last, layers=TANH
     ).discretise([6, 6])
-    known = flow(weights, risk, t1=5.0, times=jnp.linspace(0, 5, 6), rtol=1e-9, atol=1e-9)
+    known = flow(
+        weights, risk, t1=5.0, times=jnp.linspace(0, 5, 6), solver=Adaptive(rtol=1e-9, atol=1e-9)
+    )
     for correlation, equal in ((0.0, True), (0.7, False)):
         ensemble = diverse(dim=1, depth=3, modes=1, last=last, correlation=correlation, layers=TANH)
         run = flow(
-            ensemble.discretise([36, 36]), risk, t1=5.0, times=jnp.linspace(0, 5, 6),
-            rtol=1e-9, atol=1e-9,
-        )  # fmt: skip
+            ensemble.discretise([36, 36]),
+            risk,
+            t1=5.0,
+            times=jnp.linspace(0, 5, 6),
+            solver=Adaptive(rtol=1e-9, atol=1e-9),
+        )
         apart = largest(run.energies, known.energies)
         assert apart < 1e-8 if equal else apart > 1e-4
 
@@ -146,9 +152,13 @@ def test_diversity_along_a_run_is_a_curve():
     ensemble = correlated()
     look = eqx.Partial(diversity, data=regression(16), key=KEY)
     run = flow(
-        ensemble.sample(32, key=KEY), Risk(regression(16)), t1=1.0,
-        times=jnp.linspace(0, 1, 3), observe=look, rtol=1e-4, atol=1e-4,
-    )  # fmt: skip
+        ensemble.sample(32, key=KEY),
+        Risk(regression(16)),
+        t1=1.0,
+        times=jnp.linspace(0, 1, 3),
+        observe=look,
+        solver=Adaptive(rtol=1e-4, atol=1e-4),
+    )
     assert run.observed.span.shape == (3, 4) and (np.asarray(run.observed.span) > 0.5).all()
 
 
@@ -178,9 +188,14 @@ def test_three_layers_from_an_iid_start_converge_with_a_loss_that_is_not_convex(
     look = eqx.Partial(convergence, energy=risk)
     for rates in ([1.0, 1.0, 0.0], 1.0):
         run = flow(
-            nodes, risk, GradientFlow(rates), t1=120.0, times=jnp.array([0.0, 50.0, 120.0]),
-            observe=look, rtol=1e-5, atol=1e-6,
-        )  # fmt: skip
+            nodes,
+            risk,
+            GradientFlow(rates),
+            t1=120.0,
+            times=jnp.array([0.0, 50.0, 120.0]),
+            observe=look,
+            solver=Adaptive(rtol=1e-5, atol=1e-6),
+        )
         assert run.energies[-1] < 1e-4 * run.energies[0]
         assert run.observed.updates[-1, 1] < 0.02 * run.observed.updates[0, 1]
         assert run.observed.residual[:, 0].max() < 0.05

@@ -35,9 +35,14 @@ RESOLVED = 1e-9  # what the exact runs are good for
 def exact(c: Case, order: int, rtol: float):
     """Energies and outputs on nodes that resolve everything."""
     run = flow(
-        c.ensemble.network(c.exact(order)), c.risk, t1=c.t1, times=c.times, rtol=rtol,
-        max_step=c.t1 / 64, observe=Outputs(c.risk), max_steps=20_000, throw=False,
-    )  # fmt: skip
+        c.ensemble.network(c.exact(order)),
+        c.risk,
+        t1=c.t1,
+        times=c.times,
+        solver=Adaptive(rtol=rtol, max_step=c.t1 / 64, max_steps=20_000),
+        observe=Outputs(c.risk),
+        throw=False,
+    )
     return run.energies, run.observed
 
 
@@ -106,7 +111,13 @@ def coupling_ratios(c: Case, widths=(8, 32)) -> np.ndarray:
             ours = c.ensemble.network(measures, tracers=drawn)
             theirs = c.ensemble.network(c.exact(), tracers=drawn)
             a, b = (
-                flow(n, c.risk, rtol=r, observe=_Tracers(width), max_steps=100_000, **options)
+                flow(
+                    n,
+                    c.risk,
+                    solver=Adaptive(rtol=r, max_steps=100_000),
+                    observe=_Tracers(width),
+                    **options,
+                )
                 for n, r in ((ours, 1e-7), (theirs, 1e-10))
             )
             per_seed.append([_furthest(v, u) for v, u in zip(a.observed, b.observed, strict=True)])
@@ -288,7 +299,7 @@ def test_waves_that_two_nested_sets_would_miss_are_seen():
     )
     risk = Risk(regression(6))
     run = limit(ensemble, risk, t1=2.0)
-    true = flow(ensemble.discretise(1001), risk, t1=2.0, rtol=1e-9)
+    true = flow(ensemble.discretise(1001), risk, t1=2.0, solver=Adaptive(rtol=1e-9))
     assert float(jnp.abs(run.energies - true.energies).max()) <= float(run.error) <= 1e-6
     assert not initial_motion(ensemble, risk).stationary
 
@@ -298,7 +309,7 @@ def test_a_pulse_of_the_learning_rate_is_not_stepped_over():
     risk, network = Risk(regression(6)), ensemble.discretise(8)
     pulse = GradientFlow(lambda t: 100 * jnp.exp(-(((t - 50.3) / 0.05) ** 2)))
     run = flow(network, risk, pulse, t1=100.0)
-    close = flow(network, risk, pulse, t1=100.0, max_step=0.02)
+    close = flow(network, risk, pulse, t1=100.0, solver=Adaptive(max_step=0.02))
     assert abs(float(run.energies[-1] - close.energies[-1])) < 1e-6
     assert abs(float(run.energies[-1] - run.energies[0])) > 0.01
 
@@ -317,7 +328,8 @@ def test_trains_of_pulses_and_small_ones_beside_large_ones_are_followed():
 
     for schedule in (train, two):
         run, close = (
-            flow(network, risk, GradientFlow(schedule), t1=100.0, max_step=h) for h in (None, 0.02)
+            flow(network, risk, GradientFlow(schedule), t1=100.0, solver=Adaptive(max_step=h))
+            for h in (None, 0.02)
         )
         assert abs(float(run.energies[-1] - close.energies[-1])) < 1e-6
 
@@ -338,7 +350,7 @@ def test_a_frozen_layer_does_not_hide_what_few_nodes_miss_of_a_moving_one(rule):
     options = dict(t1=0.5, observe=see)
     key = None if rule is None else jax.random.key(5)
     found = limit(ensemble, risk, dynamics, nodes=32, rule=rule, key=key, **options)
-    fine = flow(ensemble.discretise(4001), risk, dynamics, rtol=1e-9, **options)
+    fine = flow(ensemble.discretise(4001), risk, dynamics, solver=Adaptive(rtol=1e-9), **options)
     true = distance((found.energies, found.observed), (fine.energies, fine.observed))
     print(true, found.error)
     assert true > 1e-3 and true <= 3 * float(found.error)
@@ -367,7 +379,7 @@ def test_a_jump_at_a_kink_is_crossed_exactly(dtype):
     data = regression(6)
     risk, network = Risk(Data(cast(data.x), cast(data.y))), ensemble.discretise(8)
     box = GradientFlow(lambda t: jnp.where((t >= 1.2345) & (t < 1.2445), 300.0, 0.0))
-    run = flow(network, risk, box, t1=3.0, kinks=[1.2345, 1.2445])
+    run = flow(network, risk, box, t1=3.0, solver=Adaptive(kinks=[1.2345, 1.2445]))
     plain = flow(network, risk, t1=3.0)
     assert abs(float(run.energies[-1] - plain.energies[-1])) < (
         1e-4 if dtype == "float32" else 1e-7

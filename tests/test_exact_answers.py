@@ -9,7 +9,7 @@ from models import largest, regression, smooth
 from scipy.integrate import solve_ivp
 
 from ensembles import Affine, Gaussian, NeuronalEnsemble, Uniform
-from limits import Data, GradientFlow, Risk, flow
+from limits import Adaptive, Data, GradientFlow, Risk, flow
 
 
 def identity(h):
@@ -51,9 +51,13 @@ def test_two_layer_linear_ensemble_follows_its_moment_equations():
     moments = solve(rhs, np.concatenate([A.ravel(), u, [s]]), times)
     network = ensemble.discretise(36)
     run = flow(
-        network, Risk(Data(x, y)), t1=4.0, times=times, rtol=1e-11, atol=1e-12,
+        network,
+        Risk(Data(x, y)),
+        t1=4.0,
+        times=times,
+        solver=Adaptive(rtol=1e-11, atol=1e-12),
         observe=lambda n: n(jnp.asarray(x)),
-    )  # fmt: skip
+    )
     predictions = moments[:, 9:12] @ x.T
     np.testing.assert_allclose(run.observed[:, :, 0], predictions, atol=1e-8, rtol=0)
     energies = ((predictions - y.T) ** 2).mean(1) / 2
@@ -128,9 +132,13 @@ def test_deep_linear_ensemble_stays_in_a_finite_dimensional_space(depth):
         ]
     )
     run = flow(
-        ensemble.discretise(4), Risk(Data(x, y)), t1=3.0, times=times, rtol=1e-11, atol=1e-12,
+        ensemble.discretise(4),
+        Risk(Data(x, y)),
+        t1=3.0,
+        times=times,
+        solver=Adaptive(rtol=1e-11, atol=1e-12),
         observe=lambda n: n(jnp.asarray(x)),
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(run.observed, predictions, atol=1e-8, rtol=0)
 
 
@@ -145,8 +153,8 @@ def test_constant_weights_are_the_one_neuron_network():
         layers=Affine(jnp.tanh),
     )
     risk = Risk(regression())
-    many = flow(ensemble.discretise(12), risk, t1=2.0, step=0.05)
-    one = flow(ensemble.discretise(1), risk, t1=2.0, step=0.05)
+    many = flow(ensemble.discretise(12), risk, t1=2.0, solver=Adaptive(step=0.05))
+    one = flow(ensemble.discretise(1), risk, t1=2.0, solver=Adaptive(step=0.05))
     assert largest(many.energies, one.energies) < 1e-14
     assert largest(many.final.weights[1], jnp.full((12, 12), one.final.weights[1][0, 0])) < 1e-13
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ensembles import Affine, Gaussian, diverse, iid, shallow
-from limits import SGD, Data, PowerPenalty, ReLUKernel, Risk, fit_rate, sparse_relu, train
+from limits import Data, PowerPenalty, ReLUKernel, Risk, fit_rate, sparse_relu, train
 
 DIM, SEEDS = 8, 6
 TARGETS = {
@@ -29,7 +29,7 @@ def test_trained_features_reach_the_optimum_of_the_variation_norm():
     x = jax.random.normal(jax.random.key(1), (10, 2))
     data, lam = Data(x, jnp.sin(2 * x[:, :1]) * x[:, 1:]), 0.05
     best = sparse_relu(data, lam)
-    risk = Risk(data, penalty=PowerPenalty(lam / 2))
+    risk = Risk(data) + PowerPenalty(lam / 2)
 
     def reached(units):
         network = shallow(unit, Gaussian(3)).sample(units, key=jax.random.key(2))
@@ -50,7 +50,7 @@ def errors(target, n, keys):
     def one(key):
         start, sample, fresh = jax.random.split(key, 3)
         samples, test = draw(n, sample), draw(1000, fresh)
-        risk = Risk(samples, penalty=PowerPenalty(0.05 / n**0.5 / 2))
+        risk = Risk(samples) + PowerPenalty(0.05 / n**0.5 / 2)
         network = shallow(unit, Gaussian(DIM + 1)).sample(96, key=start)
         run = train(network, risk, step=0.1, t1=150.0, observe=Risk(test))
 
@@ -106,7 +106,7 @@ def test_three_layers_learn_an_oscillation_that_two_do_not():
     def end(ensemble, width, seed):
         network = ensemble.sample(width, key=jax.random.key(seed))
         options = dict(step=0.5, t1=4000.0, key=jax.random.key(100 + seed))
-        return 2 * float(train(network, risk, SGD(batch=256), **options).energies[-1])
+        return 2 * float(train(network, risk, batch=256, **options).energies[-1])
 
     deep = diverse(depth=3, modes=8, scale=2.0, **start(4.0))
     three = [end(deep, 48, seed) for seed in range(4)]

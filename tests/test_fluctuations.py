@@ -12,7 +12,6 @@ from scipy import stats
 
 from ensembles import Affine, Atoms, Gauss, Gaussian, NeuronalEnsemble, Product, iid, shallow
 from limits import (
-    SGD,
     Adaptive,
     Data,
     GradientFlow,
@@ -131,9 +130,13 @@ def test_influence_functions_are_finite_differences_in_masses(three):
         masses = (network.masses[0], network.masses[1] + size * towards)
         there = network.weighed(masses)
         run = flow(
-            there, Risk(regression(16)), t1=3.0, times=TIMES, observe=outputs, rtol=1e-10,
-            atol=1e-10,
-        )  # fmt: skip
+            there,
+            Risk(regression(16)),
+            t1=3.0,
+            times=TIMES,
+            observe=outputs,
+            solver=Adaptive(rtol=1e-10, atol=1e-10),
+        )
         return np.asarray(run.observed)
 
     size = 1e-5
@@ -148,7 +151,9 @@ def test_reverse_and_forward_mode_and_blocks_agree():
 
     def run(masses, adjoint, copies=1):
         there = network.weighed((masses, network.masses[1]))
-        found = flow(there, risk, t1=1.0, observe=outputs, step=0.1, adjoint=adjoint)
+        found = flow(
+            there, risk, t1=1.0, observe=outputs, solver=Adaptive(step=0.1), adjoint=adjoint
+        )
         return jnp.tile(found.observed[1, :1], copies), found.times
 
     few, backward, times = eqx.filter_jit(jacobian)(run, network.masses[0], values=1, entries=2**17)
@@ -201,7 +206,14 @@ def test_simulation_is_what_single_runs_give_and_near_the_prediction(three):
     for seed in (0, 399):
         labels, _ = jax.random.split(jax.random.fold_in(key, seed))
         network = smooth(3).sample((64, 128), key=labels)
-        alone = flow(network, risk, t1=3.0, times=TIMES, observe=outputs, rtol=1e-9, atol=1e-9)
+        alone = flow(
+            network,
+            risk,
+            t1=3.0,
+            times=TIMES,
+            observe=outputs,
+            solver=Adaptive(rtol=1e-9, atol=1e-9),
+        )
         assert largest(found.values[seed], alone.observed) < 1e-5
     low, high = found.interval(0.9999)
     assert ((low < three.variance) & (three.variance < high)).mean() > 0.9
@@ -274,9 +286,16 @@ def test_sgd_noise_is_that_of_simulated_batches():
     def runs(keys):
         def one(key):
             return train(
-                network, risk, SGD(batch=batch), step=step, t1=3.0, times=TIMES[1:],
-                observe=outputs, key=key, throw=False,
-            ).observed  # fmt: skip
+                network,
+                risk,
+                step=step,
+                batch=batch,
+                t1=3.0,
+                times=TIMES[1:],
+                observe=outputs,
+                key=key,
+                throw=False,
+            ).observed
 
         return jax.lax.map(one, keys, batch_size=500)
 

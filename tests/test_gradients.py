@@ -19,6 +19,7 @@ from ensembles import (
     shallow,
 )
 from limits import (
+    Adaptive,
     CrossEntropyLoss,
     Data,
     HuberLoss,
@@ -117,7 +118,9 @@ def test_elementwise_reproduces_affine(depth):
     assert largest(affine.preactivations(data.x), general.preactivations(data.x)) < 1e-12
     risk = Risk(data)
     assert largest(mean_field_gradient(affine, risk), mean_field_gradient(general, risk)) < 1e-12
-    ends = [flow(n, risk, t1=2.0, step=0.1).final.parameters for n in (affine, general)]
+    ends = [
+        flow(n, risk, t1=2.0, solver=Adaptive(step=0.1)).final.parameters for n in (affine, general)
+    ]
     assert largest(*ends) < 1e-12
 
 
@@ -148,9 +151,11 @@ def test_a_tracer_on_a_node_follows_the_node(layers):
 @pytest.mark.parametrize("step", [0.1, None])
 def test_tracers_change_nothing_else(step):
     ensemble, risk = smooth(4, biases=True), Risk(regression())
-    alone = flow(ensemble.discretise(16), risk, t1=3.0, step=step)
+    alone = flow(ensemble.discretise(16), risk, t1=3.0, solver=Adaptive(step=step))
     tracers = ensemble.sample(64, key=jax.random.key(8))
-    with_tracers = flow(ensemble.discretise(16, tracers=tracers), risk, t1=3.0, step=step)
+    with_tracers = flow(
+        ensemble.discretise(16, tracers=tracers), risk, t1=3.0, solver=Adaptive(step=step)
+    )
     assert int(alone.stats["steps"]) == int(with_tracers.stats["steps"])
     nodes = [w[:16, :16] for w in with_tracers.final.weights[1:-1]]
     assert largest(nodes, alone.final.weights[1:-1]) < 1e-12
@@ -158,7 +163,7 @@ def test_tracers_change_nothing_else(step):
 
 
 def _observable(network: Network, risk: Risk, adjoint=None) -> jax.Array:
-    run = flow(network, risk, t1=1.0, step=0.1, adjoint=adjoint)
+    run = flow(network, risk, t1=1.0, solver=Adaptive(step=0.1), adjoint=adjoint)
     return run.final(risk.data.x[:1])[0, 0]
 
 

@@ -8,6 +8,7 @@ from scipy.integrate import solve_ivp
 
 from ensembles import Measure, particles
 from limits import (
+    Adaptive,
     FailedRun,
     GridFlow,
     Interaction,
@@ -200,7 +201,9 @@ def test_particles_and_cells_agree(rate):
     """Particles at the centres of the cells, with their masses."""
     start = grid_flow(bumps(1.0), gaussian(0.5, 0.3), low=-3.0, high=3.0, cells=30, t1=0.01)
     dynamics = None if rate is None else WassersteinFisherRao(rate=rate)
-    run = flow(particles(start.measure(0)), bumps(1.0), dynamics, t1=1.0, rtol=1e-6)
+    run = flow(
+        particles(start.measure(0)), bumps(1.0), dynamics, t1=1.0, solver=Adaptive(rtol=1e-6)
+    )
     gaps, sizes = [], (30, 60, 120)
     for n in sizes:
         grid = grid_flow(

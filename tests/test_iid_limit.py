@@ -12,7 +12,7 @@ from models import largest
 from reduced_iid import constant_biases, random_biases
 
 from ensembles import Affine, Gauss, Gaussian, Product, Sobol, Uniform, iid, quadrature
-from limits import SGD, Data, GradientFlow, Risk, coupling, fit_rate, flow, train
+from limits import Adaptive, Data, GradientFlow, Risk, coupling, fit_rate, flow, train
 
 TANH = Affine(jnp.tanh)
 TIMES = np.linspace(0.0, 3.0, 7)
@@ -44,9 +44,13 @@ def hermite(n, mean, scale):
 def follow(ensemble, nodes, x, y):
     risk = Risk(Data(x, y))
     return flow(
-        ensemble.discretise(nodes, Gauss()), risk, t1=3.0, times=TIMES, observe=risk.outputs,
-        rtol=1e-10, atol=1e-10,
-    )  # fmt: skip
+        ensemble.discretise(nodes, Gauss()),
+        risk,
+        t1=3.0,
+        times=TIMES,
+        observe=risk.outputs,
+        solver=Adaptive(rtol=1e-10, atol=1e-10),
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,8 +149,14 @@ def test_tracers_keep_their_own_weights_and_the_limit_does_not_see_them():
 def test_weight_decay_alone_is_an_exponential():
     network = five_layers([0.5, None, None, None, jnp.ones(1)]).sample(5, key=jax.random.key(3))
     idle = Risk(Data(*data(1, 1)), _no_loss)
-    run = flow(network, idle, GradientFlow(weight_decay=0.5), t1=2.0, rtol=1e-10, atol=1e-10)
-    steps = train(network, idle, SGD(GradientFlow(weight_decay=0.5)), step=0.1, t1=1.0)
+    run = flow(
+        network,
+        idle,
+        GradientFlow(weight_decay=0.5),
+        t1=2.0,
+        solver=Adaptive(rtol=1e-10, atol=1e-10),
+    )
+    steps = train(network, idle, GradientFlow(weight_decay=0.5), step=0.1, t1=1.0)
     start = network.start
     assert largest(run.final.parameters, jax.tree.map(lambda w: w / np.e, start)) < 1e-9
     assert largest(steps.final.parameters, jax.tree.map(lambda w: 0.95**10 * w, start)) < 1e-14

@@ -11,7 +11,17 @@ from models import largest, regression, smooth
 from scipy import stats
 
 from ensembles import Affine, Atoms, Gaussian, NeuronalEnsemble, Noisy, from_mlp, iid
-from limits import Data, EdgeNoise, GradientFlow, Jackknife, Risk, flow, fluctuations, simulate
+from limits import (
+    Adaptive,
+    Data,
+    EdgeNoise,
+    GradientFlow,
+    Jackknife,
+    Risk,
+    flow,
+    fluctuations,
+    simulate,
+)
 
 X = regression(16).x[:5]
 RISK = Risk(regression(16))
@@ -107,9 +117,13 @@ def test_influences_are_finite_differences_in_masses(unequal):
     def moved(size):
         masses = (network.masses[0], network.masses[1] + size * towards)
         run = flow(
-            network.weighed(masses), RISK, t1=3.0, times=TIMES, observe=outputs, rtol=1e-10,
-            atol=1e-10,
-        )  # fmt: skip
+            network.weighed(masses),
+            RISK,
+            t1=3.0,
+            times=TIMES,
+            observe=outputs,
+            solver=Adaptive(rtol=1e-10, atol=1e-10),
+        )
         return np.asarray(run.observed)
 
     slope = (moved(1e-5) - moved(-1e-5)) / 2e-5

@@ -8,7 +8,7 @@ import pytest
 from models import Outputs, distance, regression, smooth
 
 from ensembles import Affine, Atoms, Gaussian, MonteCarlo, NeuronalEnsemble, Product, Sobol, Uniform
-from limits import RESULTS, Data, FailedRun, Risk, flow, limit
+from limits import RESULTS, Adaptive, Data, FailedRun, Risk, flow, limit
 
 TIMES = jnp.linspace(0, 3, 7)
 
@@ -51,9 +51,13 @@ def kinks() -> NeuronalEnsemble:
 def outputs_and_energies(ensemble, risk, nodes, tolerance=1e-11, **options):
     network = ensemble.discretise(nodes, **options)
     run = flow(
-        network, risk, t1=3.0, times=TIMES, rtol=tolerance, atol=tolerance,
+        network,
+        risk,
+        t1=3.0,
+        times=TIMES,
+        solver=Adaptive(rtol=tolerance, atol=tolerance),
         observe=Outputs(risk),
-    )  # fmt: skip
+    )
     return np.asarray(run.energies), np.asarray(run.observed)
 
 
@@ -218,18 +222,20 @@ def test_atoms_are_exact_nodes_and_only_time_is_refined():
     )
     risk = Risk(regression(8))
     run = limit(ensemble, risk, t1=2.0, tol=1e-7)
-    exact = flow(ensemble.discretise(3), risk, t1=2.0, rtol=1e-12)
+    exact = flow(ensemble.discretise(3), risk, t1=2.0, solver=Adaptive(rtol=1e-12))
     true = float(jnp.abs(run.energies - exact.energies).max())
     assert true <= 3 * float(run.error) <= 3e-7 and run.stats["nodes"] == (3, 3)
 
 
 @pytest.mark.slow
 def test_a_limit_that_meets_the_bound_on_steps_keeps_the_levels_before():
-    run = limit(smooth(3), Risk(regression()), t1=3.0, tol=1e-9, max_steps=40, throw=False)
+    run = limit(
+        smooth(3), Risk(regression()), t1=3.0, tol=1e-9, solver=Adaptive(max_steps=40), throw=False
+    )
     assert run.result == RESULTS.max_steps_reached and len(run.stats["levels"]) >= 1
     assert np.isfinite(run.energies).all()
     with pytest.raises(FailedRun, match="maximum number of solver steps"):
-        limit(smooth(3), Risk(regression()), t1=3.0, tol=1e-9, max_steps=40)
+        limit(smooth(3), Risk(regression()), t1=3.0, tol=1e-9, solver=Adaptive(max_steps=40))
 
 
 @pytest.mark.slow

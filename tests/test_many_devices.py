@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from limits import Data, Risk, flow, limit, mean_field_gradient, train
+from limits import Adaptive, Data, Risk, flow, limit, mean_field_gradient, train
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 sys.path.append(str(EXAMPLES))
@@ -57,7 +57,7 @@ def _gradient(network, x, y):
 
 
 def _flow(network, x, y):
-    return flow(network, Risk(Data(x, y)), t1=1.0, rtol=1e-4, throw=False)
+    return flow(network, Risk(Data(x, y)), t1=1.0, solver=Adaptive(rtol=1e-4), throw=False)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ensembles import Affine, Gaussian, NeuronalEnsemble
-from limits import SGD, Data, GradientFlow, PowerPenalty, Risk, train
+from limits import Data, GradientFlow, PowerPenalty, Risk, train
 from limits._solvers.merging import merging
 
 STEP, STEPS, N = 0.1, 21, 128
@@ -101,13 +101,13 @@ def test_only_what_knows_of_factors_is_merged():
     assert how(network, risk, SGD(batch=3)) is None  # 3 samples a step are too many for 128
     assert how(narrow, risk, update) is None
     assert how(network, risk, SGD(GradientFlow(weight_decay=0.1), batch=1)) is None
-    assert how(network, Risk(risk.data, penalty=PowerPenalty(1e-3)), update) is None
+    assert how(network, Risk(risk.data) + PowerPenalty(1e-3), update) is None
     assert how(network.growing(), risk, update) is None
 
 
 class _Twice(Risk):
     def value_and_gradient(self, network):
-        value, slope = super().value_and_gradient(network)
+        value, slope = super().derivatives(network)[:2]
         return 2 * value, jax.tree.map(lambda a: 2 * a, slope)
 
 
@@ -131,7 +131,7 @@ def test_subclasses_that_change_derivatives_are_not_merged():
     assert how(other.sample(N, key=jax.random.key(1)), risk, update) is None
     key = jax.random.key(5)
     twice, once = (
-        train(network, _Twice(risk.data), SGD(batch=1), step=STEP / 2, t1=STEP, key=key).final,
-        train(network, risk, SGD(batch=1), step=STEP, t1=2 * STEP, key=key).final,
+        train(network, _Twice(risk.data), step=STEP / 2, batch=1, t1=STEP, key=key).final,
+        train(network, risk, step=STEP, batch=1, t1=2 * STEP, key=key).final,
     )
     np.testing.assert_allclose(twice.weights[1], once.weights[1], rtol=0, atol=1e-13)

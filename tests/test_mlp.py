@@ -8,7 +8,7 @@ import pytest
 from models import largest
 
 from ensembles import Affine, Gaussian, from_mlp, iid, to_mlp
-from limits import SGD, Data, GradientFlow, Risk, train
+from limits import Data, GradientFlow, Risk, train
 
 X = jax.random.normal(jax.random.key(0), (10, 3))
 Y = jax.random.normal(jax.random.key(1), (10, 2))
@@ -50,7 +50,7 @@ def test_an_mlp_has_its_outputs_and_its_own_gradient_descent(number):
     assert largest(network(X), jax.vmap(mlp)(X)) < 1e-13
     risk = Risk(Data(X, Y))
     for steps in (1, 100):
-        run = train(network, risk, SGD(GradientFlow(**rates)), step=step, t1=steps * step)
+        run = train(network, risk, GradientFlow(**rates), step=step, t1=steps * step)
         end = trained(mlp, step, steps)
         assert largest(run.final(X), jax.vmap(end)(X)) < 1e-10
         back = to_mlp(run.final)

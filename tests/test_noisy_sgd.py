@@ -8,7 +8,7 @@ import pytest
 
 from ensembles import Gauss, Gaussian, Measure, particles, shallow
 from limits import (
-    SGD,
+    Adaptive,
     Data,
     Interaction,
     IsotropicGaussians,
@@ -105,7 +105,7 @@ def test_noisy_sgd_of_a_linear_unit_has_the_moments_of_its_gaussian_law():
 
     times = np.array([0.0, 0.5, 1.0, 2.0, 4.0])
     data = Data.from_space(Gaussian(2, 0.0, jnp.asarray(sigma**0.5)), teach, 9, Gauss())
-    risk = Risk(data, penalty=PowerPenalty(RIDGE / 2))
+    risk = Risk(data) + PowerPenalty(RIDGE / 2)
     slope, fade = sigma + RIDGE, np.exp(-2 * RIDGE * times[1:, None])
     rest = sigma * teacher / slope
     mean = rest + np.exp(-slope * times[1:, None]) * (begin - rest)
@@ -131,11 +131,11 @@ def test_noisy_particles_approach_the_law_on_the_grid_as_one_over_root_n():
     run = grid_flow(ENERGY, bump(-1.0, 0.3), t1=16.0, times=times, **(BOX | dict(cells=240)))
     cells = np.asarray(run.points)[:, 0]
     width = cells[1] - cells[0]
-    risk, start = Risk(INPUTS, penalty=PowerPenalty(WEAK / 2)), Gaussian(1, -1.0, 0.3**0.5)
+    risk, start = Risk(INPUTS) + PowerPenalty(WEAK / 2), Gaussian(1, -1.0, 0.3**0.5)
 
     def far(n, tau, key):
         """W_1 from the law at the last times, (12, 2)."""
-        update, keys = SGD(Langevin(temperature=tau)), jax.random.split(key, 12)
+        update, keys = Langevin(temperature=tau), jax.random.split(key, 12)
         seen = noisy(
             shallow(wave, start), risk, update, n, jnp.array(0.02), jnp.asarray(times), keys
         )
@@ -161,9 +161,11 @@ def test_noisy_particles_approach_the_law_on_the_grid_as_one_over_root_n():
 def settle(delta, t1):
     begin = Measure(jnp.linspace(0.5, 3.0, 16)[:, None], jnp.full(16, 1 / 16))
     run = flow(
-        particles(begin), IsotropicGaussians(delta).interaction, t1=t1, rtol=1e-8, atol=1e-10,
-        max_steps=10**6,
-    )  # fmt: skip
+        particles(begin),
+        IsotropicGaussians(delta).interaction,
+        t1=t1,
+        solver=Adaptive(rtol=1e-8, atol=1e-10, max_steps=10**6),
+    )
     return 2 * run.energies[-1], run.final.points(0)[:, 0]
 
 

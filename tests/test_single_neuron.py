@@ -9,7 +9,7 @@ from scipy.special import erf, roots_genlaguerre, roots_hermitenorm
 
 from ensembles import Measure, particles, shallow
 from limits import (
-    SGD,
+    Adaptive,
     Data,
     ErfKernel,
     Risk,
@@ -66,9 +66,16 @@ def descend(d, step, times, keys):
     def one(key):
         start = shallow(unit, measure(draws(d, WIDTH, jax.random.fold_in(key, 0))))
         return train(
-            start, risk, SGD(batch=1), step=step, t1=times[-1], times=times, observe=neurons,
-            key=jax.random.fold_in(key, 1), throw=False,
-        ).observed  # fmt: skip
+            start,
+            risk,
+            step=step,
+            batch=1,
+            t1=times[-1],
+            times=times,
+            observe=neurons,
+            key=jax.random.fold_in(key, 1),
+            throw=False,
+        ).observed
 
     seen = jax.vmap(one)(keys)
     return seen, jax.vmap(lambda p: jax.lax.map(lambda q: NEURON(particles(measure(q))), p))(seen)
@@ -78,7 +85,9 @@ def descend(d, step, times, keys):
 def follow(d, n, times, keys):
     def one(key):
         start = particles(measure(draws(d, n, jax.random.fold_in(key, 0))))
-        run = flow(start, NEURON, t1=times[-1], times=times, observe=neurons, rtol=1e-4)
+        run = flow(
+            start, NEURON, t1=times[-1], times=times, observe=neurons, solver=Adaptive(rtol=1e-4)
+        )
         return run.observed
 
     return jax.vmap(one)(keys)
@@ -161,7 +170,7 @@ def test_the_width_needed_does_not_depend_on_the_dimension():
     far = np.zeros((16, 2, len(DIMS)))
     for j, d in enumerate(DIMS):
         begin, energy = reduced(d), single_neuron(int(d))
-        law = flow(particles(begin), energy, t1=4.0, rtol=1e-5).final.measure(0)
+        law = flow(particles(begin), energy, t1=4.0, solver=Adaptive(rtol=1e-5)).final.measure(0)
         p, t = law.masses, law.points
         own = p @ averages(energy.K, t, t) @ p
 

@@ -10,18 +10,7 @@ import numpy as np
 import pytest
 
 from ensembles import Affine, NeuronalEnsemble, Uniform, shallow
-from limits import (
-    SGD,
-    Data,
-    GradientFlow,
-    HuberLoss,
-    Risk,
-    coupling,
-    flow,
-    fluctuations,
-    limit,
-    train,
-)
+from limits import Data, GradientFlow, HuberLoss, Risk, coupling, flow, fluctuations, limit, train
 
 
 def _problem():
@@ -46,7 +35,7 @@ def test_float32_in_gives_float32_out():
     network = ensemble.sample(8, key=jax.random.key(1))
     runs = [
         flow(network, risk, t1=1.0),
-        train(network, risk, SGD(batch=4), step=0.1, t1=1.0, key=jax.random.key(2)),
+        train(network, risk, step=0.1, batch=4, t1=1.0, key=jax.random.key(2)),
         limit(ensemble, risk, t1=1.0),
     ]
     for run in runs:
@@ -82,8 +71,8 @@ def test_increments_keep_movements_below_the_resolution_of_weights():
     """A learning rate of 1e-9 moves weights of order 1 by less than float32 can add to them."""
     ensemble, risk = _problem()
     network = ensemble.sample(8, key=jax.random.key(1))
-    slow = train(network, risk, SGD(GradientFlow(1e-9)), step=0.1, t1=1.0).final
-    fast = train(network, risk, SGD(GradientFlow(1e-3)), step=0.1, t1=1.0).final
+    slow = train(network, risk, GradientFlow(1e-9), step=0.1, t1=1.0).final
+    fast = train(network, risk, GradientFlow(1e-3), step=0.1, t1=1.0).final
     w, v = slow.increment.weights[1], fast.increment.weights[1]
     np.testing.assert_allclose(w * 1e6, v, rtol=2e-2, atol=1e-7)
     assert (np.asarray(slow.weights[1]) == np.asarray(network.weights[1])).all()

@@ -8,9 +8,9 @@ import pytest
 
 from ensembles import Gaussian, Measure, Product, Sphere, Uniform, shallow
 from limits import (
-    SGD,
     Data,
     GradientFlow,
+    Penalty,
     PowerPenalty,
     Risk,
     WassersteinFisherRao,
@@ -45,7 +45,7 @@ def polar(measure):
 def trained(energy, dynamics, step, t1, keys, particles=64):
     def one(key):
         start = shallow(pair, Gaussian(3)).sample(particles, key=key)
-        return train(start, energy, SGD(dynamics), step=step, t1=t1).final.measure(0)
+        return train(start, energy, dynamics, step=step, t1=t1).final.measure(0)
 
     return jax.vmap(one)(keys)
 
@@ -91,15 +91,15 @@ def test_the_ridge_of_pairs_is_the_total_variation_at_equal_lengths():
     balanced = jnp.concatenate([theta[:, :1], theta[:, 1:] * jnp.abs(theta[:, :1]) / size], 1)
     for points, equal in ((theta, False), (balanced, True)):
         measure = Measure(points, jnp.full(5, 0.2))
-        ridge = Risk(data, penalty=PowerPenalty(LAMBDA / 2))(shallow(pair, measure))
-        variation = Risk(data, penalty=VARIATION)(shallow(pair, polar(measure)))
+        ridge = (Risk(data) + PowerPenalty(LAMBDA / 2))(shallow(pair, measure))
+        variation = (Risk(data) + Penalty(VARIATION))(shallow(pair, polar(measure)))
         assert abs(ridge - variation) < 1e-14 if equal else ridge > variation + 1e-4
 
 
 @pytest.mark.slow
 def test_the_optimum_as_particles_is_certified_by_the_gap():
     data = eight()
-    best, risk = sparse_relu(data, LAMBDA), Risk(data, penalty=VARIATION)
+    best, risk = sparse_relu(data, LAMBDA), Risk(data) + Penalty(VARIATION)
     total = best.total_variation
     points = np.column_stack([total * np.sign(best.charges), best.directions])
     optimum = Measure(jnp.asarray(points), jnp.asarray(np.abs(best.charges) / total))
@@ -113,8 +113,8 @@ def test_the_optimum_as_particles_is_certified_by_the_gap():
 @pytest.mark.slow
 def test_both_flows_find_the_optimum_with_one_atom_for_each_cone_and_sign():
     data, keys = eight(), jax.random.split(jax.random.key(1), 4)
-    best, risk = sparse_relu(data, LAMBDA), Risk(data, penalty=VARIATION)
-    ridge = Risk(data, penalty=PowerPenalty(LAMBDA / 2))
+    best, risk = sparse_relu(data, LAMBDA), Risk(data) + Penalty(VARIATION)
+    ridge = Risk(data) + PowerPenalty(LAMBDA / 2)
     wanted = np.sort(np.arctan2(*best.directions.T[::-1]))
     print()
     for dynamics in (GradientFlow(), WassersteinFisherRao(rate=1.0)):

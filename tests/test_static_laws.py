@@ -30,7 +30,7 @@ from ensembles import (
     shallow,
 )
 from limits import (
-    SGD,
+    Adaptive,
     Data,
     ErfKernel,
     Interaction,
@@ -111,7 +111,9 @@ def relu(theta, x):
 @eqx.filter_jit
 def optimised(n, keys):
     def one(key):
-        run = flow(particles(TEACHER.resample(n, key=key)), REALISED, t1=200.0, rtol=1e-5)
+        run = flow(
+            particles(TEACHER.resample(n, key=key)), REALISED, t1=200.0, solver=Adaptive(rtol=1e-5)
+        )
         return run.energies
 
     return jax.vmap(one)(keys)
@@ -227,13 +229,18 @@ def from_flow(dim, step, keys, batch=1):
         start, sample = jax.random.split(key)
         points = uniform(neurons(dim, 96, start)[0])
         there = flow(
-            particles(points), population(dim), t1=2.0, times=TIMES, observe=places, rtol=1e-5
-        )  # fmt: skip
+            particles(points),
+            population(dim),
+            t1=2.0,
+            times=TIMES,
+            observe=places,
+            solver=Adaptive(rtol=1e-5),
+        )
         options = dict(step=step, t1=2.0, times=TIMES, observe=places)
         if batch is None:
             run = train(particles(points), population(dim), **options)
         else:
-            run = train(shallow(unit, points), fresh, SGD(batch=1), key=sample, **options)
+            run = train(shallow(unit, points), fresh, batch=1, key=sample, **options)
         return apart(run.observed, there.observed)
 
     return jax.lax.map(one, keys)

@@ -8,7 +8,6 @@ import pytest
 
 from ensembles import Gaussian, Product, Sphere, particles, quadrature, shallow
 from limits import (
-    SGD,
     Data,
     Interaction,
     RBFKernel,
@@ -132,7 +131,7 @@ def stochastic(n, batch, keys, risk):
     def one(key):
         first, second = jax.random.split(key)
         network = shallow(unit, START).sample(n, key=first)
-        run = train(network, risk, SGD(batch=batch), step=STEP, t1=1.0, key=second)
+        run = train(network, risk, step=STEP, batch=batch, t1=1.0, key=second)
         return run.final(PROBES)[:, 0]
 
     return jax.vmap(one)(keys)

@@ -8,7 +8,7 @@ import pytest
 from models import largest, regression, smooth, tanh_edges
 
 from ensembles import Elementwise, Uniform
-from limits import SGD, Data, GradientFlow, Risk, fit_rate, flow, mean_field_gradient, train
+from limits import Adaptive, Data, GradientFlow, Risk, fit_rate, flow, mean_field_gradient, train
 
 TIMES = 0.2 * np.arange(1, 11)
 STEPS = [0.1, 0.05, 0.025, 0.0125, 0.00625]
@@ -25,7 +25,9 @@ def weights(network):
 
 def _step_errors(network, risk, dynamics, seeds, key):
     """(seeds, steps): the distance of training at every step size from the flow."""
-    exact = flow(network, risk, t1=2.0, times=TIMES, observe=weights, rtol=1e-9, atol=1e-10)
+    exact = flow(
+        network, risk, t1=2.0, times=TIMES, observe=weights, solver=Adaptive(rtol=1e-9, atol=1e-10)
+    )
 
     @eqx.filter_jit
     def run(step, keys):
@@ -57,7 +59,7 @@ def test_sgd_error_is_of_order_one_half_in_the_step():
 @pytest.mark.parametrize("layers", [None, Elementwise(tanh_edges)], ids=["Affine", "Elementwise"])
 def test_gradient_descent_error_is_of_first_order_in_the_step(layers):
     network = smooth(3, layers).discretise(16)
-    errors = _step_errors(network, Risk(regression()), SGD(), 1, jax.random.key(41))[0]
+    errors = _step_errors(network, Risk(regression()), GradientFlow(), 1, jax.random.key(41))[0]
     rate = fit_rate(STEPS, errors)
     print("gradient descent: exponent in the step", rate, errors)
     assert abs(rate.exponent - 1) < 0.03
@@ -72,9 +74,7 @@ def test_training_is_the_loop_one_would_write():
     data, step = regression(), 0.1
     network = smooth(3, biases=True).sample((5, 7), key=jax.random.key(42))
     dynamics = GradientFlow([1.0, 0.5, lambda t: 1 + t])
-    run = train(
-        network, Risk(data), SGD(dynamics, batch=4), step=step, t1=0.5, key=jax.random.key(43),
-    )  # fmt: skip
+    run = train(network, Risk(data), dynamics, step=step, batch=4, t1=0.5, key=jax.random.key(43))
     widths = [5, 35, 7]
     for k in range(5):
         batch = data.draw(4, jax.random.fold_in(jax.random.key(43), k))
@@ -113,8 +113,8 @@ def test_a_population_uses_quadrature_in_full_and_fresh_draws_in_batches():
 def test_observations_depend_on_neither_their_number_nor_the_split_of_the_run():
     network, risk = smooth(3).discretise(8), Risk(regression())
     options = dict(step=0.1, t1=1.0, key=jax.random.key(46), observe=weights)
-    often = train(network, risk, SGD(batch=3), times=jnp.linspace(0, 1, 11), **options)
-    once = train(network, risk, SGD(batch=3), times=jnp.array([1.0]), **options)
+    often = train(network, risk, batch=3, times=jnp.linspace(0, 1, 11), **options)
+    once = train(network, risk, batch=3, times=jnp.array([1.0]), **options)
     assert largest(often.final.parameters, once.final.parameters) == 0
     assert largest([w[-1] for w in often.observed], [w[0] for w in once.observed]) == 0
     energy = Risk(risk.data)(often.final)
@@ -124,13 +124,13 @@ def test_observations_depend_on_neither_their_number_nor_the_split_of_the_run():
 def test_runs_go_on_to_t1_from_the_last_time_observed():
     network, risk, key = smooth(3).discretise(4), Risk(regression()), jax.random.key(47)
     options = dict(step=0.25, t1=1.0, key=key)
-    whole = train(network, risk, SGD(batch=3), times=[0.5, 1.0], observe=weights, **options)
-    part = train(network, risk, SGD(batch=3), times=[0.0, 0.5], observe=weights, **options)
+    whole = train(network, risk, batch=3, times=[0.5, 1.0], observe=weights, **options)
+    part = train(network, risk, batch=3, times=[0.0, 0.5], observe=weights, **options)
     assert largest(whole.final.parameters, part.final.parameters) == 0
     assert part.stats["steps"] == 4 and part.stats["time_reached"] == 1
     assert part.energies.shape == (2,) and part.energies[1] == whole.energies[0]
     assert largest([w[1] for w in part.observed], [w[0] for w in whole.observed]) == 0
-    rest = train(part.final, risk, SGD(batch=3), t0=1.0, **(options | {"t1": 1.5}))
+    rest = train(part.final, risk, batch=3, t0=1.0, **options | {"t1": 1.5})
     assert rest.stats["steps"] == 2
     with pytest.raises(ValueError, match="t1 must be multiples of step"):
         train(network, risk, step=0.25, t1=1.1, times=[0.0, 0.5])

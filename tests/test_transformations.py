@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from models import largest, regression, smooth
 
-from limits import SGD, FreshFunction, GradientFlow, Risk, flow, train
+from limits import Adaptive, FreshFunction, GradientFlow, Risk, flow, train
 
 RISK = Risk(regression(8))
 
@@ -34,7 +34,7 @@ def test_vmapped_training_is_the_training_one_by_one():
     keys = jax.random.split(jax.random.key(3), 3)
 
     def end(key):
-        return train(network, RISK, SGD(batch=2), step=0.1, t1=0.5, key=key).final.increment
+        return train(network, RISK, step=0.1, batch=2, t1=0.5, key=key).final.increment
 
     together = jax.jit(jax.vmap(end))(keys)
     for i, key in enumerate(keys):
@@ -47,9 +47,7 @@ def test_gradient_through_training_is_the_finite_difference():
     @jax.jit
     def end(start):
         moved = eqx.tree_at(lambda n: n.start, network, start)
-        return train(moved, RISK, SGD(batch=2), step=0.1, t1=1.0, key=jax.random.key(4)).energies[
-            -1
-        ]
+        return train(moved, RISK, step=0.1, batch=2, t1=1.0, key=jax.random.key(4)).energies[-1]
 
     gradient = jax.grad(end)(network.start)
     rng = np.random.default_rng(0)
@@ -71,8 +69,8 @@ def test_new_steps_seeds_times_and_rates_compile_nothing(compilations):
     other = jax.random.key(1)
     with compilations() as count:
         train(network, RISK, batch, step=0.05, t1=2.0, key=other)
-        train(network, RISK, SGD(GradientFlow(0.3), batch=2), step=0.05, t1=2.0, key=other)
-        flow(network, RISK, t1=2.0, rtol=1e-5)
+        train(network, RISK, GradientFlow(0.3), step=0.05, batch=2, t1=2.0, key=other)
+        flow(network, RISK, t1=2.0, solver=Adaptive(rtol=1e-5))
     assert count() == 0
 
 

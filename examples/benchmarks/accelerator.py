@@ -37,7 +37,6 @@ from ensembles import (
     players,
 )
 from limits import (
-    SGD,
     Data,
     Game,
     GaussianOverlap,
@@ -297,7 +296,9 @@ def bump(theta):
 charges = Interaction(bump, charged(GaussianOverlap(0.5)))
 n = 1_000_000 if FULL else 20_000
 cloud = particles(Product(Gaussian(1), Uniform(-2.0, 2.0))).sample(n, key=jax.random.key(5))
-one_step = eqx.filter_jit(lambda net: SGD()(0.0, jnp.float32(STEP), net, None, charges, None))
+one_step = eqx.filter_jit(
+    lambda net: GradientFlow()(0.0, jnp.float32(STEP), net, None, charges, None)
+)
 if in_time("particles"):
     cold = seconds(lambda: one_step(cloud))
     warm = seconds(lambda: one_step(cloud)) if cold < 60 else cold
@@ -318,7 +319,7 @@ def payoff(x, y):
 
 pair = players(Torus(1), Torus(1)).sample(n, key=jax.random.key(6))
 game = Game(payoff, spaces=(Torus(1), Torus(1)))
-update = SGD(WassersteinFisherRao(GradientFlow(1e-3), rate=1e-3))
+update = WassersteinFisherRao(GradientFlow(1e-3), rate=1e-3)
 if in_time("games"):
     one = per_step(lambda k: train(pair, game, update, step=STEP, t1=STEP * k).final, 50, 3)
     row("a step of a game", f"{n} + {n} strategies", f"{one * 1e3:.2f} ms", "")

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensembles import Measure, Sphere, Torus, players
-from limits import SGD, Game, GradientFlow, MirrorProx, WassersteinFisherRao, train
+from limits import Game, GradientFlow, MirrorProx, WassersteinFisherRao, train
 
 REPEATS, STEP, SLOWER = 9, 0.04, 1 / 40  # positions move at 1/40 of the rate of masses
 PI = np.pi
@@ -108,7 +108,7 @@ for name, payoff, bare, space in (
     spent = seconds(
         {
             "bare": lambda loop=loop, at=at: loop(*at),
-            "explicit": ours(SGD(wfr)),
+            "explicit": ours(wfr),
             "mirror prox": ours(MirrorProx(wfr)),
         }
     )

@@ -18,7 +18,17 @@ import numpy as np
 from machine import best, rates
 
 from ensembles import Affine, Gaussian, NeuronalEnsemble, Product, Uniform, iid, particles
-from limits import Data, GaussianOverlap, Interaction, Risk, charged, fit_rate, flow, train
+from limits import (
+    Adaptive,
+    Data,
+    GaussianOverlap,
+    Interaction,
+    Risk,
+    charged,
+    fit_rate,
+    flow,
+    train,
+)
 
 STEP, INPUTS = 0.01, 16
 
@@ -76,7 +86,7 @@ def of_nodes(nodes):
     network = independent.discretise((nodes, 16), key=jax.random.key(2))
 
     def run(network, energy):
-        return flow(network, energy, t1=1.0, step=0.1, throw=False).final
+        return flow(network, energy, t1=1.0, solver=Adaptive(step=0.1), throw=False).final
 
     return run, (network, data(64))
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensembles import Affine, NeuronalEnsemble, Uniform
-from limits import Data, Risk, fit_rate, flow
+from limits import Adaptive, Data, Risk, fit_rate, flow
 
 jax.config.update("jax_enable_x64", True)
 TIMES = jnp.linspace(0, 3, 7)
@@ -35,7 +35,7 @@ risk = Risk(Data(x, jnp.sin(x[:, :1] * x[:, 1:])))
 
 
 def energies(network, tolerance):
-    run = flow(network, risk, t1=3.0, times=TIMES, rtol=tolerance, atol=tolerance)
+    run = flow(network, risk, t1=3.0, times=TIMES, solver=Adaptive(rtol=tolerance, atol=tolerance))
     return np.asarray(run.energies)
 
 

@@ -35,7 +35,7 @@ from scipy.ndimage import zoom
 from sklearn.datasets import load_digits
 
 from ensembles import Affine, Gaussian, Sobol, iid
-from limits import Data, HuberLoss, Risk, flow, train
+from limits import Adaptive, Data, HuberLoss, Risk, flow, train
 
 FULL, LARGE = "--full" in sys.argv, "--785" in sys.argv
 STEP, LOOKS = 7e-3, 30
@@ -77,9 +77,13 @@ def follow(network, rtol=1e-5, solver=None):
     """The limit in continuous time. Steps are as long as stability allows, most of the time: of the
     solvers of diffrax, Bosh3 needs the fewest evaluations."""
     return flow(
-        network, risk, t1=times[-1], times=times, observe=risk.outputs, rtol=rtol,
-        solver=diffrax.Bosh3() if solver is None else solver,
-    )  # fmt: skip
+        network,
+        risk,
+        t1=times[-1],
+        times=times,
+        observe=risk.outputs,
+        solver=Adaptive(rtol=rtol, method=diffrax.Bosh3() if solver is None else solver),
+    )
 
 
 def descend(network, risk=risk, when=times):

@@ -23,10 +23,10 @@ import numpy as np
 
 from ensembles import Gaussian, Product, Uniform, particles, shallow
 from limits import (
-    SGD,
     BirthDeath,
     Data,
     GaussianOverlap,
+    GradientFlow,
     Interaction,
     Langevin,
     Risk,
@@ -128,7 +128,9 @@ def seconds(call, steps):
 n = parser.parse_args().many
 network = start.sample(n, key=jax.random.key(1))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-one_step = eqx.filter_jit(lambda net: SGD()(0.0, jnp.float32(STEP), net, None, energy, None))
+one_step = eqx.filter_jit(
+    lambda net: GradientFlow()(0.0, jnp.float32(STEP), net, None, energy, None)
+)
 spent = seconds(lambda _: one_step(network), 1)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(
@@ -175,6 +177,6 @@ for n, steps, repeats in ((200, 2000, 9), (2000, 30, 9), (20_000, 1, 5)):
 network = shallow(unit, Gaussian(1 + D)).sample(1000, key=jax.random.key(1))
 a, w = network.points(0)[:, 0], network.points(0)[:, 1:]
 compare(
-    "Langevin, n = 1000", stepper(network, risk, SGD(Langevin(temperature=0.1))),
+    "Langevin, n = 1000", stepper(network, risk, Langevin(temperature=0.1)),
     lambda k: network_by_hand(a, w, k), 50, 9,
 )  # fmt: skip

@@ -24,7 +24,7 @@ from ensembles import (
     intertwining,
     shallow,
 )
-from limits import SGD, Data, EquivariantArchitecture, FeatureAveraging, Risk, augmented, train
+from limits import Data, EquivariantArchitecture, FeatureAveraging, Risk, augmented, train
 
 jax.config.update("jax_enable_x64", True)
 STEPS, REPEATS = 1000, 7
@@ -52,9 +52,7 @@ def seconds(network, energy):
     times = []
     for i in range(REPEATS + 1):
         began = time.perf_counter()
-        run = train(
-            network, energy, SGD(batch=32), step=0.01, t1=0.01 * STEPS, key=jax.random.key(i)
-        )
+        run = train(network, energy, step=0.01, batch=32, t1=0.01 * STEPS, key=jax.random.key(i))
         jax.block_until_ready(run.energies)
         times.append(time.perf_counter() - began)
     return np.median(times[1:]) / STEPS
@@ -79,8 +77,8 @@ for order, group in GROUPS.items():
         seconds(network, energy) / vanilla
         for energy in (
             Risk(augmented(data, acts)),
-            FeatureAveraging(data, symmetry=acts),
-            EquivariantArchitecture(data, symmetry=acts),
+            Risk(data, prediction=FeatureAveraging(acts)),
+            Risk(data, prediction=EquivariantArchitecture(acts)),
         )
     ]
     da, fa, ea = ratios

@@ -52,7 +52,6 @@ from ensembles import (
     wasserstein,
 )
 from limits import (
-    SGD,
     Adaptive,
     BirthDeath,
     Data,
@@ -112,8 +111,8 @@ def mistakable() -> dict[type, tuple[Any, ...]]:
         Network: (ensemble, risk.data, measure),
         Energy: (risk.data, SquaredLoss(), network),
         Data: (risk, measure),
-        Dynamics: (SGD(), risk, GradientFlow),
-        GradientFlow: (SGD(), FisherRao(), GradientFlow),
+        Dynamics: (GradientFlow(), risk, GradientFlow),
+        GradientFlow: (GradientFlow(), FisherRao(), GradientFlow),
         Update: (GradientFlow(), risk, SGD),
         Solver: (diffrax.Tsit5(), GradientFlow(), Adaptive),
         Adaptive: (Steps(0.1), diffrax.Tsit5()),

@@ -50,12 +50,14 @@ ENERGIES: dict[str, Energy] = {
     "risk of a population": Risk(
         Data.from_space(Uniform(jnp.array([-1.0, -1.0]), 1.0), target, 64, Gauss())
     ),
-    "feature averaging": FeatureAveraging(weighted(lambda y: y), symmetry=SWAP),
+    "feature averaging": Risk(weighted(lambda y: y), prediction=FeatureAveraging(SWAP)),
 }
 PARTICLES: dict[str, Energy] = {
-    "equivariant architecture": EquivariantArchitecture(weighted(lambda y: y), symmetry=SWAP),
+    "equivariant architecture": Risk(
+        weighted(lambda y: y), prediction=EquivariantArchitecture(SWAP)
+    ),
     "potentials of data": Interaction.from_data(neuron, weighted(lambda y: y)),
-    "penalised risk": Risk(weighted(lambda y: y), penalty=PowerPenalty(0.1, 1.5)),
+    "penalised risk": Risk(weighted(lambda y: y)) + PowerPenalty(0.1, 1.5),
 }
 NORMS: dict[str, Energy] = {
     "path norm": PathNorm(0.3),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from limits import SGD, Adaptive, Steps, flow, train
+from limits import Adaptive, Steps, flow, train
 from limits._solvers.solver import Solver
 
 
@@ -15,7 +15,7 @@ class Way(NamedTuple):
 def _steps(batch):
     def alone(network, energy, dynamics, key, **options):
         key = None if batch is None else key
-        return train(network, energy, SGD(dynamics, batch), step=0.125, key=key, **options)
+        return train(network, energy, dynamics, step=0.125, batch=batch, key=key, **options)
 
     return alone
 
@@ -24,7 +24,7 @@ SOLVERS = {
     "adaptive": Way(
         Adaptive(rtol=1e-6, max_step=0.3),
         lambda network, energy, dynamics, key, **options: flow(
-            network, energy, dynamics, rtol=1e-6, max_step=0.3, **options
+            network, energy, dynamics, solver=Adaptive(rtol=1e-6, max_step=0.3), **options
         ),
     ),
     "steps": Way(Steps(0.125), _steps(None)),

@@ -23,7 +23,7 @@ from contracts.common import (
     stacked,
 )
 from contracts.dynamics import BAD_RATES, DYNAMICS, FROZEN
-from limits import flow
+from limits import Adaptive, flow
 
 
 @eqx.filter_jit
@@ -63,7 +63,7 @@ def test_prepared_networks_are_the_same_and_prepared_already(name):
 
 
 def run(network, dynamics, rtol=1e-10):
-    return flow(network, RISK, dynamics, t1=1.0, times=TIMES, rtol=rtol)
+    return flow(network, RISK, dynamics, t1=1.0, times=TIMES, solver=Adaptive(rtol=rtol))
 
 
 @every(DYNAMICS)
@@ -92,7 +92,14 @@ def ends(networks, direction, dynamics):
     def one(network):
         def end(start):
             moved = eqx.tree_at(lambda n: n.start, network, start)
-            found = flow(moved, RISK, dynamics, t1=1.0, rtol=1e-10, adjoint=diffrax.ForwardMode())
+            found = flow(
+                moved,
+                RISK,
+                dynamics,
+                t1=1.0,
+                solver=Adaptive(rtol=1e-10),
+                adjoint=diffrax.ForwardMode(),
+            )
             return found.energies[-1]
 
         return jax.jvp(end, (network.start,), (direction,))
@@ -128,7 +135,7 @@ def test_reverse_derivatives_of_flows_are_forward_ones(name):
     @jax.grad
     def gradient(start):
         moved = eqx.tree_at(lambda n: n.start, network, start)
-        return flow(moved, RISK, dynamics, t1=1.0, rtol=1e-10).energies[-1]
+        return flow(moved, RISK, dynamics, t1=1.0, solver=Adaptive(rtol=1e-10)).energies[-1]
 
     _, slopes = ends(stacked(network, network), direction, dynamics)
     assert abs(inner(gradient(network.start), direction) - float(slopes[0])) < 1e-8

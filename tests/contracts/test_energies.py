@@ -48,13 +48,13 @@ def looked_at(network, energy):
         units = jnp.eye(len(p[i]), dtype=network.dtype)
         return jax.vmap(lambda e: (at(step * e) - at(-step * e)) / (2 * step))(units)
 
-    value, gradient = energy.value_and_gradient(network)
+    value, gradient = energy.derivatives(network)[:2]
     return {
         "call": energy(network),
         "value": value,
         "gradient": gradient,
         "variation": energy.first_variation(network),
-        "value and variation": energy.value_and_first_variation(network),
+        "value and variation": energy.derivatives(network, variation=True)[::2],
         "by masses": jax.grad(weighed)(p),
         "difference": tuple(difference(i) for i in range(len(p))),
         "stationarity": energy.stationarity(network),
@@ -97,7 +97,7 @@ def test_stationarity_bounds_the_slope_of_the_energy_in_the_bias_of_outputs(name
 @eqx.filter_jit
 def drawn(network, energy, keys):
     """Values and derivatives of batches of three."""
-    return jax.vmap(lambda key: energy.draw(3, key).value_and_gradient(network))(keys)
+    return jax.vmap(lambda key: energy.draw(3, key).derivatives(network)[:2])(keys)
 
 
 @every(ENERGIES)

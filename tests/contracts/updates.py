@@ -6,7 +6,6 @@ import optax
 
 from contracts.dynamics import slowing
 from limits import (
-    SGD,
     BirthDeath,
     Dynamics,
     GradientFlow,
@@ -41,12 +40,12 @@ class HeavyBall(Update):
 
 
 UPDATES: dict[str, Update] = {
-    "gradient descent": SGD(),
+    "gradient descent": GradientFlow(),
     "SGD": SGD(GradientFlow([slowing, 1.0]), batch=2),
     "SGD with masses": SGD(WassersteinFisherRao(), batch=2),
     "heavy ball": HeavyBall(GradientFlow()),
     "Adam": Optimiser(optax.adam(0.05), batch=2),
     "mirror prox": MirrorProx(WassersteinFisherRao(GradientFlow([slowing, 1.0])), batch=2),
-    "Langevin": SGD(Langevin(temperature=1e-4)),
+    "Langevin": Langevin(temperature=1e-4),
     "birth and death": BirthDeath(SGD(batch=2), rate=0.1),
 }

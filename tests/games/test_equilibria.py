@@ -11,6 +11,7 @@ from played import A_X, B_XY, KEY, START, gaussian_payoff
 
 from ensembles import Atoms, Measure, Sphere, Uniform, players
 from limits import (
+    Adaptive,
     FisherRao,
     Game,
     QuadraticGame,
@@ -33,7 +34,13 @@ def test_masses_circle_an_interior_equilibrium_and_their_average_tends_to_it():
     start = players(Measure(SIDES, jnp.array([0.9, 0.1])), Measure(SIDES, jnp.array([0.3, 0.7])))
     times = np.linspace(0, 40, 2001)
     run = flow(
-        start, PENNIES, FisherRao(), t1=40.0, times=times, observe=_masses, rtol=1e-12, atol=1e-13
+        start,
+        PENNIES,
+        FisherRao(),
+        t1=40.0,
+        times=times,
+        observe=_masses,
+        solver=Adaptive(rtol=1e-12, atol=1e-13),
     )
     p, q = (np.asarray(m) for m in run.observed)
     kl = sum(-0.5 * np.log(2 * m).sum(1) for m in (p, q))

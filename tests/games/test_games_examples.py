@@ -11,7 +11,6 @@ from jaxtyping import Array
 
 from ensembles import Atoms, Measure, Product, Sphere, Torus, players
 from limits import (
-    SGD,
     FisherRao,
     Game,
     GradientFlow,
@@ -34,7 +33,7 @@ def test_zero_sum_games_are_the_games_of_two_losses():
     ours = Game(payoff, spaces=(Sphere(3),) * 2)
     other = Game(payoff, lambda x, y: -payoff(x, y), spaces=(Sphere(3),) * 2)
     for f in (
-        lambda game: game.value_and_first_variation(START),
+        lambda game: game.derivatives(START, variation=True)[::2],
         lambda game: (game(START), mean_field_gradient(START, game), game.outputs(START)),
     ):
         for a, b in zip(*map(jax.tree.leaves, map(f, (ours, other))), strict=True):
@@ -69,7 +68,7 @@ def test_explicit_steps_spiral_outward_and_mirror_prox_inward_as_linearised(expl
     laws = [Measure(z[:, None], p) for z, p in zip(places, masses, strict=True)]
     wfr = WassersteinFisherRao(GradientFlow(1 / 40))
     run = train(
-        players(*laws), Game(example, spaces=TORUS), SGD(wfr) if explicit else MirrorProx(wfr),
+        players(*laws), Game(example, spaces=TORUS), wfr if explicit else MirrorProx(wfr),
         step=eta, t1=16.0, times=jnp.array([8.0, 16.0]),
         observe=lambda n: jnp.hypot(*[p[0] - p[1] for p in n.masses]),
     )  # fmt: skip
@@ -116,9 +115,9 @@ def test_mirror_prox_solves_random_games_where_other_dynamics_do_not():
     slow = WassersteinFisherRao(GradientFlow(1 / 400))
     updates = {
         "mirror prox": MirrorProx(slow),
-        "explicit": SGD(slow),
-        "fixed supports": SGD(FisherRao()),
-        "masses stay": SGD(GradientFlow(1 / 40)),
+        "explicit": slow,
+        "fixed supports": FisherRao(),
+        "masses stay": GradientFlow(1 / 40),
     }
     fine = (Atoms(jnp.arange(2000.0)[:, None] / 2000),) * 2
     solved = dict.fromkeys(updates, 0)

@@ -20,7 +20,7 @@ from ensembles import (
     wasserstein,
 )
 from limits import (
-    SGD,
+    Adaptive,
     FisherRao,
     Game,
     GradientFlow,
@@ -249,7 +249,7 @@ def _ends(law, n, keys):
 
     def one(key):
         network = ensemble.sample(n, key=key)
-        return flow(network, SMOOTH, t1=1.0, step=0.1, throw=False).final.points(0)
+        return flow(network, SMOOTH, t1=1.0, solver=Adaptive(step=0.1), throw=False).final.points(0)
 
     return jax.vmap(one)(keys)
 
@@ -287,9 +287,9 @@ def cubic_payoff(dim, seed):
 
 
 METHODS = {
-    "WFR": SGD(WassersteinFisherRao(GradientFlow(0.5), rate=2.0)),
-    "Langevin": SGD(Langevin(temperature=0.01)),
-    "mirror descent": SGD(FisherRao(2.0)),
+    "WFR": WassersteinFisherRao(GradientFlow(0.5), rate=2.0),
+    "Langevin": Langevin(temperature=0.01),
+    "mirror descent": FisherRao(2.0),
 }
 PARTICLES = 30
 

@@ -7,7 +7,7 @@ from models import largest
 from played import CIRCLING, KEY, near_equilibrium
 
 from ensembles import Gaussian, players
-from limits import SGD, Game, GradientFlow, MirrorProx, WassersteinFisherRao, nikaido_isoda, train
+from limits import Game, GradientFlow, MirrorProx, WassersteinFisherRao, nikaido_isoda, train
 
 
 def test_the_equilibrium_of_the_example_is_one():
@@ -51,8 +51,8 @@ def test_mirror_prox_finds_the_equilibrium_that_explicit_steps_leave():
 def test_rates_are_one_for_each_player():
     start = players(Gaussian(1), Gaussian(1), Gaussian(1)).sample(2, key=KEY)
     game = Game(*[lambda x, y, z: -x[0] - y[0] - z[0]] * 3)
-    run = train(start, game, SGD(GradientFlow([1.0, 0.1, 0.0])), step=1.0, t1=1.0)
+    run = train(start, game, GradientFlow([1.0, 0.1, 0.0]), step=1.0, t1=1.0)
     for i, rate in enumerate((1.0, 0.1, 0.0)):
         assert largest(run.final.points(i), start.points(i) + rate) < 1e-15
     with pytest.raises(ValueError, match="one for each of the 3 players, got 4"):
-        train(start, game, SGD(GradientFlow([1.0] * 4)), step=1.0, t1=1.0)
+        train(start, game, GradientFlow([1.0] * 4), step=1.0, t1=1.0)

@@ -8,7 +8,7 @@ import pytest
 from played import A_X, B_XY, C_Y, CIRCLING, FOURIER, GAUSSIAN, KEY, TAU, fourier_payoff, keys
 
 from ensembles import Atoms, Gaussian, Torus, players
-from limits import SGD, Game, Langevin, boltzmann_game, matrix_game, nikaido_isoda, train
+from limits import Game, Langevin, boltzmann_game, matrix_game, nikaido_isoda, train
 
 
 def test_noisy_players_of_a_gaussian_game_have_its_law_and_means_of_variance_one_over_n():
@@ -16,7 +16,7 @@ def test_noisy_players_of_a_gaussian_game_have_its_law_and_means_of_variance_one
     a = c, so n Var(mean) → τ/(a − h (a² + b²)/2), and Var within → 2τh (1 − 1/n)/(1 − (1 − ah)²).
     At 4 standard errors over 400 seeds."""
     h, t, sizes, seeds = 0.1, 6.0, (2, 5, 16), 400
-    update = SGD(Langevin(temperature=TAU))
+    update = Langevin(temperature=TAU)
     like = players(Gaussian(1), Gaussian(1)).sample(16, key=KEY)
     masses = jnp.stack([jnp.where(jnp.arange(16) < n, 1 / n, 0.0) for n in sizes])
 
@@ -95,7 +95,7 @@ def test_noisy_players_come_to_rest_near_the_regularised_equilibrium():
     law = boltzmann_game(CIRCLING, low=0.0, high=1.0, cells=128, temperature=tau)
     start = players(Torus(1), Torus(1)).sample(60, key=KEY)
     run = train(
-        start, CIRCLING, SGD(Langevin(temperature=tau)), step=0.001, t1=3.0,
+        start, CIRCLING, Langevin(temperature=tau), step=0.001, t1=3.0,
         times=np.linspace(0.0, 3.0, 301), observe=_waves, key=KEY,
     )  # fmt: skip
     found, wanted = np.asarray(run.observed)[50:].mean(0), np.asarray(_waves(law))

@@ -11,7 +11,7 @@ from played import ATOMS, CIRCLING, KEY
 
 from ensembles import Measure, Product, Sphere, Torus, Uniform, players
 from limits import (
-    SGD,
+    Adaptive,
     Game,
     GradientFlow,
     Langevin,
@@ -38,7 +38,7 @@ def test_steps_bring_players_back_to_boxes_and_spheres():
     spaces = Product(Uniform(0.0, 1.0), Sphere(2)), Torus(1)
     game = Game(lambda x, y: x[0] + x[1] * jnp.sin(2 * jnp.pi * y[0]), spaces=spaces)
     start = players(*spaces).sample((6, 4), key=KEY)
-    warm = SGD(Langevin(temperature=0.5))
+    warm = Langevin(temperature=0.5)
     end = train(start, game, warm, step=0.25, t1=5.0, key=KEY).final
     x = end.points(0)
     assert (x[:, 0] >= 0).all() and (x[:, 0] <= 1).all() and ((x[:, 0] == 0).any())
@@ -116,7 +116,7 @@ def test_derivatives_know_that_players_have_stopped():
 
     def ends(v):
         game = Game(Loss(v), spaces=(Uniform(), Uniform()))
-        run = flow(start, game, t1=1.0, rtol=1e-5, adjoint=diffrax.ForwardMode())
+        run = flow(start, game, t1=1.0, solver=Adaptive(rtol=1e-5), adjoint=diffrax.ForwardMode())
         return run.final.points(0)[:, 0]
 
     slope = jax.jvp(ends, (jnp.array(0.7),), (jnp.ones(()),))[1]

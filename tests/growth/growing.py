@@ -87,4 +87,4 @@ def single(tree):
 @eqx.filter_jit
 def around(network, energy):
     """Energy, first variation and derivatives per unit mass."""
-    return energy.value_and_first_variation(network), mean_field_gradient(network, energy)
+    return energy.derivatives(network, variation=True)[::2], mean_field_gradient(network, energy)

@@ -11,9 +11,9 @@ from jax.scipy.stats import norm
 
 from ensembles import Atoms, Gaussian, Measure, Product, Uniform, mixture, particles, quadrature
 from limits import (
-    SGD,
     BirthDeath,
     GaussianOverlap,
+    GradientFlow,
     Interaction,
     WassersteinFisherRao,
     charged,
@@ -74,7 +74,7 @@ def updates(steps):
         return BirthDeath(rate=rate, prior=Product(Atoms([[0.0]]), law))
 
     return {
-        "descent": SGD(), "clones": BirthDeath(rate=rate), "prior": born(Gaussian(1)),
+        "descent": GradientFlow(), "clones": BirthDeath(rate=rate), "prior": born(Gaussian(1)),
         "narrow prior": born(Gaussian(1, -2.0, 0.1)), "masses": WassersteinFisherRao(rate=RATE),
     }  # fmt: skip
 

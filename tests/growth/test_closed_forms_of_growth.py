@@ -10,7 +10,7 @@ from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
 from ensembles import Affine, Atoms, Measure, NeuronalEnsemble
-from limits import FisherRao, GradientFlow, WassersteinFisherRao, flow
+from limits import Adaptive, FisherRao, GradientFlow, WassersteinFisherRao, flow
 
 
 def features(network) -> np.ndarray:
@@ -26,7 +26,13 @@ def test_two_layers_with_a_linear_loss_grow_exponentially():
     ensemble = smooth(2, outputs=2)
     network = ensemble.discretise(7, tracers=ensemble.sample(4, key=jax.random.key(61)))
     run = flow(
-        network, LINEAR, FisherRao(1.7), t1=2.0, times=TIMES, observe=state, rtol=1e-12, atol=1e-13
+        network,
+        LINEAR,
+        FisherRao(1.7),
+        t1=2.0,
+        times=TIMES,
+        observe=state,
+        solver=Adaptive(rtol=1e-12, atol=1e-13),
     )
     parameters, masses = run.observed
     psi = -np.einsum("xkj,xj->k", features(network), np.asarray(DATA.y)) / 16
@@ -52,9 +58,14 @@ def test_two_neurons_share_their_mass_by_a_logistic_equation(share):
     measure = Measure(jnp.array([[-0.9], [0.4]]), jnp.array([share, 1 - share]))
     network = smooth(2, outputs=2).network([measure])
     run = flow(
-        network, RISK, FisherRao(rate), t1=2.0, times=TIMES, observe=masses_of, rtol=1e-12,
-        atol=1e-13,
-    )  # fmt: skip
+        network,
+        RISK,
+        FisherRao(rate),
+        t1=2.0,
+        times=TIMES,
+        observe=masses_of,
+        solver=Adaptive(rtol=1e-12, atol=1e-13),
+    )
     f = features(network)
     apart, gap = f[:, 0] - f[:, 1], f[:, 1] - np.asarray(DATA.y)
     a, b = (apart**2).sum(1).mean(), (gap * apart).sum(1).mean()

@@ -15,7 +15,7 @@ import pytest
 from growing import RISK, TIMES, growth_rates, model, moving, state
 from models import largest
 
-from limits import FisherRao, flow, mean_field_gradient
+from limits import Adaptive, FisherRao, flow, mean_field_gradient
 
 
 def dissipation(network):
@@ -38,9 +38,14 @@ def test_the_energy_falls_by_what_every_layer_dissipates(depth, scale):
     points, weights = np.polynomial.legendre.leggauss(24)
     at, weights = (points + 1) * t1 / 2, weights * t1 / 2
     run = flow(
-        network, RISK, moving(depth, scale), t1=t1, times=np.array([0.0, *at, t1]),
-        observe=dissipation, rtol=1e-11, atol=1e-12,
-    )  # fmt: skip
+        network,
+        RISK,
+        moving(depth, scale),
+        t1=t1,
+        times=np.array([0.0, *at, t1]),
+        observe=dissipation,
+        solver=Adaptive(rtol=1e-11, atol=1e-12),
+    )
     moved, spreads = (np.asarray(a)[1:-1] for a in run.observed)
     constant = np.ones_like(at)
     learning = np.stack([constant, 1 / (1 + at), 1.5 * constant, 0.7 * constant], 1)[:, :depth]

@@ -11,6 +11,7 @@ from models import regression, smooth
 from scipy import stats
 
 from limits import (
+    Adaptive,
     GradientFlow,
     Risk,
     WassersteinFisherRao,
@@ -55,7 +56,7 @@ def _growth_apart(ensemble, width: int, key: jax.Array) -> jax.Array:
     finite, other = (ensemble.sample(width, key=k) for k in (ours, theirs))
     reference = ensemble.discretise(16, tracers=other)
     run, limit = (
-        flow(n, RISK, WassersteinFisherRao(rate=2.0), t1=2.0, rtol=1e-5, atol=1e-5)
+        flow(n, RISK, WassersteinFisherRao(rate=2.0), t1=2.0, solver=Adaptive(rtol=1e-5, atol=1e-5))
         for n in (finite, reference)
     )
     tracers = limit.final.neurons((slice(16, None),) * 2)

@@ -11,7 +11,6 @@ from models import largest, regression, smooth
 
 from ensembles import Atoms, Network, shallow
 from limits import (
-    SGD,
     Adaptive,
     Data,
     FisherRao,
@@ -34,10 +33,10 @@ STEPS = [0.05, 0.025, 0.0125, 0.00625]
 def test_training_converges_to_the_flow_with_the_step():
     network, dynamics = model(3).discretise(6).growing(), moving(3)
     options = dict(t1=2.0, times=TIMES, observe=state)
-    exact = flow(network, RISK, dynamics, rtol=1e-10, atol=1e-11, **options)
+    exact = flow(network, RISK, dynamics, solver=Adaptive(rtol=1e-10, atol=1e-11), **options)
     weights, growth = [], []
     for step in STEPS:
-        run = train(network, RISK, SGD(dynamics), step=step, **options)
+        run = train(network, RISK, dynamics, step=step, **options)
         weights.append(largest(run.observed[0].still(), exact.observed[0].still()))
         growth.append(largest(run.observed[0].growth, exact.observed[0].growth))
         assert unit_sums(run.observed[1]) < 1e-12
@@ -111,7 +110,12 @@ def test_derivatives_pass_through_growing_masses():
     def observable(masses, start, adjoint=None):
         moved = eqx.tree_at(lambda n: (n.initial_masses, n.start), network, (masses, start))
         run = flow(
-            moved, RISK, dynamics, t1=1.0, step=0.05, solver=diffrax.Euler(), adjoint=adjoint
+            moved,
+            RISK,
+            dynamics,
+            t1=1.0,
+            solver=Adaptive(step=0.05, method=diffrax.Euler()),
+            adjoint=adjoint,
         )
         return run.final(DATA.x[:1])[0, 0]
 
@@ -140,7 +144,13 @@ def test_derivatives_pass_through_growing_masses():
 def curves(ensemble, dynamics, nodes):
     network = ensemble.discretise(nodes).padded([64, 64])
     run = flow(
-        network, RISK, dynamics, t1=2.0, times=TIMES, observe=outputs, rtol=1e-11, atol=1e-11
+        network,
+        RISK,
+        dynamics,
+        t1=2.0,
+        times=TIMES,
+        observe=outputs,
+        solver=Adaptive(rtol=1e-11, atol=1e-11),
     )
     return np.asarray(run.energies), np.asarray(run.observed)
 
@@ -188,16 +198,25 @@ def test_growth_is_the_log_density_in_discrete_time_too():
 
 @pytest.mark.slow
 def test_the_limit_of_constant_steps_knows_its_error_in_time():
-    solver = Adaptive(step=0.25, solver=diffrax.Euler())
+    solver = Adaptive(step=0.25, method=diffrax.Euler())
     found = coupling(
         smooth(2), SINGLE, WassersteinFisherRao(), widths=[6], seeds=2, t1=2.0, nodes=16,
         solver=solver, key=jax.random.key(0), times=jnp.array([0.0, 2.0]),
     )  # fmt: skip
-    exact = flow(smooth(2).discretise(64), SINGLE, WassersteinFisherRao(), t1=2.0, rtol=1e-10)
+    exact = flow(
+        smooth(2).discretise(64),
+        SINGLE,
+        WassersteinFisherRao(),
+        t1=2.0,
+        solver=Adaptive(rtol=1e-10),
+    )
     coarse = flow(
-        smooth(2).discretise(16), SINGLE, WassersteinFisherRao(), t1=2.0, step=0.25,
-        solver=diffrax.Euler(),
-    )  # fmt: skip
+        smooth(2).discretise(16),
+        SINGLE,
+        WassersteinFisherRao(),
+        t1=2.0,
+        solver=Adaptive(step=0.25, method=diffrax.Euler()),
+    )
     true = float(jnp.abs(coarse.energies - exact.energies).max())
     assert 1e-5 < true < 3 * float(found.limit.error)
     assert (found.error > 1e-5).all() and (found.growth_error > 1e-5).all()

@@ -20,7 +20,7 @@ from growing import (
 )
 from models import largest, smooth
 
-from limits import SGD, GradientFlow, WassersteinFisherRao, flow, train
+from limits import GradientFlow, WassersteinFisherRao, flow, train
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_nothing_is_nan_when_masses_underflow(dtype):
     if dtype == jnp.float32:
         network, risk, fast = single((network, risk, fast))
     run = flow(network, risk, fast, t1=2.0, times=TIMES, observe=state)
-    steps = train(network, risk, SGD(fast), step=0.01, t1=2.0, times=TIMES, observe=state)
+    steps = train(network, risk, fast, step=0.01, t1=2.0, times=TIMES, observe=state)
     slack = 1e-12 if dtype == jnp.float64 else 1e-6
     for one in (run, steps):
         parameters, masses = one.observed
@@ -117,7 +117,7 @@ def test_nothing_is_nan_when_the_growth_of_a_tracer_overflows(dtype):
     assert (np.asarray(masses)[:, 5:] == 0).all()
     assert unit_sums([masses]) < (1e-12 if whole else 1e-6)
     assert finite(slopes[1]) and free_of_nan(slopes[0])
-    steps = train(network, risk, SGD(dynamics), step=0.05, t1=2.0, observe=state)
+    steps = train(network, risk, dynamics, step=0.05, t1=2.0, observe=state)
     assert finite((steps.energies, steps.observed, around(steps.final, risk)))
     assert (np.asarray(steps.observed[1][0])[:, 5:] == 0).all()
 

@@ -8,7 +8,7 @@ from clouds import ATTRACTION, DATA, KEY, X, sine, well
 from models import largest, smooth
 
 from ensembles import Gaussian, Measure, particles
-from limits import SGD, BirthDeath, GradientFlow, Risk, WassersteinFisherRao, fit_rate, limit, train
+from limits import BirthDeath, GradientFlow, Risk, WassersteinFisherRao, fit_rate, limit, train
 from limits._dynamics.birth_death import offspring
 
 
@@ -29,7 +29,7 @@ def test_copies_of_neurons_at_depth_are_neurons_of_more_mass():
     copied = network.map_neurons(lambda i, a, axis: jnp.take(a, parents[i], axis), network.masses)
     weighed = network.weighed(tuple(jnp.bincount(p, length=6) / 6 for p in parents))
     assert largest(copied(X), weighed(X)) < 1e-14
-    still = BirthDeath(SGD(GradientFlow(0.0)), rate=2.0)
+    still = BirthDeath(GradientFlow(0.0), rate=2.0)
     run = train(network, Risk(DATA), still, step=0.05, t1=2.0, key=KEY)
     assert len(np.unique(np.asarray(run.final.weights[0]), axis=0)) < 6
     assert run.energies[-1] < run.energies[0]
@@ -54,7 +54,7 @@ def test_particles_that_die_and_are_cloned_follow_the_masses_that_move():
     """A Gaussian in a well, without transport: mean and variance within four standard errors."""
     n, alpha, t = 4000, 1.0, 1.0
     start = particles(Gaussian(1, 0.8)).sample(n, key=KEY)
-    update = BirthDeath(SGD(GradientFlow(0.0)), rate=alpha)
+    update = BirthDeath(GradientFlow(0.0), rate=alpha)
     run = train(start, well(1.0), update, step=0.02, t1=t, key=jax.random.key(1))
     u, end = 1 + alpha * t, run.final.measure(0)
     assert abs(float(end.mean[0]) - 0.8 / u) < 4 * 2 * np.sqrt(1 / u / n)
@@ -66,7 +66,7 @@ def test_a_prior_gives_birth_where_there_are_no_particles():
     """All at 2, the well at 0: clones stay at 2, draws of the prior are elsewhere."""
     start = particles(Measure(jnp.array([[2.0], [2.1], [2.2], [2.0]]), jnp.full(4, 0.25)))
     options = dict(step=0.05, t1=10.0, key=KEY)
-    still = SGD(GradientFlow(0.0))
+    still = GradientFlow(0.0)
     cloned = train(start, well(1.0), BirthDeath(still, 2.0), **options).final.points(0)
     born = train(start, well(1.0), BirthDeath(still, 2.0, Gaussian(1)), **options).final.points(0)
     assert set(np.asarray(cloned).ravel()) <= {2.0, 2.1, 2.2}

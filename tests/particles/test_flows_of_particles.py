@@ -10,7 +10,7 @@ from models import largest
 
 from ensembles import Gaussian, Measure, particles, quadrature
 from limits import (
-    SGD,
+    Adaptive,
     BirthDeath,
     FisherRao,
     GradientFlow,
@@ -33,7 +33,7 @@ def test_a_gaussian_in_a_well_stays_gaussian(transport):
     k, alpha, t, m, s = 0.7, 1.3, 1.5, 0.8, 0.6
     start = particles(quadrature(Gaussian(1, m, s), 41))
     dynamics = WassersteinFisherRao(GradientFlow(transport), rate=alpha)
-    end = flow(start, well(k), dynamics, t1=t, rtol=1e-11).final.measure(0)
+    end = flow(start, well(k), dynamics, t1=t, solver=Adaptive(rtol=1e-11)).final.measure(0)
     grown = np.exp(2 * transport * k * t)
     ratio = alpha / (2 * transport) if transport else None
     u = (s**-2 + ratio) * grown - ratio if transport else s**-2 + alpha * k * t
@@ -46,7 +46,9 @@ def test_pure_births_and_deaths_lower_the_energy_as_d_over_two_alpha_t():
     alpha = 2.0
     start = particles(quadrature(Gaussian(1, 0.3), 401))
     times = jnp.array([5.0, 10.0])
-    run = flow(start, well(1.0), FisherRao(alpha), t1=10.0, times=times, rtol=1e-10)
+    run = flow(
+        start, well(1.0), FisherRao(alpha), t1=10.0, times=times, solver=Adaptive(rtol=1e-10)
+    )
     u = 1 + alpha * np.asarray(times)
     assert largest(run.energies, jnp.asarray((0.09 / u**2 + 1 / u) / 2)) < 1e-8
     assert abs(10 * run.energies[-1] - 1 / (2 * alpha)) < 0.02
@@ -62,9 +64,14 @@ def test_energies_fall_by_what_transport_and_reaction_dissipate():
         return p @ (slope**2).sum(1) + alpha * (p @ psi**2 - (p @ psi) ** 2)
 
     run = flow(
-        cloud(SHALLOW), POTENTIALS, WassersteinFisherRao(rate=alpha), t1=1.0, times=times,
-        observe=dissipated, rtol=1e-11,
-    )  # fmt: skip
+        cloud(SHALLOW),
+        POTENTIALS,
+        WassersteinFisherRao(rate=alpha),
+        t1=1.0,
+        times=times,
+        observe=dissipated,
+        solver=Adaptive(rtol=1e-11),
+    )
     lost = scipy.integrate.simpson(np.asarray(run.observed), x=times)
     assert abs(run.energies[0] - run.energies[-1] - lost) < 1e-6
 
@@ -88,7 +95,7 @@ def test_minimising_movements_tend_to_the_flow_with_the_first_power_of_their_ste
     energy = Interaction(
         lambda t: jnp.sin(t[0]) - (t @ t) / 4, lambda t, u: jnp.exp(-((t - u) @ (t - u)) / 2)
     )
-    end = flow(start, energy, t1=1.0, rtol=1e-9).final.points(0)
+    end = flow(start, energy, t1=1.0, solver=Adaptive(rtol=1e-9)).final.points(0)
     far = []
     for step in (0.25, 0.125):
         run = minimising_movement(start, energy, step=step, t1=1.0)
@@ -116,7 +123,7 @@ def test_single_precision_is_kept():
     small = jax.tree.map(lambda a: a.astype(jnp.float32), start)
     held = Interaction(lambda t: t[0] - t @ t, lambda t, u: t @ u)
     for run in (
-        train(small, held, BirthDeath(SGD(Langevin())), step=0.01, t1=0.1, key=KEY),
+        train(small, held, BirthDeath(Langevin()), step=0.01, t1=0.1, key=KEY),
         flow(small, held, WassersteinFisherRao(), t1=0.1),
     ):
         assert {a.dtype for a in jax.tree.leaves(run.final)} == {jnp.dtype(jnp.float32)}

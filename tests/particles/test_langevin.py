@@ -10,7 +10,7 @@ from clouds import COVARIANCE, KEY, LINEAR, RIDGE, TAU, TEACHER
 from models import largest
 
 from ensembles import Gaussian, Measure, particles
-from limits import SGD, GradientFlow, Interaction, Langevin, flow, train
+from limits import Adaptive, GradientFlow, Interaction, Langevin, flow, train
 
 
 def linear_law(t, mean, variance):
@@ -26,10 +26,17 @@ def noisy_runs():
     start = particles(Gaussian(2, 0.0, 0.5)).sample(4000, key=KEY)
     warm, key = Langevin(temperature=TAU), jax.random.key(1)
     return {
-        "Euler–Maruyama": lambda t: train(start, LINEAR, SGD(warm), step=0.01, t1=t, key=key),
-        "adaptive steps": lambda t: flow(start, LINEAR, warm, t1=t, key=key, rtol=1e-2),
+        "Euler–Maruyama": lambda t: train(start, LINEAR, warm, step=0.01, t1=t, key=key),
+        "adaptive steps": lambda t: flow(
+            start, LINEAR, warm, t1=t, key=key, solver=Adaptive(rtol=1e-2)
+        ),
         "constant steps": lambda t: flow(
-            start, LINEAR, warm, t1=t, key=key, step=0.05, solver=diffrax.EulerHeun()
+            start,
+            LINEAR,
+            warm,
+            t1=t,
+            key=key,
+            solver=Adaptive(step=0.05, method=diffrax.EulerHeun()),
         ),
     }
 
@@ -48,9 +55,9 @@ def test_a_noisy_linear_unit_has_its_gaussian_law(way):
 def test_frozen_neurons_get_no_noise_and_an_annealed_one_comes_to_rest():
     start = particles(Gaussian(2)).sample(8, key=KEY)
     cold = Langevin(GradientFlow(0.0), temperature=1.0)
-    run = train(start, LINEAR, SGD(cold), step=0.1, t1=1.0, key=KEY)
+    run = train(start, LINEAR, cold, step=0.1, t1=1.0, key=KEY)
     assert largest(run.final.points(0), start.points(0)) == 0
-    annealed = SGD(Langevin(temperature=_cooling))
+    annealed = Langevin(temperature=_cooling)
     run = train(start, LINEAR, annealed, step=0.05, t1=40.0, key=KEY)
     rest = np.linalg.solve(
         np.asarray(COVARIANCE) + RIDGE * np.eye(2), np.asarray(COVARIANCE @ TEACHER)

@@ -15,7 +15,7 @@ def test_the_gap_bounds_the_distance_from_the_infimum():
     def wave(theta, x):
         return theta[:1] * jnp.cos(2 * jnp.pi * theta[1:] - x)
 
-    risk = Risk(Data(jnp.zeros((1, 1)), jnp.ones((1, 1))), penalty=PowerPenalty(lam, 1.0, (0,)))
+    risk = Risk(Data(jnp.zeros((1, 1)), jnp.ones((1, 1)))) + PowerPenalty(lam, 1.0, (0,))
     best = lam - lam**2 / 2
     for charge, turn in ((1 - lam, 0.0), (1.0, 0.0), (0.5, 0.1), (-1.0, 0.3)):
         network = shallow(wave, Measure(jnp.array([[charge, turn]]), jnp.ones(1)))

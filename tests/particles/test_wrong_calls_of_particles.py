@@ -9,12 +9,12 @@ from models import smooth
 
 from ensembles import Gaussian, Uniform, mixture, particles, wasserstein
 from limits import (
-    SGD,
     BirthDeath,
     Data,
     GradientFlow,
     Interaction,
     Langevin,
+    Penalty,
     PowerPenalty,
     Risk,
     WassersteinFisherRao,
@@ -54,7 +54,7 @@ WRONG = {
     ),
     "masses that move beside births": (
         lambda: train(
-            START, LINEAR, BirthDeath(SGD(WassersteinFisherRao())), step=0.1, t1=1.0, key=KEY
+            START, LINEAR, BirthDeath(WassersteinFisherRao()), step=0.1, t1=1.0, key=KEY
         ),
         "update must not move masses",
     ),
@@ -65,7 +65,7 @@ WRONG = {
     "derivatives through births": (
         lambda: jax.grad(
             lambda r: train(
-                START, LINEAR, BirthDeath(SGD(GradientFlow(r))), step=0.1, t1=0.2, key=KEY
+                START, LINEAR, BirthDeath(GradientFlow(r)), step=0.1, t1=0.2, key=KEY
             ).energies[-1]
         )(1.0),
         "jumps, whose derivatives",
@@ -126,16 +126,16 @@ WRONG = {
     ),
     "no function": (lambda: Interaction(1.0, lambda t, u: t @ u), "F must be a function"),
     "batches of exact potentials": (
-        lambda: train(START, FLAT, SGD(batch=3), step=0.1, t1=1.0, key=KEY), "batch must be None",
+        lambda: train(START, FLAT, step=0.1, batch=3, t1=1.0, key=KEY), "batch must be None",
     ),
     "power below one": (lambda: PowerPenalty(0.1, 0.5), "power must be"),
     "a negative penalty": (lambda: PowerPenalty(-0.1), "strength must be"),
-    "a penalty that is a number": (lambda: Risk(DATA, penalty=0.1), "penalty must be a function"),
+    "a penalty that is a number": (lambda: Risk(DATA) + Penalty(0.1), "penalty must be a function"),
     "measures of different spaces": (
         lambda: wasserstein(START.measure(0), SHALLOW.measure(0)), "nu must live",
     ),
     "entries beyond the neuron": (
-        lambda: flow(SHALLOW, Risk(DATA, penalty=PowerPenalty(0.1, 1.0, (3,))), t1=1.0),
+        lambda: flow(SHALLOW, Risk(DATA) + PowerPenalty(0.1, 1.0, (3,)), t1=1.0),
         r"entries must be of neurons of dimension 3, got \(3,\)",
     ),
     "an entry that is no tuple": (lambda: PowerPenalty(0.1, 1.0, 0), "entries must be a tuple"),
@@ -173,7 +173,7 @@ WRONG = {
     "a penalty as a loss": (
         lambda: Risk(DATA, PowerPenalty(0.1)), r"loss must take 2 arguments.*penalty=PowerPenalty",
     ),
-    "a loss as a penalty": (lambda: Risk(DATA, penalty=FLAT.K), "penalty must take 1 argument"),
+    "a loss as a penalty": (lambda: Risk(DATA) + Penalty(FLAT.K), "penalty must take 1 argument"),
     "points that are NaN": (
         lambda: START.with_points(jnp.full((4, 2), jnp.nan)), "points has 8 NaN or infinite",
     ),

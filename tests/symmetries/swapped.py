@@ -20,7 +20,7 @@ from ensembles import (
     intertwining,
     shallow,
 )
-from limits import Data, EquivariantArchitecture, FeatureAveraging, Risk, augmented, flow
+from limits import Adaptive, Data, EquivariantArchitecture, FeatureAveraging, Risk, augmented, flow
 
 KEY = jax.random.key(13)
 SWAP = Symmetry(
@@ -54,11 +54,11 @@ def risks(data, **options):
     return {
         "vanilla": Risk(data, **options),
         "DA": Risk(augmented(data, SWAP), **options),
-        "FA": FeatureAveraging(data, **options, symmetry=SWAP),
-        "EA": EquivariantArchitecture(data, **options, symmetry=SWAP),
+        "FA": Risk(data, prediction=FeatureAveraging(SWAP)),
+        "EA": Risk(data, prediction=EquivariantArchitecture(SWAP)),
     }
 
 
 @eqx.filter_jit
 def run(network, energy):
-    return flow(network, energy, t1=4.0, rtol=1e-10, atol=1e-12).final.points(0)
+    return flow(network, energy, t1=4.0, solver=Adaptive(rtol=1e-10, atol=1e-12)).final.points(0)

@@ -22,7 +22,7 @@ from ensembles import (
     shallow,
     trivial,
 )
-from limits import SGD, Data, Langevin, Risk, flow, mean_field_gradient, optimality_gap, train
+from limits import Adaptive, Data, Langevin, Risk, flow, mean_field_gradient, optimality_gap, train
 
 
 def test_weakly_invariant_laws_stay_so_and_augmentation_is_averaging():
@@ -62,8 +62,10 @@ def test_projected_noise_keeps_laws_strongly_invariant_and_isotropic_noise_does_
 
     def end(dynamics):
         if solver == "steps":
-            return train(start, energy, SGD(dynamics), step=0.1, t1=1.0, key=KEY).final.points(0)
-        return flow(start, energy, dynamics, t1=1.0, key=KEY, rtol=1e-4).final.points(0)
+            return train(start, energy, dynamics, step=0.1, t1=1.0, key=KEY).final.points(0)
+        return flow(
+            start, energy, dynamics, t1=1.0, key=KEY, solver=Adaptive(rtol=1e-4)
+        ).final.points(0)
 
     points = end(projected)
     assert largest(points, points @ SWAP.projection) < 1e-13
@@ -78,7 +80,7 @@ def test_projected_noise_has_the_variance_of_its_subspace():
     start = shallow(
         lambda z, x: 0.0 * z[:2], Measure(jnp.zeros((4000, 4)), jnp.full(4000, 1 / 4000))
     )
-    noise = SGD(Langevin(temperature=0.3, projection=SWAP.projection))
+    noise = Langevin(temperature=0.3, projection=SWAP.projection)
     points = train(start, flat, noise, step=0.5, t1=2.0, key=KEY).final.points(0)
     coordinates = np.asarray(points @ SWAP.basis)
     error = 1.2 * np.sqrt(2 / 4000) * 4
@@ -110,7 +112,9 @@ def test_strongly_invariant_laws_can_be_worse_than_all():
         return bump(u * ends[0], x)
 
     line = Uniform(-8.0, 8.0)
-    found = flow(shallow(on_diagonal, line.sample(16, key=KEY)), risk, t1=2000.0, rtol=1e-6).final
+    found = flow(
+        shallow(on_diagonal, line.sample(16, key=KEY)), risk, t1=2000.0, solver=Adaptive(rtol=1e-6)
+    ).final
     bound = optimality_gap(found, risk, space=line, key=KEY)
     assert bound.gap < 0.1 * risk(found) and risk(found) > 0.01
     inside = shallow(bump, Measure(found.points(0) * ends, found.masses[0]))
@@ -133,7 +137,7 @@ def test_strongly_invariant_laws_reach_the_infimum_where_they_are_universal():
     data = Data(inputs, jnp.sin(1.5 * inputs.sum(1, keepdims=True)) + 0.2)
     risk = Risk(data)
     start = symmetry.projected(shallow(unit, Gaussian(3).sample(24, key=KEY)))
-    found = flow(start, risk, t1=2000.0, rtol=1e-6).final
+    found = flow(start, risk, t1=2000.0, solver=Adaptive(rtol=1e-6)).final
     assert largest(found.points(0), found.points(0) @ symmetry.projection) < 1e-6
     space = Uniform(-6.0 * jnp.ones(3), 6.0 * jnp.ones(3))
     bound = optimality_gap(found, risk, space=space, key=KEY, starts=64)
@@ -148,8 +152,9 @@ def test_noise_does_not_depend_on_what_a_batch_draws():
         [Gaussian(7)], [lambda c: c[:5], lambda c: c[5:]], layers=Affine(jnp.tanh)
     ).sample(64, key=KEY)
     start = jax.random.key(0)
-    run = train(network, Risk(data), SGD(Langevin(temperature=0.5), batch=64), step=0.1, t1=0.1,
-                key=start)  # fmt: skip
+    run = train(
+        network, Risk(data), Langevin(temperature=0.5), step=0.1, batch=64, t1=0.1, key=start
+    )
     batch = data.draw(64, jax.random.fold_in(start, 0))
     drift = mean_field_gradient(network, Risk(Data(batch.x, batch.y))).weights[-1]
     noise = (run.final.weights[-1] - network.weights[-1] + 0.1 * drift) / jnp.sqrt(0.1)

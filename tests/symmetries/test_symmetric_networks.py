@@ -24,6 +24,7 @@ from ensembles import (
     trivial,
 )
 from limits import (
+    Adaptive,
     EquivariantArchitecture,
     GradientFlow,
     Langevin,
@@ -62,7 +63,7 @@ def test_symmetric_ensembles_of_any_depth_stay_so_along_their_limit(depth):
         return largest(net(X[:, ::-1])[:, ::-1], net(X))
 
     def end(energy):
-        return flow(network, energy, t1=2.0, rtol=1e-9, atol=1e-11).final
+        return flow(network, energy, t1=2.0, solver=Adaptive(rtol=1e-9, atol=1e-11)).final
 
     ends = {n: end(e) for n, e in risks(ARBITRARY).items() if n != "EA"}
     free = end(Risk(EQUIVARIANT))
@@ -81,7 +82,7 @@ def test_symmetric_ensembles_refuse_what_they_cannot_be_made_of():
         (lambda: SWAP.ensemble(shallow(sigma, Gaussian(4))), "ensemble must have Affine layers"),
         (lambda: Symmetry(rotations(2), inputs=defining, outputs=defining).ensemble(wide),
          "group must be finite"),
-        (lambda: EquivariantArchitecture(ARBITRARY, symmetry=SWAP).check(
+        (lambda: Risk(ARBITRARY, prediction=EquivariantArchitecture(SWAP)).check(
             wide.sample(3, key=KEY)), "network must have one hidden layer"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
@@ -100,7 +101,7 @@ def test_output_biases_are_averaged_in_ensembles_and_refused_where_neurons_are_p
     noisy = iid(dim=2, depth=3, first=Gaussian(1), hidden=Gaussian(1), last=Gaussian(2),
                 layers=Affine(jnp.tanh))  # fmt: skip
     for call, message in (
-        (lambda: EquivariantArchitecture(ARBITRARY, symmetry=turn).check(network), "output bias"),
+        (lambda: Risk(ARBITRARY, prediction=EquivariantArchitecture(turn)).check(network), "output bias"),
         (lambda: turn.symmetrised(network), "without output bias"),
         (lambda: turn.projected(noisy.sample(3, key=KEY)), "of one hidden layer"),
         (lambda: turn.ensemble(noisy), "functions of labels"),

@@ -31,6 +31,7 @@ from limits import (
     FeatureAveraging,
     Langevin,
     PathNorm,
+    Penalty,
     Risk,
     discover_architecture,
     flow,
@@ -106,17 +107,17 @@ def acting(inputs, group=SWAP.group):
          layers=Affine(jnp.tanh))), r"ensemble must have inputs in R\^2.* weights\[0\] of R\^3"),
         (lambda: SWAP.check_units(shallow(lambda z, x: sigma(z, x) * jnp.arange(2.0), CLOUD), X),
          r"units must be jointly equivariant"),
-        (lambda: FeatureAveraging(ARBITRARY, symmetry=Symmetry(
-            cyclic(3), inputs=defining, outputs=trivial(2))), r"symmetry must act .* inputs"),
-        (lambda: EquivariantArchitecture(ARBITRARY, symmetry=Symmetry(
-            cyclic(2), inputs=defining, outputs=defining)), r"symmetry must act on neurons"),
+        (lambda: Risk(ARBITRARY, prediction=FeatureAveraging(Symmetry(
+            cyclic(3), inputs=defining, outputs=trivial(2)))), r"symmetry must act .* inputs"),
+        (lambda: Risk(ARBITRARY, prediction=EquivariantArchitecture(Symmetry(
+            cyclic(2), inputs=defining, outputs=defining))), r"symmetry must act on neurons"),
         (lambda: flow(shallow(lambda z, x: z[:2] * x, CLOUD), risks(ARBITRARY)["EA"], t1=1.0),
          r"units must be jointly equivariant"),
         (lambda: Symmetry(cyclic(2), inputs=defining, outputs=defining).basis,
          r"neurons must be a representation"),
         (lambda: discover_architecture(PLAIN, Risk(ARBITRARY), step=1.0, t1=1.0, threshold=0.5),
          r"threshold must be between 0 and 1/2"),
-        (lambda: Risk(ARBITRARY, penalty=PathNorm(0.1)), r"penalty must .* \+ PathNorm"),
+        (lambda: Risk(ARBITRARY) + Penalty(PathNorm(0.1)), r"penalty must .* \+ PathNorm"),
         (lambda: PathNorm(0.1)(PLAIN), r"network must have weights w_1 in R\^d"),
         (lambda: SETS(jnp.ones((4, 3))), r"inputs must be \(elements, d\)"),
         (lambda: Langevin(projection=jnp.ones((2, 2))), r"projection must be an orthogonal proj"),

@@ -8,7 +8,7 @@ import pytest
 from models import regression, smooth
 from right import KEY, X, ensemble, network, risk
 
-from limits import RESULTS, FailedRun, Risk, coupling, flow, fluctuations, simulate, train
+from limits import RESULTS, Adaptive, FailedRun, Risk, coupling, flow, fluctuations, simulate, train
 
 
 def explosive(p, y):
@@ -53,11 +53,11 @@ def test_a_run_that_is_not_finite_from_the_start_says_so():
         with pytest.raises(FailedRun, match=words):
             train(network(), bad, step=0.1, t1=0.2)
     with pytest.raises(FailedRun, match=words):
-        flow(network(), bad, t1=0.2, times=[0.1], step=0.1)
+        flow(network(), bad, t1=0.2, times=[0.1], solver=Adaptive(step=0.1))
 
 
 def test_too_few_steps_are_reported_with_what_was_reached():
-    run = flow(network(), risk(), t1=5.0, step=0.01, max_steps=100, throw=False)
+    run = flow(network(), risk(), t1=5.0, solver=Adaptive(step=0.01, max_steps=100), throw=False)
     assert "maximum number of solver steps" in RESULTS[run.result]
     assert float(run.stats["time_reached"]) < 5
 

@@ -5,7 +5,7 @@ import optax
 import pytest
 from right import KEY, ensemble, network, risk
 
-from limits import SGD, FisherRao, GradientFlow, Optimiser, WassersteinFisherRao, flow, train
+from limits import FisherRao, GradientFlow, Optimiser, WassersteinFisherRao, flow, train
 
 ADAM = Optimiser(optax.adam(0.1))
 
@@ -21,7 +21,7 @@ CALLS = {
     ),
     "batch zero": (lambda: SGD(batch=0), r"batch must be an int of at least 1, got 0"),
     "batch > data": (
-        lambda: train(network(), risk(), SGD(batch=9), step=0.1, t1=1.0, key=KEY),
+        lambda: train(network(), risk(), step=0.1, batch=9, t1=1.0, key=KEY),
         r"batch must be at most the 8 samples of the data, got 9: write batch=None",
     ),
     "negative learning rate": (
@@ -62,7 +62,7 @@ CALLS = {
         r"transport must be a GradientFlow, got int: write transport=GradientFlow",
     ),
     "flow of an update": (
-        lambda: flow(network(), risk(), SGD(), t1=1.0),
+        lambda: flow(network(), risk(), GradientFlow(), t1=1.0),
         r"dynamics must be a Dynamics, got SGD: write GradientFlow\(\); .*SGD go to train",
     ),
     "training by a flow": (
@@ -74,7 +74,7 @@ CALLS = {
         r"dynamics must be an? Update, got .*: train takes .* Optimiser\(optax\.adam\(1e-3\)\)",
     ),
     "SGD of optax": (
-        lambda: SGD(optax.adam(0.1)),
+        lambda: optax.adam(0.1),
         r"dynamics must be .* as Optimiser\(optax\.adam",
     ),
     "a line search": (

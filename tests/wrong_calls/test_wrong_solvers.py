@@ -3,7 +3,7 @@
 import pytest
 from right import KEY, network, risk
 
-from limits import SGD, Adaptive, Steps, flow, train
+from limits import Adaptive, Steps, flow, train
 
 CALLS = {
     "t1 negative": (
@@ -28,7 +28,7 @@ CALLS = {
         r"observe must take 1 argument, the network, got <lambda>\(n, x\)",
     ),
     "a key that is a number": (
-        lambda: train(network(), risk(), SGD(batch=2), step=0.1, t1=1.0, key=3),
+        lambda: train(network(), risk(), step=0.1, batch=2, t1=1.0, key=3),
         r"key must be one JAX key, got 3: write key=jax\.random\.key\(0\)",
     ),
     "times decreasing": (
@@ -44,7 +44,7 @@ CALLS = {
         r"times must be an array of at least one time, got shape \(0,\)",
     ),
     "tolerance zero": (
-        lambda: flow(network(), risk(), t1=1.0, rtol=0.0),
+        lambda: flow(network(), risk(), t1=1.0, solver=Adaptive(rtol=0.0)),
         r"rtol must be a positive finite number, got 0\.0",
     ),
     "step zero": (
@@ -56,7 +56,7 @@ CALLS = {
         r"step must be a positive finite number, got 0",
     ),
     "a solver that is none": (
-        lambda: Adaptive(solver="x"),
+        lambda: Adaptive(method="x"),
         r"solver must be an? AbstractSolver, got str: write solver=diffrax\.Tsit5\(\)",
     ),
     "times between steps": (
@@ -64,7 +64,7 @@ CALLS = {
         r"times and t1 must be multiples of step=0\.1, got \[0\.25\]: .* write times = step",
     ),
     "SGD without key": (
-        lambda: train(network(), risk(), SGD(batch=2), step=0.1, t1=1.0),
+        lambda: train(network(), risk(), step=0.1, batch=2, t1=1.0),
         r"key is required: the dynamics draws at random at every step",
     ),
     "key without randomness": (
@@ -72,7 +72,7 @@ CALLS = {
         r"key must be None for a dynamics without randomness",
     ),
     "flow with kinks that do not increase": (
-        lambda: flow(network(), risk(), t1=1.0, kinks=[0.5, 0.3]),
+        lambda: flow(network(), risk(), t1=1.0, solver=Adaptive(kinks=[0.5, 0.3])),
         r"kinks must be increasing times, got \[0\.5 0\.3\]: write jnp\.array",
     ),
 }

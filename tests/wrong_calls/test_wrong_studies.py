@@ -8,9 +8,9 @@ from right import KEY, X, ensemble, independent, network, product, risk
 
 from ensembles import Elementwise, Sobol
 from limits import (
-    SGD,
     Adaptive,
     Collapse,
+    GradientFlow,
     Steps,
     collapse,
     convergence,
@@ -123,7 +123,14 @@ CALLS = {
     ),
     "SGD without step": (
         lambda: simulate(
-            ensemble(), risk(), lambda n: n(X), width=4, seeds=2, t1=1.0, dynamics=SGD(), key=KEY
+            ensemble(),
+            risk(),
+            lambda n: n(X),
+            width=4,
+            seeds=2,
+            t1=1.0,
+            dynamics=GradientFlow(),
+            key=KEY,
         ),
         r"dynamics must be a Dynamics, got SGD: write GradientFlow\(\)",
     ),
