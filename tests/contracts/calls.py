@@ -58,6 +58,7 @@ from limits import (
     Dynamics,
     Energy,
     ErfKernel,
+    FeatureAveraging,
     FisherRao,
     GradientFlow,
     Interaction,
@@ -85,6 +86,7 @@ from limits import (
     from_potentials,
     grid_flow,
     initial_motion,
+    jackknife,
     limit,
     matrix_game,
     mean_field_gradient,
@@ -111,9 +113,9 @@ def mistakable() -> dict[type, tuple[Any, ...]]:
         Network: (ensemble, risk.data, measure),
         Energy: (risk.data, SquaredLoss(), network),
         Data: (risk, measure),
-        Dynamics: (GradientFlow(), risk, GradientFlow),
-        GradientFlow: (GradientFlow(), FisherRao(), GradientFlow),
-        Update: (GradientFlow(), risk, SGD),
+        Dynamics: (MirrorProx(), risk, GradientFlow),
+        GradientFlow: (MirrorProx(), FisherRao(), GradientFlow),
+        Update: (Steps(0.1), risk, MirrorProx),
         Solver: (diffrax.Tsit5(), GradientFlow(), Adaptive),
         Adaptive: (Steps(0.1), diffrax.Tsit5()),
         diffrax.AbstractSolver: (Adaptive(), diffrax.Tsit5),
@@ -229,13 +231,13 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
         "flow": (
             flow,
             dict(**pair, **run),
-            started | moved | {"solver": diffrax.AbstractSolver},
+            started | moved | {"solver": Adaptive},
         ),
         "train": (train, dict(**pair, **run, step=0.5), started | {"dynamics": Update}),
         "limit": (
             limit,
             study,
-            studied | moved | {"rule": Rule, "solver": diffrax.AbstractSolver},
+            studied | moved | {"rule": Rule, "solver": Adaptive},
         ),
         "initial_motion": (
             initial_motion,
@@ -253,9 +255,12 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
         "fluctuations": (
             fluctuations,
             dict(**observed, nodes=3),
-            {k: v for k, v in studied.items() if k != "ensemble"}  # it may be a network, too
-            | moved
-            | {"solver": Adaptive, "rule": Rule},
+            studied | moved | {"solver": Adaptive, "rule": Rule},
+        ),
+        "jackknife": (
+            jackknife,
+            dict(**(pair | dict(network=ensemble.sample(4, key=KEY))), **run, observe=_outputs),
+            started | moved | {"solver": Adaptive},
         ),
         "sgd_noise": (
             sgd_noise,
@@ -342,9 +347,9 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
         "save": (save, dict(path="", value=1), {}),
         "load": (load, dict(path=""), {}),
         "Risk": (Risk, dict(data=risk.data), {"data": Data}),
-        "SGD": (SGD, {}, moved),
+        "FeatureAveraging": (FeatureAveraging, dict(symmetry=SWAP), {"symmetry": Symmetry}),
         "MirrorProx": (MirrorProx, {}, moved),
-        "BirthDeath": (BirthDeath, {}, {"prior": Space}),
+        "BirthDeath": (BirthDeath, {}, moved | {"prior": Space}),
         "Langevin": (Langevin, {}, {"transport": GradientFlow}),
         "Interaction.from_data": (
             Interaction.from_data,
@@ -352,8 +357,8 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
             {"data": Data},
         ),
         "WassersteinFisherRao": (WassersteinFisherRao, {}, {"transport": GradientFlow}),
-        "Adaptive": (Adaptive, {}, {"solver": diffrax.AbstractSolver}),
-        "Steps": (Steps, dict(step=0.1), {"limit": Adaptive}),
+        "Adaptive": (Adaptive, {}, {"method": diffrax.AbstractSolver}),
+        "Steps": (Steps, dict(step=0.1), {}),
         "Data.from_space": (
             Data.from_space,
             dict(space=Gaussian(2), target=target, nodes=4),

@@ -19,6 +19,7 @@ from limits import (
     Interaction,
     LogisticLoss,
     PathNorm,
+    Penalty,
     PowerPenalty,
     Risk,
     SquaredLoss,
@@ -58,7 +59,17 @@ PARTICLES: dict[str, Energy] = {
     ),
     "potentials of data": Interaction.from_data(neuron, weighted(lambda y: y)),
     "penalised risk": Risk(weighted(lambda y: y)) + PowerPenalty(0.1, 1.5),
+    "penalty and risk": PowerPenalty(0.1, 1.5) + Risk(weighted(lambda y: y)),
 }
+
+
+def bowl(theta):
+    """A user's penalty."""
+    return (theta**4).sum() / 4
+
+
+PARTICLES["penalty"] = PowerPenalty(0.1, 1.5)
+PARTICLES["a user's penalty"] = Penalty(bowl)
 NORMS: dict[str, Energy] = {
     "path norm": PathNorm(0.3),
     "risk and path norm": Risk(weighted(lambda y: y)) + PathNorm(0.3),

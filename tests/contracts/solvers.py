@@ -14,7 +14,6 @@ class Way(NamedTuple):
 
 def _steps(batch):
     def alone(network, energy, dynamics, key, **options):
-        key = None if batch is None else key
         return train(network, energy, dynamics, step=0.125, batch=batch, key=key, **options)
 
     return alone

@@ -33,7 +33,7 @@ def energy_of(name):
 
 
 @eqx.filter_jit
-def looked_at(network, energy):
+def seen_of(network, energy):
     """Everything that an energy says of a network, and the same by other means."""
     p, step = network.masses, 1e-5
 
@@ -48,7 +48,8 @@ def looked_at(network, energy):
         units = jnp.eye(len(p[i]), dtype=network.dtype)
         return jax.vmap(lambda e: (at(step * e) - at(-step * e)) / (2 * step))(units)
 
-    value, gradient = energy.derivatives(network)[:2]
+    value, gradient, nothing = energy.derivatives(network)
+    assert nothing is None
     return {
         "call": energy(network),
         "value": value,
@@ -65,7 +66,7 @@ def looked_at(network, energy):
 @every(ENERGIES | PARTICLES | NORMS)
 def test_values_and_gradients_of_energies_are_those_of_the_call(name):
     network, traced = two_outputs(name)
-    seen = looked_at(traced, energy_of(name))
+    seen = seen_of(traced, energy_of(name))
     assert seen["call"].shape == () and abs(seen["value"] - seen["call"]) < 1e-14
     assert abs(seen["value and variation"][0] - seen["call"]) < 1e-14
     assert jax.tree.structure(seen["gradient"]) == jax.tree.structure(traced.parameters)
@@ -76,7 +77,7 @@ def test_values_and_gradients_of_energies_are_those_of_the_call(name):
 @every(ENERGIES | PARTICLES | NORMS)
 def test_first_variations_are_derivatives_in_masses_and_exist_at_mass_zero(name):
     _, traced = two_outputs(name)
-    seen = looked_at(traced, energy_of(name))
+    seen = seen_of(traced, energy_of(name))
     assert [v.shape for v in seen["variation"]] == [p.shape for p in traced.masses]
     assert largest(seen["variation"], seen["value and variation"][1]) < 1e-14
     assert largest(seen["variation"], seen["by masses"]) < 1e-13
@@ -88,7 +89,7 @@ def test_first_variations_are_derivatives_in_masses_and_exist_at_mass_zero(name)
 @every(ENERGIES)
 def test_stationarity_bounds_the_slope_of_the_energy_in_the_bias_of_outputs(name):
     """It is not negative, and by Jensen not below the norm of the mean derivative."""
-    seen = looked_at(two_outputs()[1], ENERGIES[name])
+    seen = seen_of(two_outputs()[1], ENERGIES[name])
     slope = jnp.linalg.norm(seen["gradient"].biases[-1])
     assert seen["stationarity"].shape == () and seen["outputs"].shape[1:] == (2,)
     assert float(seen["stationarity"]) >= float(slope) - 1e-14 and slope > 0
@@ -105,7 +106,7 @@ def test_batches_are_unbiased(name):
     """Means over 4,000 keys, entry by entry, within four standard errors."""
     _, traced = two_outputs()
     found = drawn(traced, ENERGIES[name], jax.random.split(KEY, 4000))
-    seen = looked_at(traced, ENERGIES[name])
+    seen = seen_of(traced, ENERGIES[name])
     wanted = seen["value"], seen["gradient"]
     for many, one in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
         values = np.asarray(many)
@@ -117,7 +118,7 @@ def test_batches_are_unbiased(name):
 @every(ENERGIES)
 def test_energies_keep_single_precision(name):
     small, energy = single((two_outputs()[0], ENERGIES[name]))
-    assert dtypes(eqx.filter_eval_shape(looked_at, small, energy)) == {jnp.dtype(jnp.float32)}
+    assert dtypes(eqx.filter_eval_shape(seen_of, small, energy)) == {jnp.dtype(jnp.float32)}
     assert dtypes(energy.draw(3, KEY).data) == {jnp.dtype(jnp.float32)}
 
 

@@ -17,16 +17,18 @@ from contracts.solvers import SOLVERS, Solver
 from contracts.spaces import RULES, SPACES
 from contracts.updates import UPDATES
 from ensembles import Layer, Rule, Space
-from limits import Dynamics, Energy, Update
+from limits import Dynamics, Energy, Risk, Update
+from limits._energies.predictions import Prediction
 
-FAMILIES = (Space, Rule, Layer, Energy, Dynamics, Update, Solver)
+FAMILIES = (Space, Rule, Layer, Energy, Dynamics, Update, Solver, Prediction)
 LISTED = {
     "Space": [law.make(jnp.float64) for law in SPACES.values()],
     "Rule": [nodes.rule for nodes in RULES.values()],
     "Layer": [*(layer for make in LAYERS.values() for layer in make().layers), ensembles.Player()],
     "Energy": [*ENERGIES.values(), *PARTICLES.values(), *GAMES.values(), *NORMS.values()],
-    "Dynamics": [*(motion.dynamics for motion in DYNAMICS.values()), UPDATES["Langevin"].dynamics],
-    "Update": list(UPDATES.values()),
+    "Dynamics": [*(motion.dynamics for motion in DYNAMICS.values()), UPDATES["Langevin"].update],
+    "Update": [*(m.dynamics for m in DYNAMICS.values()), *(s.update for s in UPDATES.values())],
+    "Prediction": [e.prediction for e in (ENERGIES | PARTICLES).values() if isinstance(e, Risk)],
     "Solver": [way.solver for way in SOLVERS.values()],
 }
 PUBLIC = {
@@ -49,7 +51,7 @@ def test_every_public_class_is_listed(family):
 def test_every_public_family_and_loss_is_listed():
     assert {c for c in CLASSES if inspect.isabstract(c)} <= set(FAMILIES)
     assert {c for c in CLASSES if c.__name__.endswith("Loss")} == set(LOSSES)
-    assert set(LOSSES) <= {type(energy.loss) for energy in ENERGIES.values()}
+    assert set(LOSSES) <= {type(e.loss) for e in ENERGIES.values()}
 
 
 def test_every_public_function_is_listed():

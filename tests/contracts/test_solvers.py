@@ -53,9 +53,9 @@ def test_resolved_solvers_are_resolved_and_have_a_solver_for_the_limit(name):
         arrays = eqx.filter(once, eqx.is_array)
         assert jax.tree.leaves(arrays) and dtypes(arrays) == {jnp.dtype(dtype)}
         assert eqx.tree_equal(once, twice)
-        beside = once.beside(GradientFlow())
-        assert isinstance(beside, Adaptive) and once.random == solver.random
-        assert beside.beside(GradientFlow()) is beside
+        of_limit = once.of_limit(GradientFlow())
+        assert isinstance(of_limit, Adaptive) and once.random == solver.random
+        assert of_limit.of_limit(GradientFlow()) is of_limit
 
 
 @every(SOLVERS)

@@ -20,39 +20,41 @@ from contracts.common import (
     stacked,
 )
 from contracts.updates import UPDATES
-from limits import train
+from limits import Moment, train
+from limits._keys import AGAIN, reserved
 
 
 def shallow_network():
     return smooth(2).sample(4, key=KEY)
 
 
-def key_of(update, key=KEY):
-    return key if update.random else None
+def trained(network, stepped, t1=0.5, step=0.125, t0=0.0, key=KEY, memory=None, energy=RISK):
+    return train(
+        network, energy, stepped.update, step=step, batch=stepped.batch, t0=t0, t1=t1, key=key,
+        memory=memory,
+    )  # fmt: skip
 
 
-def trained(network, update, t1=0.5, step=0.125, t0=0.0, key=KEY, memory=None):
-    key = key_of(update, key)
-    return train(network, RISK, update, step=step, t0=t0, t1=t1, key=key, memory=memory)
-
-
-one_step = eqx.filter_jit(
-    lambda update, t, step, network, memory, key: update(t, step, network, memory, RISK, key)
-)
+@eqx.filter_jit
+def one_step(stepped, t, step, network, memory, key):
+    """By hand: on a batch that the key draws, and with a fresh one at hand."""
+    seen = RISK if stepped.batch is None else RISK.draw(stepped.batch, key)
+    other = RISK if stepped.batch is None else RISK.draw(stepped.batch, reserved(key, AGAIN))
+    return stepped.update.step(Moment(t, step, key, lambda: other), network, memory, seen)
 
 
 @every(UPDATES)
 def test_step_k_of_training_is_the_update_with_key_k(name):
-    update, step = UPDATES[name], jnp.asarray(0.125)
-    network = update.prepare(shallow_network())
-    memory, increment = update.memory(network), network.increment
+    stepped, step = UPDATES[name], jnp.asarray(0.125)
+    network = stepped.update.prepare(shallow_network())
+    memory, increment = stepped.update.memory(network), network.increment
     for k in range(4):
-        key = jax.random.fold_in(KEY, k) if update.random else None
+        key = jax.random.fold_in(KEY, k)
         now = network.moved(increment)
-        _, change, memory = one_step(update, k * step, step, now, memory, key)
+        _, change, memory = one_step(stepped, k * step, step, now, memory, key)
         moved = network.moved(jax.tree.map(jnp.add, increment, change))
         increment = moved.normalised().increment
-    assert largest(trained(shallow_network(), update).final, network.moved(increment)) < 1e-14
+    assert largest(trained(shallow_network(), stepped).final, network.moved(increment)) < 1e-14
 
 
 @every(UPDATES)
@@ -75,11 +77,14 @@ def test_training_on_from_the_final_network_is_the_uninterrupted_run(name):
 
 
 @every(UPDATES)
-def test_a_key_is_required_exactly_when_steps_are_random(name):
-    update, network = UPDATES[name], shallow_network()
-    wrong = None if update.random else KEY
-    with pytest.raises(ValueError, match=r"^key (is required|must be None)"):
-        train(network, RISK, update, step=0.125, t1=0.5, key=wrong)
+def test_a_key_is_required_where_steps_are_random_and_accepted_elsewhere(name):
+    stepped, network = UPDATES[name], shallow_network()
+    if stepped.random:
+        with pytest.raises(ValueError, match=r"^key is required: the run draws batches or noise"):
+            trained(network, stepped, key=None)
+    else:
+        with_and_without = (trained(network, stepped, key=key) for key in (KEY, None))
+        assert largest(*(run.final for run in with_and_without)) == 0
 
 
 @every(UPDATES)
@@ -102,7 +107,7 @@ def test_training_keeps_single_precision(name):
     update, energy = UPDATES[name], single(RISK)
 
     def end(network):
-        found = train(network, energy, update, step=0.125, t1=0.5, key=key_of(update))
+        found = trained(network, update, energy=energy)
         return found.times, found.energies, found.final
 
     assert dtypes(jax.eval_shape(end, single(shallow_network()))) == {jnp.dtype(jnp.float32)}

@@ -1,5 +1,7 @@
 """Updates, of networks of two layers."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -23,29 +25,36 @@ class HeavyBall(Update):
     dynamics: Dynamics
     momentum: float = 0.8
 
-    @property
-    def random(self):
-        return False
-
     def memory(self, network):
         return jax.tree.map(jnp.zeros_like, network.increment)
 
-    def __call__(self, t, step, network, memory, energy, key):
-        value, velocity = self.dynamics.value_and_velocity(t, network, energy)
-        change = jax.tree.map(lambda m, v: self.momentum * m + step * v, memory, velocity)
+    def step(self, at, network, memory, energy):
+        value, velocity = self.dynamics.value_and_velocity(at.time, network, energy)
+        change = jax.tree.map(lambda m, v: self.momentum * m + at.step * v, memory, velocity)
         return value, change, change
 
-    def check(self, network, energy, step):
+    def check(self, network, energy):
         self.dynamics.check(network, energy)
 
 
-UPDATES: dict[str, Update] = {
-    "gradient descent": GradientFlow(),
-    "SGD": SGD(GradientFlow([slowing, 1.0]), batch=2),
-    "SGD with masses": SGD(WassersteinFisherRao(), batch=2),
-    "heavy ball": HeavyBall(GradientFlow()),
-    "Adam": Optimiser(optax.adam(0.05), batch=2),
-    "mirror prox": MirrorProx(WassersteinFisherRao(GradientFlow([slowing, 1.0])), batch=2),
-    "Langevin": Langevin(temperature=1e-4),
-    "birth and death": BirthDeath(SGD(batch=2), rate=0.1),
+class Stepped(NamedTuple):
+    """An update, and the batch of its steps."""
+
+    update: Update
+    batch: int | None = None
+
+    @property
+    def random(self):
+        return self.update.random or self.batch is not None
+
+
+UPDATES = {
+    "gradient descent": Stepped(GradientFlow()),
+    "SGD": Stepped(GradientFlow([slowing, 1.0]), 2),
+    "SGD with masses": Stepped(WassersteinFisherRao(), 2),
+    "heavy ball": Stepped(HeavyBall(GradientFlow())),
+    "Adam": Stepped(Optimiser(optax.adam(0.05)), 2),
+    "mirror prox": Stepped(MirrorProx(WassersteinFisherRao(GradientFlow([slowing, 1.0]))), 2),
+    "Langevin": Stepped(Langevin(temperature=1e-4)),
+    "birth and death": Stepped(BirthDeath(rate=0.1), 2),
 }
