@@ -26,7 +26,7 @@ from limits import (
     initial_motion,
     limit,
 )
-from limits._studies.noise import without_noise
+from limits._studies.noise import without_edge_noise
 
 TANH = Affine(jnp.tanh)
 RESOLVED = 1e-9  # what the exact runs are good for
@@ -421,7 +421,7 @@ def test_weight_decay_is_no_spread_of_collapsed_layers():
     decay = GradientFlow(weight_decay=0.5)
     run = flow(start, Risk(regression(8)), decay, t1=2.0)
     assert abs(float(jnp.std(run.final.increment.weights[2])) - 0.63) < 0.05
-    assert float(jnp.std(without_noise(ensemble, run.final).increment.weights[2])) < 0.05
+    assert float(jnp.std(without_edge_noise(ensemble, run.final).increment.weights[2])) < 0.05
 
 
 def test_times_beyond_the_end_are_refused_under_jit_too():
