@@ -47,8 +47,8 @@ def test_training_converges_to_the_flow_with_the_step():
 
 
 def test_batches_are_followed_and_runs_go_on_bit_for_bit():
-    network, update = model(3).discretise(6), SGD(moving(3), batch=4)
-    options = dict(step=0.05, observe=state, key=jax.random.key(63))
+    network, update = model(3).discretise(6), moving(3)
+    options = dict(step=0.05, batch=4, observe=state, key=jax.random.key(63))
     whole = train(network, RISK, update, t1=2.0, times=TIMES[[0, 4, 8]], **options)
     first = train(network, RISK, update, t1=1.0, times=TIMES[[0, 2, 4]], **options)
     then = train(first.final, RISK, update, t0=1.0, t1=2.0, times=TIMES[[4, 6, 8]], **options)
@@ -189,8 +189,9 @@ SINGLE = Risk(regression(16))
 def test_growth_is_the_log_density_in_discrete_time_too():
     """At steps far too large as well: masses are normalised, and growth with them."""
     network = smooth(3).sample((5, 6), key=jax.random.key(0))
-    update = SGD(FisherRao(50.0), batch=1)
-    final = train(network, SINGLE, update, step=0.1, t1=2.0, key=jax.random.key(1)).final
+    final = train(
+        network, SINGLE, FisherRao(50.0), step=0.1, batch=1, t1=2.0, key=jax.random.key(1)
+    ).final
     for p, q, g in zip(final.masses, final.initial_masses, final.increment.growth, strict=True):
         assert largest(g, jnp.log(p / q)) < 1e-9
         assert float(g.max()) > 0 > float(g.min())
