@@ -23,9 +23,11 @@ from limits import (
     limit,
     train,
 )
+from limits._solvers.integrate import integrate
 
 # Steps
 
+SOLVER = Adaptive(rtol=1e-9, atol=1e-10)
 
 STEPS = [0.05, 0.025, 0.0125, 0.00625]
 
@@ -73,10 +75,18 @@ def test_a_flow_goes_on_where_another_ended():
     """With schedules, and beside a tangent, whose sensitivity starts at 0 whatever was grown."""
     network, dynamics = model(3).discretise(6).growing(), moving(3)
 
-    def run(network, t0, t1, **options):
-        times = np.linspace(t0, t1, 9)
-        options |= dict(times=times, observe=state, rtol=1e-9, atol=1e-10)
-        return flow(network, RISK, dynamics, t0=t0, t1=t1, **options)
+    def run(network, t0, t1):
+        return flow(
+            network, RISK, dynamics, t0=t0, t1=t1, times=np.linspace(t0, t1, 9), observe=state,
+            solver=SOLVER,
+        )  # fmt: skip
+
+    def beside(network, t0, t1, tangent):
+        times = jnp.linspace(t0, t1, 9)
+        return integrate(
+            network, RISK, dynamics, SOLVER.resolved(times.dtype), times[0], times[-1], times,
+            state, tangent, diffrax.ForwardMode(), diffrax.NoProgressMeter(),
+        ).raise_if_failed()  # fmt: skip
 
     whole, first = run(network, 0.0, 2.0).final, run(network, 0.0, 0.8).final
     then = run(first, 0.8, 2.0)
@@ -87,7 +97,7 @@ def test_a_flow_goes_on_where_another_ended():
     fresh = Network(first.layers, first.labels, first.masses, first.parameters.still()).growing()
     steps = []
     for start, size in [(first, 1e-9), (first, 1.0), (fresh, 1.0)]:
-        found = run(start, 0.8, 2.0, tangent=towards(start, dynamics, size))
+        found = beside(start, 0.8, 2.0, towards(start, dynamics, size))
         steps.append(int(found.stats["steps"]))
         assert largest(found.final.parameters.still(), whole.parameters.still()) < 1e-7
         assert largest(found.final.masses, whole.masses) < 1e-7
