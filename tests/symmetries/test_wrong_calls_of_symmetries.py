@@ -118,7 +118,6 @@ def acting(inputs, group=SWAP.group):
         (lambda: discover_architecture(PLAIN, Risk(ARBITRARY), step=1.0, t1=1.0, threshold=0.5),
          r"threshold must be between 0 and 1/2"),
         (lambda: Penalty(PathNorm(0.1)), r"function must be .*got PathNorm.*added as it is, Risk"),
-        (lambda: FeatureAveraging(cyclic(2)), r"symmetry must be a Symmetry, got Group: write"),
         (lambda: PathNorm(0.1)(PLAIN), r"network must have weights w_1 in R\^d"),
         (lambda: SETS(jnp.ones((4, 3))), r"inputs must be \(elements, d\)"),
         (lambda: Langevin(projection=jnp.ones((2, 2))), r"projection must be an orthogonal proj"),
