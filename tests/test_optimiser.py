@@ -44,7 +44,7 @@ def test_a_tolerance_chooses_the_nodes():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"solver": None}, r"solver=Steps\(step, batch\)"),
+        ({"solver": None}, r"dynamics must be a Dynamics, got Optimiser: .* solver=Steps\(0\.1\)"),
         ({"solver": Steps(1.0, batch=4)}, "without randomness"),
         ({"dynamics": Optimiser(optax.clip_by_global_norm(0.1))}, "every entry alone"),
         ({"dynamics": Optimiser(optax.add_noise(0.1, 0.5, 0))}, "without randomness"),
