@@ -107,7 +107,8 @@ say(
 
 def couple(depth, solver, widths, seeds, key):
     run = coupling(
-        gaussian(depth), risk, t1=T1, times=TIMES, solver=solver, widths=widths, seeds=seeds,
+        gaussian(depth), risk, t1=T1, times=TIMES, solver=solver, limit_solver=PRECISION,
+        widths=widths, seeds=seeds,
         nodes=[1024, *[1] * (depth - 3), 16], rule=[ALIGNED, *[None] * (depth - 2)],
         key=jax.random.key(key), progress=diffrax.TqdmProgressMeter(),
     )  # fmt: skip
@@ -170,5 +171,5 @@ say("done")
 if full:
     deep = couple(5, PRECISION, [32, 64, 128, 256, 512], [16, 12, 8, 5, 4], key=5)
     exponents(deep)
-    sgd = couple(3, Steps(0.1, batch=1, limit=PRECISION), [64, 256], [4, 4], key=6)
+    sgd = couple(3, Steps(0.1, batch=1), [64, 256], [4, 4], key=6)
     panels = draw({3: result, 5: deep}, "finite_vs_limit_full.png")

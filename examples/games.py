@@ -193,9 +193,9 @@ for i in (0, 1):
 
 print(f"\non the circle after {2 * STEPS} steps")
 print(row("", "NI error", "below 0.02"))
-for name, update in (("explicit", SGD), ("mirror prox", MirrorProx)):
+for name, passes in (("explicit", 1), ("mirror prox", 2)):
     for size, slower in ((15, 40), (15, 400), (60, 40), (60, 400)):
-        _, moments = study(keys, update(wfr(1 / slower)), 1, size, 2 * times[-1:])
+        _, moments = study(keys, MirrorProx(wfr(1 / slower), passes), 1, size, 2 * times[-1:])
         values = np.asarray(errors(keys, moments, 1))[:, 0]
         title = f"{name}, {size} + {size}, positions 1/{slower}"
         say(row(title, spread(values), f"{(values < 0.02).sum()} of {GAMES}"))

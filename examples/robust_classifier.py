@@ -165,7 +165,7 @@ def trained(key):
     neurons = Gaussian(DIM + 2, scale=jnp.asarray(scales, x.dtype)).draw(NEURONS, key)
     network = shallow(lambda t, x: t[:1] * relu(t[1:], x), uniform(neurons))
     risk = Risk(Data(x, y[:, None]), LogisticLoss())
-    final = train(network, risk, GradientFlow(), step=0.5, t1=0.5 * STEPS).final
+    final = train(network, risk, step=0.5, t1=0.5 * STEPS).final
 
     def f(x):
         return final(x)[:, 0]

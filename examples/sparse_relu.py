@@ -85,8 +85,7 @@ def polar(network):
 def trained(energy, dynamics):
     def one(key):
         start = shallow(pair, Gaussian(3)).sample(PARTICLES, key=key)
-        update = dynamics
-        run = train(start, energy, update, step=STEP, t1=times[-1], times=times, observe=polar)
+        run = train(start, energy, dynamics, step=STEP, t1=times[-1], times=times, observe=polar)
         return run.energies, run.observed
 
     return jax.vmap(one)(jax.random.split(jax.random.key(1), SEEDS))

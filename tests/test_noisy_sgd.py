@@ -10,6 +10,7 @@ from ensembles import Gauss, Gaussian, Measure, particles, shallow
 from limits import (
     Adaptive,
     Data,
+    GradientFlow,
     Interaction,
     IsotropicGaussians,
     Langevin,
@@ -49,11 +50,11 @@ def neurons(network):
 
 
 @eqx.filter_jit
-def noisy(start, risk, update, n, step, times, keys):
+def noisy(start, risk, update, batch, n, step, times, keys):
     def one(key):
         return train(
-            start.sample(n, key=jax.random.fold_in(key, 0)), risk, update, step=step, t1=times[-1],
-            times=times, observe=neurons, key=jax.random.fold_in(key, 1),
+            start.sample(n, key=jax.random.fold_in(key, 0)), risk, update, step=step, batch=batch,
+            t1=times[-1], times=times, observe=neurons, key=jax.random.fold_in(key, 1),
         ).observed  # fmt: skip
 
     return jax.vmap(one)(keys)
@@ -113,10 +114,10 @@ def test_noisy_sgd_of_a_linear_unit_has_the_moments_of_its_gaussian_law():
     exact = np.concatenate([mean, variance], 1)
     largest = []
     for tau in (TAU, TAU / 2):
-        update = SGD(Langevin(temperature=tau), batch=50)
+        update = Langevin(temperature=tau)
         start = shallow(linear, Gaussian(2, jnp.asarray(begin), 0.3))
         keys = jax.random.split(jax.random.key(1), 16)
-        seen = noisy(start, risk, update, 1000, jnp.array(0.0025), jnp.asarray(times), keys)
+        seen = noisy(start, risk, update, 50, 1000, jnp.array(0.0025), jnp.asarray(times), keys)
         points = np.asarray(seen)[:, 1:]
         found = np.concatenate([points.mean(2), points.var(2)], -1)
         error = found.std(0, ddof=1) / 4
@@ -137,7 +138,7 @@ def test_noisy_particles_approach_the_law_on_the_grid_as_one_over_root_n():
         """W_1 from the law at the last times, (12, 2)."""
         update, keys = Langevin(temperature=tau), jax.random.split(key, 12)
         seen = noisy(
-            shallow(wave, start), risk, update, n, jnp.array(0.02), jnp.asarray(times), keys
+            shallow(wave, start), risk, update, None, n, jnp.array(0.02), jnp.asarray(times), keys
         )
         clouds = np.sort(np.asarray(seen)[..., 0], axis=-1)
         return np.array([
@@ -202,7 +203,7 @@ def test_norms_under_sgd_in_forty_dimensions_have_the_law_of_the_grid():
     start = shallow(hinge, Gaussian(D, 0.0, SPREAD / D**0.5))
     risk = Risk(Data(jnp.zeros((1, D)), jnp.zeros((1, 1)), sampler=Classes()))
     keys = jax.random.split(jax.random.key(30), 8)
-    seen = noisy(start, risk, SGD(batch=100), 400, jnp.array(0.002), jnp.asarray(times), keys)
+    seen = noisy(start, risk, GradientFlow(), 100, 400, jnp.array(0.002), jnp.asarray(times), keys)
     norms = np.sort(np.linalg.norm(seen, axis=-1).transpose(1, 0, 2).reshape(len(times), -1))
 
     def chi(theta):

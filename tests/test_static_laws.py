@@ -179,7 +179,7 @@ def apart(a, b):
 @eqx.filter_jit
 def from_limit(dim, n, keys):
     nodes = quadrature(REDUCED, 64).pushforward(lambda c: jnp.append(1.0, c))
-    options = dict(t1=2.0, times=TIMES, observe=places, rtol=1e-5)
+    options = dict(t1=2.0, times=TIMES, observe=places, solver=Adaptive(rtol=1e-5))
 
     def one(key):
         full, reduced, rest = neurons(dim, n, key)

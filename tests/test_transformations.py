@@ -63,12 +63,11 @@ def test_gradient_through_training_is_the_finite_difference():
 
 def test_new_steps_seeds_times_and_rates_compile_nothing(compilations):
     network = _networks(1)[0]
-    batch = SGD(batch=2)
-    train(network, RISK, batch, step=0.1, t1=1.0, key=jax.random.key(0))
+    train(network, RISK, step=0.1, batch=2, t1=1.0, key=jax.random.key(0))
     flow(network, RISK, t1=1.0)
     other = jax.random.key(1)
     with compilations() as count:
-        train(network, RISK, batch, step=0.05, t1=2.0, key=other)
+        train(network, RISK, step=0.05, batch=2, t1=2.0, key=other)
         train(network, RISK, GradientFlow(0.3), step=0.05, batch=2, t1=2.0, key=other)
         flow(network, RISK, t1=2.0, solver=Adaptive(rtol=1e-5))
     assert count() == 0

@@ -129,7 +129,7 @@ n = parser.parse_args().many
 network = start.sample(n, key=jax.random.key(1))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 one_step = eqx.filter_jit(
-    lambda net: GradientFlow()(0.0, jnp.float32(STEP), net, None, energy, None)
+    lambda net: GradientFlow().value_and_velocity(jnp.float32(0), net, energy)
 )
 spent = seconds(lambda _: one_step(network), 1)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

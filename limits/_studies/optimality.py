@@ -60,7 +60,7 @@ class OptimalityGap(Result):
             return (
                 f"E − inf E ≤ {self.gap}: Ψ falls without end (or is not finite) on this space, "
                 f"seen at {np.array2string(self.minimiser, precision=3)}; give a penalty, "
-                "Risk(penalty=PowerPenalty(1e-3)), or a bounded space, Uniform(low, high)"
+                "Risk(data) + PowerPenalty(1e-3), or a bounded space, Uniform(low, high)"
             )
         above = f"neurons with mass exceed it by up to {self.support_excess:.3g}"
         if self.steps == 0:

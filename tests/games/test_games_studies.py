@@ -119,9 +119,7 @@ def gains_of(waves, particles, halvings=0, passes=2, positions=1 / 40, steps=800
     equal times in steps halved."""
     grid = Measure(jnp.arange(particles)[:, None] / particles, jnp.full(particles, 1 / particles))
     step, times = 0.04 / 2**halvings, 0.04 * np.arange(0, steps + 1, 20)
-    update = MirrorProx(
-        WassersteinFisherRao(GradientFlow(positions)), passes=passes, proximal_masses=True
-    )
+    update = MirrorProx(WassersteinFisherRao(GradientFlow(positions)), passes)
     network = players(grid, grid)
     ((x, p), (y, q)) = jax.tree.map(
         np.asarray, play(waves, network, update, step, jnp.asarray(times))

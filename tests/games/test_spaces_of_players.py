@@ -87,7 +87,7 @@ def _points(network):
 def test_players_stop_at_the_walls_of_a_box_in_continuous_time(how):
     """Under −0.7 x they are at min(x + 0.7t, 1)."""
     start = players(Uniform(), Uniform()).sample(5, key=KEY)
-    run = flow(start, BOXED, t1=2.0, times=WHEN, observe=_points, **how)
+    run = flow(start, BOXED, t1=2.0, times=WHEN, observe=_points, solver=Adaptive(**how))
     wanted = jnp.minimum(start.points(0)[None] + 0.7 * WHEN[:, None, None], 1)
     assert run.observed.max() <= 1 and largest(run.final.points(0), jnp.ones(())) < 1e-15
     assert largest(run.observed, wanted) < (1e-6 if not how else 0.3)

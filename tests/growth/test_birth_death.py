@@ -11,6 +11,7 @@ from jax.scipy.stats import norm
 
 from ensembles import Atoms, Gaussian, Measure, Product, Uniform, mixture, particles, quadrature
 from limits import (
+    Adaptive,
     BirthDeath,
     GaussianOverlap,
     GradientFlow,
@@ -88,7 +89,7 @@ def solve(start, update, times, keys):
         network = particles(start).sample(N, key=first)
         options = dict(t1=times[-1], times=times)
         if isinstance(update, WassersteinFisherRao):
-            options |= dict(rtol=1e-6, adjoint=diffrax.ForwardMode())
+            options |= dict(solver=Adaptive(rtol=1e-6), adjoint=diffrax.ForwardMode())
             return flow(network, ENERGY, update, **options).energies
         options |= dict(key=other) if update.random else {}
         return train(network, ENERGY, update, step=STEP, **options).energies

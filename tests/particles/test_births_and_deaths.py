@@ -31,7 +31,8 @@ def test_copies_of_neurons_at_depth_are_neurons_of_more_mass():
     assert largest(copied(X), weighed(X)) < 1e-14
     still = BirthDeath(GradientFlow(0.0), rate=2.0)
     run = train(network, Risk(DATA), still, step=0.05, t1=2.0, key=KEY)
-    assert len(np.unique(np.asarray(run.final.weights[0]), axis=0)) < 6
+    rows = np.asarray(run.final.weights[0]).round(12)  # copies are equal up to rounding
+    assert len(np.unique(rows, axis=0)) < 6
     assert run.energies[-1] < run.energies[0]
 
 

@@ -49,11 +49,11 @@ SETS = iid(
 ).sample((5, 7), key=KEY)  # fmt: skip
 
 
-def risks(data, **options):
+def risks(data):
     """The four ways to learn from data."""
     return {
-        "vanilla": Risk(data, **options),
-        "DA": Risk(augmented(data, SWAP), **options),
+        "vanilla": Risk(data),
+        "DA": Risk(augmented(data, SWAP)),
         "FA": Risk(data, prediction=FeatureAveraging(SWAP)),
         "EA": Risk(data, prediction=EquivariantArchitecture(SWAP)),
     }

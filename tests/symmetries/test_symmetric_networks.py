@@ -101,7 +101,8 @@ def test_output_biases_are_averaged_in_ensembles_and_refused_where_neurons_are_p
     noisy = iid(dim=2, depth=3, first=Gaussian(1), hidden=Gaussian(1), last=Gaussian(2),
                 layers=Affine(jnp.tanh))  # fmt: skip
     for call, message in (
-        (lambda: Risk(ARBITRARY, prediction=EquivariantArchitecture(turn)).check(network), "output bias"),
+        (lambda: Risk(ARBITRARY, prediction=EquivariantArchitecture(turn)).check(network),
+         "output bias"),
         (lambda: turn.symmetrised(network), "without output bias"),
         (lambda: turn.projected(noisy.sample(3, key=KEY)), "of one hidden layer"),
         (lambda: turn.ensemble(noisy), "functions of labels"),

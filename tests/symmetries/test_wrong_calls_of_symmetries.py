@@ -117,7 +117,7 @@ def acting(inputs, group=SWAP.group):
          r"neurons must be a representation"),
         (lambda: discover_architecture(PLAIN, Risk(ARBITRARY), step=1.0, t1=1.0, threshold=0.5),
          r"threshold must be between 0 and 1/2"),
-        (lambda: Risk(ARBITRARY) + Penalty(PathNorm(0.1)), r"penalty must .* \+ PathNorm"),
+        (lambda: Penalty(PathNorm(0.1)), r"function must be .*got PathNorm.*added as it is, Risk"),
         (lambda: PathNorm(0.1)(PLAIN), r"network must have weights w_1 in R\^d"),
         (lambda: SETS(jnp.ones((4, 3))), r"inputs must be \(elements, d\)"),
         (lambda: Langevin(projection=jnp.ones((2, 2))), r"projection must be an orthogonal proj"),
