@@ -67,7 +67,9 @@ def error_over_estimate(c: Case) -> tuple[float, float] | None:
     return max(true - unknown, 0) / float(run.error), true / float(run.error)
 
 
-@pytest.mark.parametrize("family", [pytest.param("bumps", marks=pytest.mark.slow), "torus"])
+@pytest.mark.parametrize(
+    "family", ["smooth", *(pytest.param(f, marks=pytest.mark.slow) for f in ("bumps", "torus"))]
+)
 def test_a_limit_that_says_it_converged_is_honest(family):
     found = [error_over_estimate(case(family, number)) for number in range(3001, 3003)]
     ratios = np.array([r[0] for r in found if r is not None])
