@@ -77,6 +77,10 @@ class Classes(eqx.Module):
         return (1 + DELTA * y) * jax.random.normal(noise, (size, D), jnp.float32), y
 
 
+def neurons(network):
+    return network.points(0)
+
+
 @eqx.filter_jit
 def learned(keys):
     """Norms of neurons (seeds, times, neurons)."""
@@ -89,7 +93,7 @@ def learned(keys):
         return train(
             vectors.sample(400, key=jax.random.fold_in(key, 0)), risk, SGD(batch=100),
             step=jnp.float32(0.002), t1=times[-1], times=times,
-            observe=lambda network: network.points(0), key=jax.random.fold_in(key, 1),
+            observe=neurons, key=jax.random.fold_in(key, 1),
         ).observed  # fmt: skip
 
     return jnp.linalg.norm(jax.vmap(one)(keys), axis=-1)

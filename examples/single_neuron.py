@@ -70,6 +70,10 @@ def draws(d, n, key):
 NEURON = distance_from(PAIRS, measure(jnp.zeros((1, 1 + LARGEST)).at[0, :2].set(1.0)))
 
 
+def neurons(network):
+    return network.points(0)
+
+
 def population_risk(network):
     return NEURON(particles(network.measure(0)))
 
@@ -114,7 +118,7 @@ def reduced(d, sizes=(12, 4, 3)):
 def reduced_flow(d, t1, times, **options):
     return flow(
         particles(reduced(d, **options)), single_neuron(d), t1=t1, times=times,
-        observe=lambda network: network.points(0), rtol=1e-4, atol=1e-5,
+        observe=neurons, rtol=1e-4, atol=1e-5,
     )  # fmt: skip
 
 
