@@ -121,7 +121,10 @@ def reduced_flow(d, **options):
 
 
 moments = np.linspace(0, 16.0, 65)
-limits = {d: reduced_flow(d) for d in [*DIMS, None]}
+limits = {}
+for d in [*DIMS, None]:
+    limits[d] = reduced_flow(d)
+    say(f"the limit for d = {d or '∞'}: risk {limits[d].energies[-1]:.1e} at the end")
 finer = reduced_flow(10, sizes=(16, 6, 4))
 resolved = np.abs(finer.energies - limits[10].energies).max()
 say(f"risk at the start {limits[10].energies[0]:.4f}; the limit is resolved to {resolved:.0e}")
