@@ -241,8 +241,7 @@ other, ax = end.measure(1), panels[1, 1]
 level = jax.vmap(lambda x: other.expectation(lambda y: f(x, y)))(grid(100, 2)).reshape(100, 100)
 shade = ax.imshow(level.T, origin="lower", extent=(0, 1, 0, 1), cmap="cividis")
 atoms = aggregate(end.measure(0), 0.03, period=1.0)
-atoms.plot(ax, s=600 / len(atoms.masses), color="w", edgecolor="k", lw=0.5)
-ax.set(title="player 1 on the torus, after: atoms, areas are masses", xlabel="$x_1$",
-       ylabel="$x_2$")  # fmt: skip
+atoms.plot(ax, s=600 / len(atoms.masses), color="w", edgecolor="k", lw=0.5, alpha=1)
+ax.set(title="player 1 on the torus, after: atoms", xlabel="$x_1$", ylabel="$x_2$")
 figure.colorbar(shade, ax=ax, label="$\\int f(x, y) d\\mu_2(y)$", shrink=0.8)
 save(figure, "games")

@@ -79,6 +79,10 @@ class Classes(eqx.Module):
         return (1 + DELTA * y) * jax.random.normal(noise, (size, D), jnp.float32), y
 
 
+def neurons(network):
+    return network.points(0)
+
+
 @eqx.filter_jit
 def learned(keys):
     """Norms of neurons (seeds, times, neurons)."""
@@ -95,7 +99,7 @@ def learned(keys):
             batch=100,
             t1=times[-1],
             times=times,
-            observe=lambda network: network.points(0),
+            observe=neurons,
             key=jax.random.fold_in(key, 1),
         ).observed
 

@@ -87,14 +87,18 @@ wavy = Risk(inputs) + PowerPenalty(WEAK / 2)
 cloud = shallow(wave, Gaussian(1, -1.0, 0.3**0.5))
 
 
+def neurons(network):
+    return network.points(0)
+
+
 @eqx.filter_jit
 def noisy(update, n, times, keys):
-    """Neurons at `times`, for each of the keys."""
+    """Neurons under noisy SGD at `times`, for each of the keys."""
 
     def one(key):
         return train(
             cloud.sample(n, key=jax.random.fold_in(key, 0)), wavy, update, step=0.02, t1=times[-1],
-            times=times, observe=lambda network: network.points(0), key=jax.random.fold_in(key, 1),
+            times=times, observe=neurons, key=jax.random.fold_in(key, 1),
         ).observed  # fmt: skip
 
     return jax.vmap(one)(keys)

@@ -70,6 +70,10 @@ def draws(d, n, key):
 NEURON = distance_from(PAIRS, measure(jnp.zeros((1, 1 + LARGEST)).at[0, :2].set(1.0)))
 
 
+def neurons(network):
+    return network.points(0)
+
+
 def population_risk(network):
     return NEURON(particles(network.measure(0)))
 
@@ -118,21 +122,24 @@ def reduced(d, sizes=(12, 4, 3)):
     return Measure(np.stack(grid, -1).reshape(-1, 3).astype(np.float32), masses)
 
 
-def reduced_flow(d, t1, times, **options):
+def reduced_flow(d, **options):
+    start, energy = particles(reduced(d, **options)), single_neuron(d)
     return flow(
-        particles(reduced(d, **options)),
-        single_neuron(d),
-        t1=t1,
-        times=times,
-        observe=lambda network: network.points(0),
+        start,
+        energy,
+        t1=16.0,
+        times=moments,
+        observe=neurons,
         solver=Adaptive(rtol=1e-4, atol=1e-5),
     )
 
 
-T1 = 16.0
-moments = np.linspace(0, T1, 65)
-limits = {d: reduced_flow(d, T1, moments) for d in [*DIMS, None]}
-finer = reduced_flow(10, T1, moments, sizes=(16, 6, 4))
+moments = np.linspace(0, 16.0, 65)
+limits = {}
+for d in [*DIMS, None]:
+    limits[d] = reduced_flow(d)
+    say(f"the limit for d = {d or '∞'}: risk {limits[d].energies[-1]:.1e} at the end")
+finer = reduced_flow(10, sizes=(16, 6, 4))
 resolved = np.abs(finer.energies - limits[10].energies).max()
 say(f"risk at the start {limits[10].energies[0]:.4f}; the limit is resolved to {resolved:.0e}")
 

@@ -246,7 +246,8 @@ for ax, title, legend in zip(
     strict=True,
 ):
     ax.set(title=title, xlabel="units n", ylabel="$\\frac{1}{2}\\Vert f_n - f_\\infty\\Vert^2$")
-    ax.legend(fontsize="small", title=legend)
+    ax.set_ylim(bottom=ax.get_ylim()[0] / 8)  # room for the legend
+    ax.legend(fontsize="small", title=legend, loc="lower left")
     ax.set_xticks(WIDTHS, [str(n) for n in WIDTHS])
     ax.xaxis.minorticks_off()
 save(figure, "three_spin")
