@@ -91,7 +91,7 @@ def limit(
     coarser set; `rule` as in `NeuronalEnsemble.discretise`; `key` for random rules; `max_nodes`
     bounds the nodes of a layer; `observe`, `solver`, `max_step`, `kinks`, `max_steps` as in `flow`;
     `progress`: a diffrax progress meter, one for all levels (how many there will be is not known:
-    each takes half of what is left).
+    each takes half of what is left), moved by the solves' steps: it stands while one is compiled.
 
     Warns (`StationaryStart`) of a start that does not move in the limit.
 
