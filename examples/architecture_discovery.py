@@ -24,8 +24,10 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ensembles import Gaussian, Symmetry, cyclic, defining, intertwining, shallow, symmetric
-from limits import SGD, Data, Risk, augmented, discover_architecture
+from ensembles import Gaussian, Network, Symmetry
+from ensembles.groups import cyclic, defining, intertwining, symmetric
+from limits import SGD, Data, Risk
+from limits.symmetries import augmented, discover_architecture
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
@@ -70,7 +72,7 @@ def problem(group, seed):
     nodes = jax.random.normal(of_teacher, (32, dim)) * 4
     data = Data.from_space(Gaussian(dim, scale=4.0), teacher, 2048, key=of_teacher)
     still = augmented(Data(nodes, jax.vmap(teacher)(nodes)), acts)
-    student = shallow(Unit(dim), Gaussian(dim**2, scale=0.25).sample(N, key=of_student))
+    student = Network.shallow(Unit(dim), Gaussian(dim**2, scale=0.25).sample(N, key=of_student))
     return acts, data, still, student
 
 

@@ -34,16 +34,8 @@ import numpy as np
 from jax.scipy.stats import norm
 
 from ensembles import Atoms, Gaussian, Product, Uniform, particles
-from limits import (
-    SGD,
-    BirthDeath,
-    GaussianOverlap,
-    Interaction,
-    WassersteinFisherRao,
-    charged,
-    flow,
-    train,
-)
+from limits import SGD, BirthDeath, Interaction, WassersteinFisherRao, flow, train
+from limits.kernels import GaussianOverlap, charged
 
 jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

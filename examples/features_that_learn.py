@@ -36,7 +36,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Affine, Gaussian, diverse, iid, shallow
-from limits import SGD, Data, PowerPenalty, ReLUKernel, Risk, fit_rate, train
+from limits import SGD, Data, PowerPenalty, Risk, fit_rate, train
+from limits.kernels import ReLUKernel
 
 jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)

@@ -34,8 +34,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from ensembles import Atoms, Measure, Torus, players
-from limits import (
+from ensembles import Atoms, Measure, Network, Torus
+from limits import (  # fmt: skip
     SGD,
     FisherRao,
     Game,
@@ -43,11 +43,10 @@ from limits import (
     Langevin,
     MirrorProx,
     WassersteinFisherRao,
-    aggregate,
     fit_rate,
     nikaido_isoda,
     train,
-)  # fmt: skip
+)
 
 jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -140,7 +139,7 @@ def study(keys, method, dim, size, step, times):
     """Final networks of the games of `keys`, and their moments."""
 
     def one(key):
-        start = players(uniform(grid(size, dim)), uniform(grid(size, dim)))
+        start = Network.players(uniform(grid(size, dim)), uniform(grid(size, dim)))
         noise = jax.random.fold_in(key, 1) if method.random else None
         run = play(random_game(key, dim), method, start, step, times, noise)
         return run.final, run.observed
@@ -200,7 +199,7 @@ check = nikaido_isoda(end, game, key=jax.random.key(1), spaces=(Atoms(grid(10_00
 print(f"\nthe first game on 10,000 points each: {check}\n  by moments: "
       f"{last['WFR, mirror prox', 1][0, -1]:.3g}")  # fmt: skip
 for i in (0, 1):
-    atoms = aggregate(end.measure(i), 0.02, period=1.0)
+    atoms = end.measure(i).aggregated(0.02, period=1.0)
     pairs = zip(np.asarray(atoms.masses), np.asarray(atoms.points)[:, 0], strict=True)
     heavy = [f"{p:.3f} at {x:.4f}" for p, x in pairs if p > 1e-3]
     print(f"  atoms of player {i + 1}: {', '.join(heavy)}")
@@ -278,7 +277,7 @@ def near(method, step, times):
         laws = [
             Measure(p[:, None], jax.nn.softmax(1e-2 * w)) for p, w in zip(places, g, strict=True)
         ]
-        m, n = play(example, method, players(*laws), step, times).observed
+        m, n = play(example, method, Network.players(*laws), step, times).observed
         return jnp.hypot(jnp.abs(m[:, 3]), jnp.abs(n[:, 3]))
 
     return jax.vmap(one)(SEEDS)
@@ -291,7 +290,7 @@ def shifted(method, times):
     def one(key):
         shift = jax.random.uniform(key, (2, 1))
         laws = [uniform((grid(15, 1) + s[None]) % 1) for s in shift]
-        moments = play(example, method, players(*laws), STEP, times).observed
+        moments = play(example, method, Network.players(*laws), STEP, times).observed
         return jax.lax.map(lambda m: example.error(m, grid(128, 1)), moments)
 
     return jax.vmap(one)(SEEDS)
@@ -379,7 +378,7 @@ pixels = grid(100, 2)
 start = uniform(grid(SIZE[2], 2))
 for ax, law, other, label in (
     (panels[1, 1], start, start, "before"),
-    (panels[1, 2], aggregate(end.measure(0), 0.03, period=1.0), end.measure(1), "after, atoms"),
+    (panels[1, 2], end.measure(0).aggregated(0.03, period=1.0), end.measure(1), "after, atoms"),
 ):
     level = jax.vmap(lambda x, o=other: o.expectation(lambda y: f(x, y)))(pixels)
     shade = ax.imshow(

@@ -25,21 +25,9 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ensembles import Gauss, Gaussian, Measure, particles, shallow
-from limits import (
-    SGD,
-    Data,
-    Interaction,
-    IsotropicGaussians,
-    Langevin,
-    PowerPenalty,
-    Risk,
-    boltzmann,
-    fit_rate,
-    flow,
-    grid_flow,
-    train,
-)
+from ensembles import Gauss, Gaussian, Measure, Network, shallow
+from limits import SGD, Data, Interaction, Langevin, PowerPenalty, Risk, fit_rate, flow, train
+from limits.references import IsotropicGaussians, boltzmann, grid_flow
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
@@ -208,7 +196,7 @@ rest = boltzmann(energy, tol=1e-12, **BOX)
 hours = np.array([0.0, 0.5, 2.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0])
 run = grid_flow(energy, bump(-1.0, 0.3), t1=64.0, times=hours, **BOX)
 cells = np.asarray(run.points)[:, 0]
-psi = np.asarray(energy.first_variation(particles(rest.measure()))[0])
+psi = np.asarray(energy.first_variation(Network.particles(rest.measure()))[0])
 gibbs = np.exp(-(psi - psi.min()) / COLD)
 off = np.abs(gibbs / gibbs.sum() - rest.masses[0]).sum() / 2
 gap = np.asarray(run.free_energies - rest.free_energies[0])
@@ -270,7 +258,7 @@ lowest = grid_flow(energy, bump(-1.0, 0.3), t1=64.0, low=-6.0, high=6.0, cells=2
 @eqx.filter_jit
 def energies(points):
     def one(p):
-        return energy(particles(Measure(p, jnp.full(len(p), 1 / len(p)))))
+        return energy(Network.particles(Measure(p, jnp.full(len(p), 1 / len(p)))))
 
     return jax.vmap(jax.vmap(one))(points)
 
@@ -297,8 +285,8 @@ print(f"\nannealing: energies at time 64 (N = 200, {len(hot_keys)} seeds): " + "
 def settle(delta, t1):
     begin = Measure(jnp.linspace(0.5, 3.0, 16)[:, None], jnp.full(16, 1 / 16))
     run = flow(
-        particles(begin), IsotropicGaussians(delta).interaction, t1=t1, rtol=1e-8, atol=1e-10,
-        max_steps=10**6,
+        Network.particles(begin), IsotropicGaussians(delta).interaction, t1=t1, rtol=1e-8,
+        atol=1e-10, max_steps=10**6,
     )  # fmt: skip
     return 2 * run.energies[-1], run.final.points(0)[:, 0]
 
@@ -366,7 +354,7 @@ quantiles = np.interp((np.arange(400) + 0.5) / 400, np.cumsum(laws[D].masses[0])
                       radii + (radii[1] - radii[0]) / 2)  # fmt: skip
 problem = IsotropicGaussians(DELTA, D).interaction
 points = flow(
-    particles(Measure(quantiles[:, None], np.full(400, 1 / 400))), problem, t1=hours_r[-1],
+    Network.particles(Measure(quantiles[:, None], np.full(400, 1 / 400))), problem, t1=hours_r[-1],
     times=hours_r, observe=neurons, rtol=1e-5,
 )  # fmt: skip
 

@@ -33,9 +33,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.special import roots_genlaguerre, roots_hermitenorm
 
-from ensembles import Measure, particles, shallow
-from limits import SGD, Data, ErfKernel, Risk, charged, fit_rate, flow, single_neuron, train
-from limits import teacher_student as distance_from
+from ensembles import Measure, Network
+from limits import SGD, Data, Risk, fit_rate, flow, train
+from limits.kernels import ErfKernel, charged
+from limits.kernels import teacher_student as distance_from
+from limits.references import single_neuron
 
 jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -89,7 +91,7 @@ def descend(d, n, step, times, keys):
     risk = Risk(Data(*nothing, sampler=Fresh(ones(d))))
 
     def one(key):
-        start = shallow(unit, measure(draws(d, n, jax.random.fold_in(key, 0))))
+        start = Network.shallow(unit, measure(draws(d, n, jax.random.fold_in(key, 0))))
         run = train(
             start, risk, SGD(batch=1), step=step, t1=times[-1], times=times, observe=neurons,
             key=jax.random.fold_in(key, 1), throw=False,
@@ -101,7 +103,7 @@ def descend(d, n, step, times, keys):
 
 
 def _risk(points):
-    return NEURON(particles(measure(points)))
+    return NEURON(Network.particles(measure(points)))
 
 
 @eqx.filter_jit
@@ -109,7 +111,7 @@ def follow(d, n, times, keys):
     """The gradient flow of the population's risk from the same starts."""
 
     def one(key):
-        start = particles(measure(draws(d, n, jax.random.fold_in(key, 0))))
+        start = Network.particles(measure(draws(d, n, jax.random.fold_in(key, 0))))
         return flow(
             start, NEURON, t1=times[-1], times=times, observe=neurons, rtol=1e-4, atol=1e-5
         ).observed
@@ -147,8 +149,8 @@ def reduced(d, sizes=(12, 4, 3)):
 
 def reduced_flow(d, t1, times, **options):
     return flow(
-        particles(reduced(d, **options)), single_neuron(d), t1=t1, times=times, observe=neurons,
-        rtol=1e-4, atol=1e-5,
+        Network.particles(reduced(d, **options)), single_neuron(d), t1=t1, times=times,
+        observe=neurons, rtol=1e-4, atol=1e-5,
     )  # fmt: skip
 
 
@@ -231,7 +233,9 @@ def apart(ones, others):
     """The distance in L²(P_x) of networks with neurons `ones` and `others`."""
 
     def one(a, b):
-        return jnp.sqrt(2 * jnp.maximum(distance_from(PAIRS, measure(b))(particles(measure(a))), 0))
+        return jnp.sqrt(
+            2 * jnp.maximum(distance_from(PAIRS, measure(b))(Network.particles(measure(a))), 0)
+        )
 
     return jax.lax.map(lambda pair: one(*pair), (ones, others))
 
@@ -349,7 +353,7 @@ def fitted(x, y, masses, validation, test, key):
 
     d = x.shape[1]
     scales = jnp.append(1.0, jnp.full(d, d**-0.5))
-    start = shallow(unit, measure(jax.random.normal(key, (WIDTH, 1 + d)) * scales))
+    start = Network.shallow(unit, measure(jax.random.normal(key, (WIDTH, 1 + d)) * scales))
     looks = [lambda network, data=data: error(network, data) for data in (validation, test)]
     run = train(
         start, Risk(Data(x, y, masses)), step=0.5, t1=100.0, times=jnp.arange(0, 101, 2.5),

@@ -28,29 +28,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from ensembles import (
-    Gauss,
-    Gaussian,
-    Measure,
-    Symmetry,
-    cyclic,
-    defining,
-    intertwining,
-    relative_measure_distance,
-    shallow,
-)
-from limits import (
-    SGD,
-    Data,
-    EquivariantArchitecture,
-    FeatureAveraging,
-    Langevin,
-    PowerPenalty,
-    Risk,
-    augmented,
-    fit_rate,
-    train,
-)
+from ensembles import Gauss, Gaussian, Measure, Network, Symmetry, relative_measure_distance
+from ensembles.groups import cyclic, defining, intertwining
+from limits import SGD, Data, Langevin, PowerPenalty, Risk, fit_rate, train
+from limits.symmetries import EquivariantArchitecture, FeatureAveraging, augmented
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
@@ -141,7 +122,7 @@ def learn(points, n, risk, update, plain, step, keys):
     masses = jnp.where(jnp.arange(points.shape[1]) < n, 1 / n, 0)
 
     def one(points, key):
-        start = shallow(sigma, Measure(points, masses))
+        start = Network.shallow(sigma, Measure(points, masses))
         final = train(start, risk, update, step=step, t1=2000.0, key=key).final
         return final.points(0), plain(final)
 

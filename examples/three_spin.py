@@ -37,6 +37,7 @@ from matplotlib.ticker import NullFormatter
 from ensembles import (
     Affine,
     Gaussian,
+    Network,
     NeuronalEnsemble,
     Product,
     Sphere,
@@ -44,18 +45,9 @@ from ensembles import (
     quadrature,
     shallow,
 )
-from limits import (
-    SGD,
-    Data,
-    Interaction,
-    RBFKernel,
-    ReLUKernel,
-    Risk,
-    ThreeSpin,
-    charged,
-    fit_rate,
-    train,
-)
+from limits import SGD, Data, Interaction, Risk, fit_rate, train
+from limits.kernels import RBFKernel, ReLUKernel, charged
+from limits.references import ThreeSpin
 
 jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -122,7 +114,7 @@ probes = data.x[:512]
 
 
 def outputs(network):
-    return shallow(unit, network.measure(0))(probes)[:, 0]
+    return Network.shallow(unit, network.measure(0))(probes)[:, 0]
 
 
 @eqx.filter_jit
@@ -141,7 +133,7 @@ def keys(what, n, seeds=SEEDS):
 
 
 def quadratures(n, number):
-    return particles(quadrature(start, n, key=jax.random.key(number)))
+    return Network.particles(quadrature(start, n, key=jax.random.key(number)))
 
 
 (limit_loss, limit), (_, other) = (descend(quadratures(n, n), TIMES) for n in (2048, 1024))
@@ -235,7 +227,7 @@ def quench(networks, batch, keys):
     def one(network, key):
         options = dict(t0=TURN, t1=END, step=STEP)
         large = train(network, risk, SGD(batch=batch), key=key, **options)
-        still = train(particles(network.measure(0)), exact, **options)
+        still = train(Network.particles(network.measure(0)), exact, **options)
         return jnp.stack([large.energies[-1], still.energies[-1]], 0)
 
     return jax.vmap(one)(networks, keys)

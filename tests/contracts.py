@@ -36,31 +36,32 @@ from ensembles import (
     Symmetry,
     Torus,
     Uniform,
+    diverse,
+    from_mlp,
+    iid,
+    load,
+    particles,
+    players,
+    quadrature,
+    relative_measure_distance,
+    save,
+    shallow,
+    to_mlp,
+    wasserstein,
+)
+from ensembles.groups import (
     cyclic,
     defining,
     dihedral,
     direct_product,
     direct_sum,
-    diverse,
-    from_mlp,
     generated,
-    iid,
     intertwining,
-    load,
-    mixture,
     orthogonal,
-    particles,
     pixels,
-    players,
-    quadrature,
-    relative_measure_distance,
     rotations,
-    save,
-    shallow,
     symmetric,
-    to_mlp,
     trivial,
-    wasserstein,
 )
 from limits import (
     SGD,
@@ -70,9 +71,6 @@ from limits import (
     Data,
     Dynamics,
     Energy,
-    EquivariantArchitecture,
-    ErfKernel,
-    FeatureAveraging,
     FisherRao,
     Game,
     GradientFlow,
@@ -89,39 +87,42 @@ from limits import (
     Steps,
     Update,
     WassersteinFisherRao,
-    activation_patterns,
-    aggregate,
-    augmented,
-    boltzmann,
-    boltzmann_game,
-    charged,
     collapse,
     convergence,
     coupling,
-    discover_architecture,
     diversity,
     fit_rate,
     flow,
     fluctuations,
-    from_potentials,
-    grid_flow,
     initial_motion,
     limit,
-    matrix_game,
     mean_field_gradient,
-    minimal_interpolation,
-    minimising_movement,
     nikaido_isoda,
     optimality_gap,
-    quadratic_on_sphere,
     sgd_noise,
     simulate,
-    single_neuron,
-    sparse_relu,
-    teacher_student,
     train,
 )
 from limits._solvers.solver import Solver
+from limits.kernels import ErfKernel, charged, from_potentials, teacher_student
+from limits.references import (
+    activation_patterns,
+    boltzmann,
+    boltzmann_game,
+    grid_flow,
+    matrix_game,
+    minimal_interpolation,
+    minimising_movement,
+    quadratic_on_sphere,
+    single_neuron,
+    sparse_relu,
+)
+from limits.symmetries import (
+    EquivariantArchitecture,
+    FeatureAveraging,
+    augmented,
+    discover_architecture,
+)
 
 KEY = jax.random.key(7)
 FAMILIES = (Space, Rule, Layer, Energy, Dynamics, Update, Solver)
@@ -457,7 +458,7 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
     studied = {"ensemble": NeuronalEnsemble, "energy": Energy}
     moved = {"dynamics": Dynamics}
     space = Uniform(-1.0, 1.0)
-    duel, game = players(*[quadrature(space, 2)] * 2), GAMES["bilinear game"]
+    duel, game = Network.players(*[quadrature(space, 2)] * 2), GAMES["bilinear game"]
     return {
         "quadrature": (quadrature, dict(space=space, n=4), {"space": Space, "rule": Rule}),
         "shallow": (shallow, dict(sigma=_neuron, neurons=space), {"neurons": Measure}),
@@ -467,7 +468,21 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
             dict(strategies=space),
             {"strategies": Measure},
         ),
-        "mixture": (mixture, dict(measures=[quadrature(space, 2)]), {}),
+        "Network.shallow": (
+            Network.shallow,
+            dict(sigma=_neuron, neurons=quadrature(space, 2)),
+            {"neurons": Space},
+        ),
+        "Network.particles": (
+            Network.particles,
+            dict(positions=quadrature(space, 2)),
+            {"positions": Space},
+        ),
+        "Network.players": (
+            lambda strategies: Network.players(strategies, quadrature(space, 2)),
+            dict(strategies=quadrature(space, 2)),
+            {"strategies": Space},
+        ),
         "wasserstein": (
             wasserstein,
             dict(mu=quadrature(space, 2), nu=quadrature(space, 3)),
@@ -498,7 +513,7 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
         "discover_architecture": (
             discover_architecture,
             dict(
-                network=shallow(_neuron, quadrature(space, 2)),
+                network=Network.shallow(_neuron, quadrature(space, 2)),
                 energy=PARTICLES["penalised risk"],
                 step=0.1,
                 t1=0.2,
@@ -520,7 +535,7 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
         "optimality_gap": (
             optimality_gap,
             dict(
-                network=shallow(_neuron, quadrature(space, 2)),
+                network=Network.shallow(_neuron, quadrature(space, 2)),
                 space=space,
                 key=KEY,
                 energy=PARTICLES["penalised risk"],
@@ -617,11 +632,6 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
             dict(network=duel, game=game, spaces=(space, space), key=KEY),
             {"network": Network, "game": Energy},
         ),
-        "aggregate": (
-            aggregate,
-            dict(measure=quadrature(space, 2), radius=0.1),
-            {"measure": Measure},
-        ),
         "matrix_game": (matrix_game, dict(payoff=[[0.0, 1.0]]), {}),
         "quadratic_on_sphere": (
             quadratic_on_sphere,
@@ -636,7 +646,7 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
         "minimising_movement": (
             minimising_movement,
             dict(
-                network=particles(quadrature(space, 2)),
+                network=Network.particles(quadrature(space, 2)),
                 step=0.1,
                 t1=0.2,
                 energy=Interaction(jnp.sum, jnp.dot),

@@ -34,10 +34,10 @@ from contracts import (
     right_calls,
 )
 from models import largest, regression, smooth
+from public import names
 from scipy import stats
 
 import ensembles
-import limits
 from limits import (
     Adaptive,
     GradientFlow,
@@ -702,18 +702,13 @@ def test_studies_take_every_solver(name):
 LISTED = {
     "Space": [law.make(jnp.float64) for law in SPACES.values()],
     "Rule": [nodes.rule for nodes in RULES.values()],
-    "Layer": [*(layer for make in LAYERS.values() for layer in make().layers), ensembles.Player()],
+    "Layer": [layer for make in LAYERS.values() for layer in make().layers],
     "Energy": [*ENERGIES.values(), *PARTICLES.values(), *GAMES.values(), *NORMS.values()],
     "Dynamics": [*(motion.dynamics for motion in DYNAMICS.values()), UPDATES["Langevin"].dynamics],
     "Update": list(UPDATES.values()),
     "Solver": [way.solver for way in SOLVERS.values()],
 }
-PUBLIC = {
-    name: value
-    for package in (ensembles, limits)
-    for name, value in vars(package).items()
-    if not name.startswith("_") and not inspect.ismodule(value)
-}
+PUBLIC = {name.rpartition(".")[2]: value for name, value in names().items()}
 CLASSES = [value for value in PUBLIC.values() if inspect.isclass(value)]
 
 

@@ -24,11 +24,9 @@ from ensembles import (
 from limits import (
     Adaptive,
     Data,
-    EdgeNoise,
     FailedRun,
     GradientFlow,
     Risk,
-    UnresolvedStart,
     coupling,
     flow,
     fluctuations,
@@ -36,6 +34,7 @@ from limits import (
     limit,
 )
 from limits._studies.noise import without_noise
+from limits.warnings import EdgeNoise, UnresolvedStart
 
 TANH = Affine(jnp.tanh)
 RESOLVED = 1e-9  # what the exact runs are good for

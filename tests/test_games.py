@@ -17,6 +17,7 @@ from ensembles import (
     Atoms,
     Gaussian,
     Measure,
+    Network,
     Product,
     Sphere,
     Torus,
@@ -31,21 +32,17 @@ from limits import (
     GradientFlow,
     Langevin,
     MirrorProx,
-    QuadraticGame,
     WassersteinFisherRao,
-    aggregate,
-    boltzmann_game,
     coupling,
     flow,
     fluctuations,
     limit,
-    matrix_game,
     mean_field_gradient,
     nikaido_isoda,
-    quadratic_on_sphere,
     simulate,
     train,
 )
+from limits.references import QuadraticGame, boltzmann_game, matrix_game, quadratic_on_sphere
 
 KEY = jax.random.key(0)
 
@@ -97,7 +94,7 @@ def by_hand():
 
 
 def test_every_player_sees_the_derivatives_of_its_own_loss(by_hand):
-    network = players(*LAWS)
+    network = Network.players(*LAWS)
     value, slopes, variations = by_hand
     assert abs(THREE(network) - value) < 1e-15
     found = mean_field_gradient(network, THREE)
@@ -108,7 +105,7 @@ def test_every_player_sees_the_derivatives_of_its_own_loss(by_hand):
 
 def test_tracers_of_players_are_inert_and_feel_what_others_feel(by_hand):
     _, slopes, variations = by_hand
-    traced = players(*(m.with_tracers(m.points[:2]) for m in LAWS))
+    traced = Network.players(*(m.with_tracers(m.points[:2]) for m in LAWS))
     assert abs(THREE(traced) - by_hand[0]) < 1e-15
     found, psi = mean_field_gradient(traced, THREE), THREE.first_variation(traced)
     for i in range(3):
@@ -120,7 +117,7 @@ def test_tracers_of_players_are_inert_and_feel_what_others_feel(by_hand):
 
 
 def test_batches_of_opponents_are_unbiased(by_hand):
-    network = players(*LAWS)
+    network = Network.players(*LAWS)
 
     @eqx.filter_jit
     def drawn(keys):
@@ -139,7 +136,7 @@ def test_batches_of_opponents_are_unbiased(by_hand):
 
 
 def test_the_second_player_of_a_zero_sum_game_raises_what_the_first_lowers():
-    two = players(*LAWS[1:])
+    two = Network.players(*LAWS[1:])
     one = Game(payoff_of_two)
     both = Game(payoff_of_two, lambda y, z: -payoff_of_two(y, z))
     assert largest(mean_field_gradient(two, one), mean_field_gradient(two, both)) == 0
@@ -182,8 +179,8 @@ def test_steps_on_a_torus_follow_the_flow_around_it():
     for i, way in enumerate((1.5, -1.5)):
         assert largest(run.final.points(i), start.points(i) + way) < 1e-14
     pair = Measure(jnp.array([[1.99], [-3.0]]), jnp.full(2, 0.5))
-    assert largest(aggregate(pair, 0.05, period=1.0).points, jnp.array([[0.995]])) < 1e-14
-    around = players(*(Measure(x + 3.0, jnp.full(2, 0.5)) for x in ATOMS))
+    assert largest(pair.aggregated(0.05, period=1.0).points, jnp.array([[0.995]])) < 1e-14
+    around = Network.players(*(Measure(x + 3.0, jnp.full(2, 0.5)) for x in ATOMS))
     assert nikaido_isoda(around, CIRCLING, key=KEY, starts=4, steps=20).value < 1e-12
 
 
@@ -234,14 +231,14 @@ def test_players_that_turn_back_leave_the_wall_at_once():
     """x' = 2 − y, y' = 1 from x = 1/2, y = 0: x is 1 from 0.268 to 2, then 1 − (t − 2)²/2."""
     game = Game(lambda x, y: (y[0] - 2) * x[0], lambda x, y: -y[0] + 0 * x[0],
                 spaces=(Uniform(), None))  # fmt: skip
-    start = players(*(Measure(jnp.array([[z]]), jnp.ones(1)) for z in (0.5, 0.0)))
+    start = Network.players(*(Measure(jnp.array([[z]]), jnp.ones(1)) for z in (0.5, 0.0)))
     run = flow(start, game, t1=3.0, times=jnp.array([0.1, 1.0, 2.0, 3.0]), observe=_points)
     assert largest(run.observed[:, 0, 0], jnp.array([0.695, 1.0, 1.0, 0.5])) < 1e-5
 
 
 def test_derivatives_know_that_players_have_stopped():
     """dx/dv is t in the box, and 0 at the wall."""
-    start = players(*[Measure(jnp.array([[0.1], [0.6]]), jnp.full(2, 0.5))] * 2)
+    start = Network.players(*[Measure(jnp.array([[0.1], [0.6]]), jnp.full(2, 0.5))] * 2)
 
     def ends(v):
         game = Game(Loss(v), spaces=(Uniform(), Uniform()))
@@ -268,7 +265,9 @@ SIDES = jnp.array([[1.0], [-1.0]])
 
 def test_masses_circle_an_interior_equilibrium_and_their_average_tends_to_it():
     """Σ KL is conserved; NI(average) ≤ [max log 1/p_0 + max log 1/q_0]/(α t)."""
-    start = players(Measure(SIDES, jnp.array([0.9, 0.1])), Measure(SIDES, jnp.array([0.3, 0.7])))
+    start = Network.players(
+        Measure(SIDES, jnp.array([0.9, 0.1])), Measure(SIDES, jnp.array([0.3, 0.7]))
+    )
     times = np.linspace(0, 40, 2001)
     run = flow(
         start, PENNIES, FisherRao(), t1=40.0, times=times, observe=_masses, rtol=1e-12, atol=1e-13
@@ -323,9 +322,11 @@ def test_gains_in_a_finite_game_are_found_completely():
     p, q, _ = matrix_game(A)
     one_hot = jnp.eye(6), jnp.eye(5)
     game = Game(lambda x, y: x @ A @ y, spaces=tuple(map(Atoms, one_hot)))
-    best = players(*(Measure(e, jnp.asarray(m)) for e, m in zip(one_hot, (p, q), strict=True)))
+    best = Network.players(
+        *(Measure(e, jnp.asarray(m)) for e, m in zip(one_hot, (p, q), strict=True))
+    )
     assert nikaido_isoda(best, game, key=KEY).value < 1e-14
-    flat = players(*(Measure(e, jnp.full(len(e), 1 / len(e))) for e in one_hot))
+    flat = Network.players(*(Measure(e, jnp.full(len(e), 1 / len(e))) for e in one_hot))
     found = nikaido_isoda(flat, game, key=KEY)
     assert abs(found.value - float(A.mean(0).max() - A.mean(1).min())) < 1e-14
     assert abs(found.value - sum(g.gap for g in found.gaps)) < 1e-15
@@ -406,7 +407,7 @@ ATOMS = jnp.array([[3 / 8], [7 / 8]]), jnp.array([[1 / 8], [5 / 8]])
 def near_equilibrium(shift, weight):
     """Two particles a player, off by `shift` in position and `weight` in mass."""
     p = jnp.array([0.5 + weight, 0.5 - weight])
-    return players(*(Measure(x + shift, p) for x in ATOMS))
+    return Network.players(*(Measure(x + shift, p) for x in ATOMS))
 
 
 def test_the_equilibrium_of_the_example_is_one():
@@ -656,11 +657,11 @@ def _payoff(network):
 def test_particles_that_came_together_are_one_atom():
     points = jnp.array([[0.1], [0.98], [0.11], [0.5], [0.02], [0.3]])
     masses = jnp.array([0.3, 0.1, 0.1, 0.2, 0.3, 0.0])
-    found = aggregate(Measure(points, masses), 0.05, period=1.0)
+    found = Measure(points, masses).aggregated(0.05, period=1.0)
     order = np.argsort(np.asarray(found.points[:, 0]))
     assert largest(found.points[order, 0], jnp.array([0.01, 0.1025, 0.5])) < 1e-14
     assert largest(found.masses[order], jnp.array([0.4, 0.4, 0.2])) < 1e-14
-    alone = aggregate(Measure(points, masses), 0.05)
+    alone = Measure(points, masses).aggregated(0.05)
     assert len(alone.masses) == 4
     assert largest(alone.mean, masses @ points) < 1e-15
 
@@ -673,7 +674,7 @@ def test_a_search_that_misses_a_narrow_optimum_says_how_its_own_was_found():
     """The spike at 0.123 of width 1e-5 is not seen from 16 starts; asked there, it is."""
     game = Game(lambda x, y: jnp.exp(-(((y[0] - 0.123) / 1e-5) ** 2)) - 0.1 * x[0] * y[0],
                 spaces=(Uniform(), Uniform()))  # fmt: skip
-    network = players(*[Measure(jnp.array([[0.5]]), jnp.ones(1))] * 2)
+    network = Network.players(*[Measure(jnp.array([[0.5]]), jnp.ones(1))] * 2)
     found = nikaido_isoda(network, game, key=KEY, starts=16, steps=50)
     assert abs(found.value - (0.025 + 0.025)) < 1e-12
     assert "player 2" in str(found) and "found by 17 of 17 starts" in str(found.gaps[1])
@@ -708,6 +709,7 @@ WRONG = {
         lambda: players(Gaussian(1), quadrature(Gaussian(1), 2)), "strategies must be",
     ),
     "no players": (lambda: players(), "strategies must be"),
+    "no players of a network": (lambda: Network.players(), "strategies must be"),
     "noise that leaves a sphere": (
         lambda: flow(
             PAIR, Game(jnp.dot, spaces=(Product(Torus(1), Uniform()), None)), Langevin(), t1=1.0,
@@ -772,8 +774,8 @@ WRONG = {
         "nikaido_isoda runs on the host",
     ),
     "atoms under jit": (
-        lambda: jax.jit(lambda m: aggregate(m, 0.1).masses)(PAIR.measure(0)),
-        "aggregate runs on the host",
+        lambda: jax.jit(lambda m: m.aggregated(0.1).masses)(PAIR.measure(0)),
+        "measure.aggregated runs on the host",
     ),
     "one space that is no tuple": (
         lambda: Game(jnp.dot, spaces=Torus(1)), "spaces must be one space .*got Torus",
@@ -796,12 +798,12 @@ WRONG = {
         lambda: limit(smooth(3), DOT, t1=1.0), "network must be of 2 players",
     ),
     "a period of nothing": (
-        lambda: aggregate(PAIR.measure(0), 0.1, period=0.0), "period must be a positive",
+        lambda: PAIR.measure(0).aggregated(0.1, period=0.0), "period must be a positive",
     ),
     "entries that strategies do not have": (
         game_with(lambda x, y: x[2] * y[0]), r"payoff must fit strategies of dimensions \[2, 2\]",
     ),
-    "a radius of nothing": (lambda: aggregate(PAIR.measure(0), 0.0), "radius must be"),
+    "a radius of nothing": (lambda: PAIR.measure(0).aggregated(0.0), "radius must be"),
 }  # fmt: skip
 
 

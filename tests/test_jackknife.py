@@ -11,16 +11,8 @@ from models import largest, regression, smooth
 from scipy import stats
 
 from ensembles import Affine, Atoms, Gaussian, NeuronalEnsemble, Noisy, from_mlp, iid
-from limits import (
-    Data,
-    EdgeNoise,
-    GradientFlow,
-    Jackknife,
-    Risk,
-    flow,
-    fluctuations,
-    simulate,
-)
+from limits import Data, GradientFlow, Jackknife, Risk, flow, fluctuations, simulate
+from limits.warnings import EdgeNoise
 
 X = regression(16).x[:5]
 RISK = Risk(regression(16))

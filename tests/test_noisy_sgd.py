@@ -6,21 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ensembles import Gauss, Gaussian, Measure, particles, shallow
-from limits import (
-    SGD,
-    Data,
-    Interaction,
-    IsotropicGaussians,
-    Langevin,
-    PowerPenalty,
-    Risk,
-    boltzmann,
-    fit_rate,
-    flow,
-    grid_flow,
-    train,
-)
+from ensembles import Gauss, Gaussian, Measure, Network, shallow
+from limits import SGD, Data, Interaction, Langevin, PowerPenalty, Risk, fit_rate, flow, train
+from limits.references import IsotropicGaussians, boltzmann, grid_flow
 
 RIDGE, TAU, COLD, WEAK = 0.5, 0.25, 0.02, 0.05
 VALLEY = dict(low=-8.0, high=8.0, cells=160, temperature=TAU)
@@ -80,7 +68,7 @@ def test_the_free_energy_of_a_linear_unit_falls_at_the_log_sobolev_rate_or_faste
 @pytest.mark.slow
 def test_the_law_of_waves_is_a_boltzmann_law_of_its_own_where_the_flow_ends():
     rest = boltzmann(ENERGY, tol=1e-10, **BOX)
-    psi = np.asarray(ENERGY.first_variation(particles(rest.measure()))[0])
+    psi = np.asarray(ENERGY.first_variation(Network.particles(rest.measure()))[0])
     gibbs = np.exp(-(psi - psi.min()) / COLD)
     m = np.asarray(rest.masses[0])
     assert np.abs(gibbs / gibbs.sum() - m).sum() / 2 < 1e-6
@@ -161,8 +149,8 @@ def test_noisy_particles_approach_the_law_on_the_grid_as_one_over_root_n():
 def settle(delta, t1):
     begin = Measure(jnp.linspace(0.5, 3.0, 16)[:, None], jnp.full(16, 1 / 16))
     run = flow(
-        particles(begin), IsotropicGaussians(delta).interaction, t1=t1, rtol=1e-8, atol=1e-10,
-        max_steps=10**6,
+        Network.particles(begin), IsotropicGaussians(delta).interaction, t1=t1, rtol=1e-8,
+        atol=1e-10, max_steps=10**6,
     )  # fmt: skip
     return 2 * run.energies[-1], run.final.points(0)[:, 0]
 

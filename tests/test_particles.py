@@ -15,11 +15,11 @@ from ensembles import (
     Atoms,
     Gaussian,
     Measure,
+    Network,
     Product,
     Sphere,
     Torus,
     Uniform,
-    mixture,
     particles,
     quadrature,
     shallow,
@@ -36,20 +36,18 @@ from limits import (
     PowerPenalty,
     Risk,
     WassersteinFisherRao,
-    boltzmann,
     coupling,
     fit_rate,
     flow,
     fluctuations,
-    grid_flow,
     initial_motion,
     limit,
     mean_field_gradient,
-    minimising_movement,
     optimality_gap,
     train,
 )
 from limits._dynamics.birth_death import offspring
+from limits.references import boltzmann, grid_flow, minimising_movement
 
 KEY = jax.random.key(0)
 
@@ -66,7 +64,7 @@ POTENTIALS = Interaction.from_data(unit, DATA)
 
 def cloud(network):
     """The particles of a network."""
-    return particles(network.measure(0))
+    return Network.particles(network.measure(0))
 
 
 # Potentials and risks
@@ -157,7 +155,7 @@ def well(k):
 def test_a_gaussian_in_a_well_stays_gaussian(transport):
     """u = σ⁻² solves u' = 2γk u + αk, and the mean is m_0 u_0 exp(γkt)/u."""
     k, alpha, t, m, s = 0.7, 1.3, 1.5, 0.8, 0.6
-    start = particles(quadrature(Gaussian(1, m, s), 41))
+    start = Network.particles(quadrature(Gaussian(1, m, s), 41))
     dynamics = WassersteinFisherRao(GradientFlow(transport), rate=alpha)
     end = flow(start, well(k), dynamics, t1=t, rtol=1e-11).final.measure(0)
     grown = np.exp(2 * transport * k * t)
@@ -170,7 +168,7 @@ def test_a_gaussian_in_a_well_stays_gaussian(transport):
 
 def test_pure_births_and_deaths_lower_the_energy_as_d_over_two_alpha_t():
     alpha = 2.0
-    start = particles(quadrature(Gaussian(1, 0.3), 401))
+    start = Network.particles(quadrature(Gaussian(1, 0.3), 401))
     times = jnp.array([5.0, 10.0])
     run = flow(start, well(1.0), FisherRao(alpha), t1=10.0, times=times, rtol=1e-10)
     u = 1 + alpha * np.asarray(times)
@@ -239,7 +237,7 @@ def test_the_gap_bounds_the_distance_from_the_infimum():
     risk = Risk(Data(jnp.zeros((1, 1)), jnp.ones((1, 1))), penalty=PowerPenalty(lam, 1.0, (0,)))
     best = lam - lam**2 / 2
     for charge, turn in ((1 - lam, 0.0), (1.0, 0.0), (0.5, 0.1), (-1.0, 0.3)):
-        network = shallow(wave, Measure(jnp.array([[charge, turn]]), jnp.ones(1)))
+        network = Network.shallow(wave, Measure(jnp.array([[charge, turn]]), jnp.ones(1)))
         found = optimality_gap(network, risk, space=space, key=KEY, starts=32)
         above = float(risk(network)) - best
         assert above <= found.gap + 1e-9
@@ -249,7 +247,7 @@ def test_the_gap_bounds_the_distance_from_the_infimum():
 
 def test_the_search_finds_its_way_along_a_kink():
     ridge = Interaction(lambda t: -10 * jnp.abs(t[0] - t[1]) - t[0] - t[1], lambda t, u: 0 * t[0])
-    start = particles(Measure(jnp.array([[0.5, 0.5]]), jnp.ones(1)))
+    start = Network.particles(Measure(jnp.array([[0.5, 0.5]]), jnp.ones(1)))
     box = Uniform(-jnp.ones(2), jnp.ones(2))
     found = optimality_gap(start, ridge, space=box, key=KEY, starts=64)
     assert abs(found.gap - 3) < 1e-6 and np.abs(found.minimiser + 1).max() < 1e-6
@@ -257,9 +255,9 @@ def test_the_search_finds_its_way_along_a_kink():
 
 def test_a_finite_space_is_looked_at_completely():
     space = Atoms([[0.0], [1.0], [2.0]])
-    network = particles(Measure(jnp.array([[0.0], [1.0]]), jnp.array([0.5, 0.5])))
+    network = Network.particles(Measure(jnp.array([[0.0], [1.0]]), jnp.array([0.5, 0.5])))
     found = optimality_gap(network, ATTRACTION, space=space, key=KEY)
-    psi = ATTRACTION.first_variation(particles(mixture([network.measure(0)])))
+    psi = ATTRACTION.first_variation(Network.particles(Measure.mixture([network.measure(0)])))
     values = [-np.sin(t) + (np.cos(t) + np.cos(t - 1)) / 2 for t in (0.0, 1.0, 2.0)]
     assert abs(found.minimum - min(values)) < 1e-14
     assert abs(found.gap - (float(psi[0].mean()) - min(values))) < 1e-14
@@ -269,7 +267,7 @@ def test_a_finite_space_is_looked_at_completely():
 
 def test_a_variation_without_an_infimum_has_no_gap():
     """Ψ = −log(1 + θ²) falls without end; −tanh falls to a limit at infinity."""
-    start = particles(Measure(jnp.array([[0.5, 0.5]]), jnp.ones(1)))
+    start = Network.particles(Measure(jnp.array([[0.5, 0.5]]), jnp.ones(1)))
     energy = Interaction(lambda t: jnp.log(1 + t[0] ** 2), lambda t, u: 0 * t[0])
     found = optimality_gap(start, energy, space=Gaussian(2), key=KEY, starts=8)
     assert found.gap == np.inf == found.support_excess and found.minimum == -np.inf
@@ -280,7 +278,7 @@ def test_a_variation_without_an_infimum_has_no_gap():
 
 
 def test_whole_turns_stay_on_a_torus():
-    start = particles(Measure(jnp.array([[3.25, 0.5]]), jnp.ones(1)))
+    start = Network.particles(Measure(jnp.array([[3.25, 0.5]]), jnp.ones(1)))
     space, energy = Product(Torus(1), Uniform()), Interaction(_sine_of_turns, lambda t, u: 0 * t[0])
     assert optimality_gap(start, energy, space=space, key=KEY, starts=8).gap < 1e-9
 
@@ -344,7 +342,7 @@ def test_particles_that_die_and_are_cloned_follow_the_masses_that_move():
 
 def test_a_prior_gives_birth_where_there_are_no_particles():
     """All at 2, the well at 0: clones stay at 2, draws of the prior are elsewhere."""
-    start = particles(Measure(jnp.array([[2.0], [2.1], [2.2], [2.0]]), jnp.full(4, 0.25)))
+    start = Network.particles(Measure(jnp.array([[2.0], [2.1], [2.2], [2.0]]), jnp.full(4, 0.25)))
     options = dict(step=0.05, t1=10.0, key=KEY)
     still = SGD(GradientFlow(0.0))
     cloned = train(start, well(1.0), BirthDeath(still, 2.0), **options).final.points(0)
@@ -450,7 +448,7 @@ def test_a_noisy_run_that_goes_on_has_fresh_noise():
     """Free diffusion: the variance after two runs is the sum of theirs, as after one."""
     free = Interaction(lambda t: 0.0 * t[0], lambda t, u: 0.0 * t[0] * u[0])
     n, warm = 2000, Langevin(temperature=0.5)
-    start = particles(Measure(jnp.zeros((n, 1)), jnp.full(n, 1 / n)))
+    start = Network.particles(Measure(jnp.zeros((n, 1)), jnp.full(n, 1 / n)))
     half = flow(start, free, warm, t1=1.0, key=KEY).final
     rest = flow(half, free, warm, t0=1.0, t1=2.0, key=KEY).final.points(0)[:, 0]
     assert abs(float(rest.var()) - 2.0) < 4 * 2.0 * np.sqrt(2 / n)
@@ -463,7 +461,7 @@ def test_tracers_that_alone_are_stiff_do_not_blow_up():
     """θ' = −θ³ from far out, beside a particle at rest; and far nodes of the limit."""
     quartic = Interaction(lambda t: -(t[0] ** 4) / 4, lambda t, u: 0.0 * t[0] * u[0])
     for far in (3.0, 30.0):
-        start = particles(Measure(jnp.array([[0.1], [far]]), jnp.array([1.0, 0.0])))
+        start = Network.particles(Measure(jnp.array([[0.1], [far]]), jnp.array([1.0, 0.0])))
         end = float(flow(start, quartic, t1=1.0).final.points(0)[1, 0])
         assert abs(end - far / np.sqrt(1 + 2 * far**2)) < 1e-3
     run = limit(particles(Gaussian(1, 0.5, 0.8)), quartic, t1=1.0, tol=1e-5)
@@ -488,7 +486,7 @@ def test_unequal_masses_are_transported_exactly():
     a = Measure(jnp.array([[0.0], [1.0], [9.0]]), jnp.array([0.25, 0.75, 0.0]))
     b = Measure(jnp.array([[0.0], [2.0]]), jnp.array([0.5, 0.5]))
     assert abs(wasserstein(a, b) ** 2 - (0.25 * 1 + 0.5 * 1)) < 1e-12
-    both = mixture([a, b], jnp.array([0.5, 0.5]))
+    both = Measure.mixture([a, b], jnp.array([0.5, 0.5]))
     assert abs(float(both.mean[0]) - 0.5 * (0.75 + 1.0)) < 1e-15
 
 
@@ -602,7 +600,7 @@ WRONG = {
         "masses must be positive",
     ),
     "a mixture of different spaces": (
-        lambda: mixture([START.measure(0), SHALLOW.measure(0)]), "measures must live",
+        lambda: Measure.mixture([START.measure(0), SHALLOW.measure(0)]), "measures must live",
     ),
     "a gap in another space": (
         lambda: optimality_gap(START, FLAT, space=Gaussian(3), key=KEY), "space must have",

@@ -20,45 +20,50 @@ from ensembles import (
     Group,
     Measure,
     MonteCarlo,
+    Network,
     NeuronalEnsemble,
     Product,
     SetAverage,
     Symmetry,
     Uniform,
+    iid,
+    relative_measure_distance,
+    shallow,
+)
+from ensembles.groups import (
     cyclic,
     defining,
     dihedral,
     direct_product,
     direct_sum,
     generated,
-    iid,
     intertwining,
     orthogonal,
     pixels,
-    relative_measure_distance,
     rotations,
-    shallow,
     symmetric,
     trivial,
 )
 from limits import (
     SGD,
     Data,
-    EquivariantArchitecture,
-    FeatureAveraging,
     GradientFlow,
     Langevin,
     PathNorm,
     PowerPenalty,
     Risk,
-    StationaryStart,
-    augmented,
-    discover_architecture,
     flow,
     mean_field_gradient,
     optimality_gap,
     train,
 )
+from limits.symmetries import (
+    EquivariantArchitecture,
+    FeatureAveraging,
+    augmented,
+    discover_architecture,
+)
+from limits.warnings import StationaryStart
 
 KEY = jax.random.key(13)
 SWAP = Symmetry(
@@ -82,7 +87,7 @@ X = jax.random.normal(jax.random.key(1), (8, 2)) * 2
 ARBITRARY = Data(X, jnp.stack([jnp.sin(X[:, 0]), jnp.cos(X[:, 0] * X[:, 1]) - X[:, 1]], 1) / 2)
 EQUIVARIANT = augmented(ARBITRARY, SWAP)
 CLOUD = Gaussian(4).sample(5, key=KEY)
-PLAIN = shallow(sigma, CLOUD)
+PLAIN = Network.shallow(sigma, CLOUD)
 
 
 def identity(h):
@@ -225,13 +230,15 @@ def test_draws_of_compact_groups_have_the_moments_of_their_haar_measure(group):
         (lambda: SWAP.projected(Gaussian(3).sample(2, key=KEY)), r"law must have neurons in R\^4"),
         (lambda: SWAP.ensemble(NeuronalEnsemble([Gaussian(5)], [lambda c: c[:3], lambda c: c[3:]],
          layers=Affine(jnp.tanh))), r"ensemble must have inputs in R\^2.* weights\[0\] of R\^3"),
-        (lambda: SWAP.check_units(shallow(lambda z, x: sigma(z, x) * jnp.arange(2.0), CLOUD), X),
+        (lambda: SWAP.check_units(
+            Network.shallow(lambda z, x: sigma(z, x) * jnp.arange(2.0), CLOUD), X),
          r"units must be jointly equivariant"),
         (lambda: FeatureAveraging(ARBITRARY, symmetry=Symmetry(
             cyclic(3), inputs=defining, outputs=trivial(2))), r"symmetry must act .* inputs"),
         (lambda: EquivariantArchitecture(ARBITRARY, symmetry=Symmetry(
             cyclic(2), inputs=defining, outputs=defining)), r"symmetry must act on neurons"),
-        (lambda: flow(shallow(lambda z, x: z[:2] * x, CLOUD), risks(ARBITRARY)["EA"], t1=1.0),
+        (lambda: flow(
+            Network.shallow(lambda z, x: z[:2] * x, CLOUD), risks(ARBITRARY)["EA"], t1=1.0),
          r"units must be jointly equivariant"),
         (lambda: Symmetry(cyclic(2), inputs=defining, outputs=defining).basis,
          r"neurons must be a representation"),
@@ -278,14 +285,14 @@ def test_averaged_functions_are_those_of_symmetrised_laws():
     """Q_G Φ_μ = Φ_{μ^G}, for a finite group and a compact one."""
     averaged, symmetrised = SWAP.function(PLAIN), SWAP.symmetrised(PLAIN)
     assert largest(averaged(X), symmetrised(X)) < 1e-14
-    assert largest(averaged(X), shallow(sigma, SWAP.symmetrised(CLOUD))(X)) < 1e-14
+    assert largest(averaged(X), Network.shallow(sigma, SWAP.symmetrised(CLOUD))(X)) < 1e-14
     assert largest(averaged(X), PLAIN(X)) > 0.05
 
     def radial(z, x):  # jointly equivariant under rotations of z and x
         return z * jnp.tanh(z @ x)
 
     turn = Symmetry(rotations(2, 12), inputs=defining, outputs=defining, neurons=defining)
-    net = shallow(radial, Gaussian(2).sample(4, key=KEY))
+    net = Network.shallow(radial, Gaussian(2).sample(4, key=KEY))
     assert largest(turn.function(net)(X), turn.symmetrised(net)(X)) < 1e-13
     assert np.abs(turn.projection).max() < 1e-14 and turn.basis.shape == (2, 0)
 
@@ -295,7 +302,7 @@ def test_the_three_risks_are_the_risk_of_changed_laws():
     (EA on strongly invariant ones), and R = R^DA where data are equivariant."""
     each, plain = risks(ARBITRARY), Risk(ARBITRARY)
     moved = SWAP.on_neurons(CLOUD.points)
-    turned = [plain(shallow(sigma, Measure(points, CLOUD.masses))) for points in moved]
+    turned = [plain(Network.shallow(sigma, Measure(points, CLOUD.masses))) for points in moved]
     assert abs(each["DA"](PLAIN) - sum(turned) / 2) < 1e-15
     assert abs(each["FA"](PLAIN) - plain(SWAP.symmetrised(PLAIN))) < 1e-15
     assert abs(each["EA"](PLAIN) - plain(SWAP.projected(PLAIN))) < 1e-15
@@ -331,13 +338,13 @@ def test_gradients_of_the_three_risks_are_ordinary_ones_over_masses():
     masses = jnp.array([0.1, 0.2, 0.3, 0.4, 0.0])
     penalty = PowerPenalty(0.1)
     for name, energy in risks(ARBITRARY, penalty=penalty).items():
-        network = shallow(sigma, Measure(CLOUD.points, masses))
+        network = Network.shallow(sigma, Measure(CLOUD.points, masses))
         gradient = network.rows(mean_field_gradient(network, energy), 0)
         ordinary = jax.grad(lambda p, e=energy, n=network: e(n.with_points(p)))(CLOUD.points)
         assert largest(gradient[:4], (ordinary / jnp.where(masses > 0, masses, 1)[:, None])[:4]) < (
             1e-14
         ), name
-        alone = shallow(sigma, Measure(CLOUD.points[:4], masses[:4]))
+        alone = Network.shallow(sigma, Measure(CLOUD.points[:4], masses[:4]))
         assert abs(energy(alone) - energy(network)) < 1e-15
         assert float(jnp.abs(gradient[4]).max()) > 1e-4  # a tracer's
 
@@ -400,7 +407,7 @@ def test_projected_noise_keeps_laws_strongly_invariant_and_isotropic_noise_does_
 def test_projected_noise_has_the_variance_of_its_subspace():
     """Without a force each coordinate in the subspace has variance 2 τ t."""
     flat = Risk(Data(X, jnp.zeros((8, 2))))
-    start = shallow(
+    start = Network.shallow(
         lambda z, x: 0.0 * z[:2], Measure(jnp.zeros((4000, 4)), jnp.full(4000, 1 / 4000))
     )
     noise = SGD(Langevin(temperature=0.3, projection=SWAP.projection))
@@ -427,18 +434,20 @@ def test_strongly_invariant_laws_can_be_worse_than_all():
     diagonal, where it is at least risk − gap."""
     centres = Measure(jnp.array([[1.5, -1.5], [-1.5, 1.5]]), jnp.full(2, 0.5))
     grid = jnp.stack(jnp.meshgrid(*[jnp.linspace(-3.0, 3.0, 7)] * 2), -1).reshape(-1, 2)
-    risk = Risk(Data(grid, shallow(bump, centres)(grid)))
-    assert risk(shallow(bump, centres)) < 1e-30
+    risk = Risk(Data(grid, Network.shallow(bump, centres)(grid)))
+    assert risk(Network.shallow(bump, centres)) < 1e-30
     ends = jnp.array([[1.0, 1.0]]) / jnp.sqrt(2)
 
     def on_diagonal(u, x):
         return bump(u * ends[0], x)
 
     line = Uniform(-8.0, 8.0)
-    found = flow(shallow(on_diagonal, line.sample(16, key=KEY)), risk, t1=2000.0, rtol=1e-6).final
+    found = flow(
+        Network.shallow(on_diagonal, line.sample(16, key=KEY)), risk, t1=2000.0, rtol=1e-6
+    ).final
     bound = optimality_gap(found, risk, space=line, key=KEY)
     assert bound.gap < 0.1 * risk(found) and risk(found) > 0.01
-    inside = shallow(bump, Measure(found.points(0) * ends, found.masses[0]))
+    inside = Network.shallow(bump, Measure(found.points(0) * ends, found.masses[0]))
     assert abs(risk(inside) - risk(found)) < 1e-12  # the same law, in E^G
 
 
@@ -457,7 +466,7 @@ def test_strongly_invariant_laws_reach_the_infimum_where_they_are_universal():
 
     data = Data(inputs, jnp.sin(1.5 * inputs.sum(1, keepdims=True)) + 0.2)
     risk = Risk(data)
-    start = symmetry.projected(shallow(unit, Gaussian(3).sample(24, key=KEY)))
+    start = symmetry.projected(Network.shallow(unit, Gaussian(3).sample(24, key=KEY)))
     found = flow(start, risk, t1=2000.0, rtol=1e-6).final
     assert largest(found.points(0), found.points(0) @ symmetry.projection) < 1e-6
     space = Uniform(-6.0 * jnp.ones(3), 6.0 * jnp.ones(3))
@@ -600,9 +609,9 @@ def test_the_relative_distance_of_measures_is_between_zero_and_one():
 def test_training_discovers_the_shared_parameters_of_a_symmetric_teacher():
     """Two expansions, to E^G, from 16 neurons on equivariant data; the printed rule needs them too,
     under an energy that is symmetric itself."""
-    teacher = shallow(sigma, SWAP.symmetrised(Gaussian(4, scale=2.0).sample(3, key=KEY)))
+    teacher = Network.shallow(sigma, SWAP.symmetrised(Gaussian(4, scale=2.0).sample(3, key=KEY)))
     data = augmented(Data(X, teacher(X)), SWAP)
-    start = shallow(sigma, Gaussian(4, scale=0.25).sample(16, key=jax.random.key(3)))
+    start = Network.shallow(sigma, Gaussian(4, scale=0.25).sample(16, key=jax.random.key(3)))
     for direction in ("principal", "mean"):
         found = discover_architecture(
             start, Risk(data), step=2.0, t1=400.0, direction=direction, threshold=1e-6
@@ -615,7 +624,7 @@ def test_training_discovers_the_shared_parameters_of_a_symmetric_teacher():
 
 def test_discovery_is_not_settled_in_the_whole_space_and_warns_where_nothing_moves():
     risk, units = Risk(Data(X, X[:, :1] + 1)), (lambda z, x: z, lambda z, x: z**2)
-    moves, rests = (shallow(f, Gaussian(1).sample(3, key=KEY)) for f in units)
+    moves, rests = (Network.shallow(f, Gaussian(1).sample(3, key=KEY)) for f in units)
     found = discover_architecture(moves, risk, step=0.5, t1=1.0)
     assert found.expansions == 1 and not found.settled and "left every proper" in str(found)
     with pytest.warns(StationaryStart, match="neurons at 0 do not move"):

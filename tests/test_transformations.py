@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from models import largest, regression, smooth
 
-from limits import SGD, FreshFunction, GradientFlow, Risk, flow, train
+from limits import SGD, GradientFlow, Risk, flow, train
+from limits.warnings import FreshFunction
 
 RISK = Risk(regression(8))
 

@@ -8,11 +8,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from .._checks import concrete, floating, probabilities
+from .._checks import concrete, floating, kind, probabilities
 from .._layers.layer import Layer
+from .._layers.player import Player
+from .._layers.unit import Unit, position
 from .._measures import Measure
 from .fits import check_dtypes, check_input, check_shapes
 from .growth import grown, log_total
@@ -78,6 +79,34 @@ class Network(eqx.Module):
         self.increment = zero if increment is None else increment
         check_shapes(self.layers, self.initial_masses, start)
         check_dtypes(self)
+
+    @staticmethod
+    def shallow(sigma: Callable[[Array, Array], Array], neurons: Measure) -> "Network":
+        """The shallow model ŷ(x) = Σ_k p_k sigma(θ_k, x) with the neurons and masses of a measure;
+        on a `Space` of neurons the ensemble is `shallow(sigma, space)`."""
+        kind("neurons", neurons, Measure, "write shallow(sigma, space) for a space")
+        start = Parameters((neurons.points, None), (None, None))
+        return Network((Unit(sigma),) * 2, (neurons.points,), (neurons.masses,), start)
+
+    @staticmethod
+    def particles(positions: Measure) -> "Network":
+        """Particles with masses, for energies without data; on a `Space` the ensemble is
+        `particles(space)`."""
+        kind("positions", positions, Measure, "write particles(space) for a space")
+        return Network.shallow(position, positions)
+
+    @staticmethod
+    def players(*strategies: Measure) -> "Network":
+        """Players of a `Game` with these strategies and masses: hidden layer i is player i, whose
+        law is `measure(i)`, counted from 0. On `Space`s the ensemble is `players(*spaces)`."""
+        if not strategies:
+            raise ValueError("strategies must be one measure for each player, got none")
+        for law in strategies:
+            kind("strategies", law, Measure, "write players(*spaces) for spaces")
+        points = [law.points for law in strategies]
+        start = Parameters((points[0], *(None,) * len(points)), (None, *points[1:], None))
+        layers = (Player(),) * (len(points) + 1)
+        return Network(layers, tuple(points), tuple(law.masses for law in strategies), start)
 
     @property
     def depth(self) -> int:
@@ -170,33 +199,16 @@ class Network(eqx.Module):
         b_i in the middle, (b_{L-1}, w_L) in the last, all of it for two layers, in this order and
         flat. Raises `ValueError` where neurons have nothing of their own.
         """
-        return self.rows(self.parameters, i)
+        return self.parameters.rows(i)
 
     def rows(self, parameters: Parameters, i: int) -> Float[Array, "n dim"]:
         """`points(i)` of other parameters, derivatives per unit mass, say."""
-        if not isinstance(i, int | np.integer) or not 0 <= i < self.depth - 1:
-            raise ValueError(
-                f"i must be one of the hidden layers 0, …, {self.depth - 2}, got {i!r}: they are "
-                "counted from 0"
-            )
-        w = parameters.weights
-        own = [
-            w[0] if i == 0 else None,
-            parameters.biases[i],
-            w[-1] if i == self.depth - 2 else None,
-        ]
-        parts = [a.reshape(a.shape[0], -1) for a in own if a is not None]
-        if not parts:
-            raise ValueError(
-                f"i={i} is a middle layer without biases: its neurons have no weight of their own, "
-                "only pairs have; look at network.labels and network.masses"
-            )
-        return jnp.concatenate(parts, axis=1)
+        return parameters.rows(i)
 
     def with_points(self, points: Float[Array, "n dim"], i: int = 0) -> "Network":
         """This network with `points` (N, dim) as `points(i)`, all else as it is. Raises
         `ValueError` for other shapes and dtypes, and NaN."""
-        now, back = jax.vjp(lambda p: self.rows(p, i), self.parameters)
+        now, back = jax.vjp(lambda p: p.rows(i), self.parameters)
         points = floating("points", points)
         if points.shape != now.shape or points.dtype != now.dtype:
             raise ValueError(

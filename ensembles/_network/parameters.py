@@ -5,6 +5,8 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from .factors import Outer
@@ -29,6 +31,24 @@ class Parameters(eqx.Module):
     def still(self) -> "Parameters":
         """The same weights and biases, without growth."""
         return Parameters(self.weights, self.biases)
+
+    def rows(self, i: int) -> Float[Array, "n dim"]:
+        """What belongs to single neurons of hidden layer i, counted from 0: a row for each
+        (`Network.points`). Raises `ValueError` where neurons have nothing of their own."""
+        w, last = self.weights, len(self.weights) - 2
+        if not isinstance(i, int | np.integer) or not 0 <= i <= last:
+            raise ValueError(
+                f"i must be one of the hidden layers 0, …, {last}, got {i!r}: they are counted "
+                "from 0"
+            )
+        own = [w[0] if i == 0 else None, self.biases[i], w[-1] if i == last else None]
+        parts = [a.reshape(a.shape[0], -1) for a in own if a is not None]
+        if not parts:
+            raise ValueError(
+                f"i={i} is a middle layer without biases: its neurons have no weight of their own, "
+                "only pairs have; look at network.labels and network.masses"
+            )
+        return jnp.concatenate(parts, axis=1)
 
     def map_neurons(self, change: Callable[[int, Array, int], Array]) -> "Parameters":
         """`change(i, a, axis)` for each array and each axis of it that counts the neurons of hidden

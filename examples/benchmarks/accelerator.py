@@ -40,19 +40,18 @@ from limits import (
     SGD,
     Data,
     Game,
-    GaussianOverlap,
     GradientFlow,
     Interaction,
     Risk,
     Steps,
     WassersteinFisherRao,
-    charged,
     coupling,
     flow,
     fluctuations,
     limit,
     train,
 )
+from limits.kernels import GaussianOverlap, charged
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--sizes", choices=["full", "small"])
