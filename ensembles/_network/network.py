@@ -1,6 +1,5 @@
 """Networks: neurons with labels and masses, and the weights between them."""
 
-import operator
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,6 +15,7 @@ from .._layers.player import Player
 from .._layers.unit import Unit, position
 from .._measures import Measure
 from .fits import check_dtypes, check_input, check_shapes
+from .forward import forward
 from .growth import grown, log_total
 from .parameters import Parameters
 
@@ -132,8 +132,7 @@ class Network(eqx.Module):
     @property
     def parameters(self) -> Parameters:
         """The current weights and biases, start + increment, and the growth."""
-        moved = jax.tree.map(operator.add, self.start, self.increment.still())
-        return Parameters(moved.weights, moved.biases, self.increment.growth)
+        return self.start.plus(self.increment)
 
     @property
     def weights(self) -> tuple[Any, ...]:
@@ -176,17 +175,7 @@ class Network(eqx.Module):
         Raises `ValueError` when `x` has another dtype or input shape than the network.
         """
         check_input(x, self.layers[0], self.start.weights[0])
-        w, b = self.weights, self.biases
-        try:
-            h = [self.layers[0].first(w[0], b[0], x)]
-        except TypeError as error:  # JAX's words for shapes that do not fit
-            raise ValueError(
-                f"x must fit the first layer {self.layers[0]!r} with weights of shape "
-                f"{w[0].shape[1:]}, got inputs of shape {x.shape[1:]}: {error}"
-            ) from error
-        for i in range(1, self.depth):
-            h.append(self.layers[i].forward(self.masses[i - 1], w[i], b[i], h[-1]))
-        return tuple(h)
+        return forward(self, x)[2]
 
     def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch outputs"]:
         """The outputs H_L at inputs `x` (batch, ...)."""
@@ -216,8 +205,8 @@ class Network(eqx.Module):
                 f"{points.dtype}: write changes of network.points({i})"
             )
         (further,) = back(points - now)  # rows are entries of parameters: this puts them there
-        moved = jax.tree.map(jnp.add, self.increment.still(), further.still())
-        return self.moved(Parameters(moved.weights, moved.biases, self.increment.growth))
+        moved = self.increment.plus(further)
+        return self.moved(moved.with_growth(self.increment.growth))
 
     def measure(self, i: int) -> Measure:
         """The law of what belongs to single neurons of hidden layer i: `points(i)` with masses."""
@@ -232,7 +221,7 @@ class Network(eqx.Module):
         if self.increment.growth is not None:
             return self
         zero = tuple(map(jnp.zeros_like, self.initial_masses))
-        return self.moved(Parameters(self.increment.weights, self.increment.biases, zero))
+        return self.moved(self.increment.with_growth(zero))
 
     def normalised(self) -> "Network":
         """This network with Σ p_0 exp(g) = 1 in every layer whose masses move, so that g is the log
@@ -241,7 +230,7 @@ class Network(eqx.Module):
             return self
         pairs = zip(self.initial_masses, self.increment.growth, strict=True)
         growth = tuple(g - log_total(p, g) for p, g in pairs)
-        return self.moved(Parameters(self.increment.weights, self.increment.biases, growth))
+        return self.moved(self.increment.with_growth(growth))
 
     def weighed(self, masses: tuple[Array, ...]) -> "Network":
         """This network with other masses, which stand still: growth is taken off.

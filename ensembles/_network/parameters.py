@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .factors import Outer
+from .factors import Outer, added
 
 
 class Parameters(eqx.Module):
@@ -28,9 +28,22 @@ class Parameters(eqx.Module):
         """`scale` times all of it."""
         return jax.tree.map(lambda a: scale * a, self, is_leaf=lambda a: isinstance(a, Outer))
 
+    def with_growth(self, growth: tuple[Array, ...] | None) -> "Parameters":
+        """The same weights and biases with another growth."""
+        return Parameters(self.weights, self.biases, growth)
+
     def still(self) -> "Parameters":
         """The same weights and biases, without growth."""
-        return Parameters(self.weights, self.biases)
+        return self.with_growth(None)
+
+    def plus(self, change: "Parameters") -> "Parameters":
+        """These weights and biases and a change of them, with the growth of the change.
+
+        The leaves of the first tree are the places: all of them are arrays, and what the change has
+        there is added as a whole, a matrix of factors without being formed (`added`).
+        """
+        moved = jax.tree.map(added, self.still(), change.still())
+        return moved.with_growth(change.growth)
 
     def rows(self, i: int) -> Float[Array, "n dim"]:
         """What belongs to single neurons of hidden layer i, counted from 0: a row for each
