@@ -19,8 +19,10 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ensembles import Gaussian, Symmetry, cyclic, defining, intertwining, shallow, symmetric
-from limits import Data, Risk, augmented, discover_architecture
+from ensembles import Gaussian, Network, Symmetry
+from ensembles.groups import cyclic, defining, intertwining, symmetric
+from limits import Data, Risk
+from limits.symmetries import augmented, discover_architecture
 
 jax.config.update("jax_enable_x64", True)
 N, SEEDS, THRESHOLD = 50, 10, 1e-3
@@ -62,7 +64,7 @@ def problem(group, seed):
     nodes = jax.random.normal(of_teacher, (32, dim)) * 4
     data = Data.from_space(Gaussian(dim, scale=4.0), teacher, 2048, key=of_teacher)
     still = augmented(Data(nodes, jax.vmap(teacher)(nodes)), acts)
-    student = shallow(Unit(dim), Gaussian(dim**2, scale=0.25).sample(N, key=of_student))
+    student = Network.shallow(Unit(dim), Gaussian(dim**2, scale=0.25).sample(N, key=of_student))
     return acts, data, still, student
 
 

@@ -32,7 +32,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Affine, Gaussian, diverse, iid, shallow
-from limits import Data, PowerPenalty, ReLUKernel, Risk, fit_rate, train
+from limits import Data, PowerPenalty, Risk, fit_rate, train
+from limits.kernels import ReLUKernel
 
 DIM, UNITS, T1, STEP, SEEDS = 8, 128, 200.0, 0.1, 8
 SAMPLES = [32, 64, 128, 256, 512]

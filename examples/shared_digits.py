@@ -19,15 +19,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 
-from ensembles import Gaussian, Symmetry, direct_sum, generated, pixels, shallow, trivial
-from limits import (
-    Data,
+from ensembles import Gaussian, Symmetry, shallow
+from ensembles.groups import direct_sum, generated, pixels, trivial
+from limits import Data, Risk, train
+from limits.symmetries import (
     EquivariantArchitecture,
     FeatureAveraging,
-    Risk,
     augmented,
     discover_architecture,
-    train,
 )
 
 jax.config.update("jax_enable_x64", True)

@@ -28,9 +28,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.special import roots_genlaguerre, roots_hermitenorm
 
-from ensembles import Measure, particles, shallow
-from limits import Adaptive, Data, ErfKernel, Risk, charged, fit_rate, flow, single_neuron, train
-from limits import teacher_student as distance_from
+from ensembles import Measure, Network
+from limits import Adaptive, Data, Risk, fit_rate, flow, train
+from limits.kernels import ErfKernel, charged
+from limits.kernels import teacher_student as distance_from
+from limits.references import single_neuron
 
 DIMS, LARGEST, WIDTH = [10, 20, 40, 80], 80, 100
 PAIRS = charged(ErfKernel())
@@ -75,7 +77,7 @@ def neurons(network):
 
 
 def population_risk(network):
-    return NEURON(particles(network.measure(0)))
+    return NEURON(Network.particles(network.measure(0)))
 
 
 @eqx.filter_jit
@@ -85,7 +87,7 @@ def descend(d, step, times, keys):
     risk = Risk(Data(*nothing, sampler=Fresh(ones(d))))
 
     def one(key):
-        start = shallow(unit, measure(draws(d, WIDTH, jax.random.fold_in(key, 0))))
+        start = Network.shallow(unit, measure(draws(d, WIDTH, jax.random.fold_in(key, 0))))
         return train(
             start,
             risk,
@@ -123,7 +125,7 @@ def reduced(d, sizes=(12, 4, 3)):
 
 
 def reduced_flow(d, **options):
-    start, energy = particles(reduced(d, **options)), single_neuron(d)
+    start, energy = Network.particles(reduced(d, **options)), single_neuron(d)
     return flow(
         start,
         energy,
@@ -215,7 +217,7 @@ def follow(d, n, keys):
     """Neurons at time 4 of the gradient flow of the population's risk, from the same starts."""
 
     def one(key):
-        start = particles(measure(draws(d, n, jax.random.fold_in(key, 0))))
+        start = Network.particles(measure(draws(d, n, jax.random.fold_in(key, 0))))
         return flow(start, NEURON, t1=END, solver=Adaptive(rtol=1e-4, atol=1e-5)).final.points(0)
 
     return jax.vmap(one)(keys)

@@ -24,28 +24,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from ensembles import (
-    Gauss,
-    Gaussian,
-    Measure,
-    Symmetry,
-    cyclic,
-    defining,
-    intertwining,
-    relative_measure_distance,
-    shallow,
-)
-from limits import (
-    Data,
-    EquivariantArchitecture,
-    FeatureAveraging,
-    Langevin,
-    PowerPenalty,
-    Risk,
-    augmented,
-    fit_rate,
-    train,
-)
+from ensembles import Gauss, Gaussian, Measure, Network, Symmetry, relative_measure_distance
+from ensembles.groups import cyclic, defining, intertwining
+from limits import Data, Langevin, PowerPenalty, Risk, fit_rate, train
+from limits.symmetries import EquivariantArchitecture, FeatureAveraging, augmented
 
 jax.config.update("jax_enable_x64", True)
 FULL = "--full" in sys.argv
@@ -133,7 +115,7 @@ def learn(points, n, risk, update, step, keys):
     masses = jnp.where(jnp.arange(points.shape[1]) < n, 1 / n, 0)
 
     def one(points, key):
-        start = shallow(sigma, Measure(points, masses))
+        start = Network.shallow(sigma, Measure(points, masses))
         final = train(start, risk + PENALTY, update, step=step, batch=20, t1=2000.0, key=key).final
         return final.points(0), risk(final)
 

@@ -15,11 +15,9 @@ from ensembles import Affine, Gaussian, MonteCarlo, NeuronalEnsemble, Sobol, Tor
 from limits import (
     Adaptive,
     Data,
-    EdgeNoise,
     FailedRun,
     GradientFlow,
     Risk,
-    UnresolvedStart,
     coupling,
     flow,
     fluctuations,
@@ -27,6 +25,7 @@ from limits import (
     limit,
 )
 from limits._studies.noise import without_edge_noise
+from limits.warnings import EdgeNoise, UnresolvedStart
 
 TANH = Affine(jnp.tanh)
 RESOLVED = 1e-9  # what the exact runs are good for

@@ -14,7 +14,6 @@ from ensembles import Affine, Atoms, Gaussian, NeuronalEnsemble, Noisy, from_mlp
 from limits import (
     Adaptive,
     Data,
-    EdgeNoise,
     GradientFlow,
     Jackknife,
     Risk,
@@ -23,6 +22,7 @@ from limits import (
     jackknife,
     simulate,
 )
+from limits.warnings import EdgeNoise
 
 X = regression(16).x[:5]
 RISK = Risk(regression(16))

@@ -6,22 +6,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ensembles import Gauss, Gaussian, Measure, particles, shallow
+from ensembles import Gauss, Gaussian, Measure, Network, shallow
 from limits import (
     Adaptive,
     Data,
     GradientFlow,
     Interaction,
-    IsotropicGaussians,
     Langevin,
     PowerPenalty,
     Risk,
-    boltzmann,
     fit_rate,
     flow,
-    grid_flow,
     train,
 )
+from limits.references import IsotropicGaussians, boltzmann, grid_flow
 
 RIDGE, TAU, COLD, WEAK = 0.5, 0.25, 0.02, 0.05
 VALLEY = dict(low=-8.0, high=8.0, cells=160, temperature=TAU)
@@ -81,7 +79,7 @@ def test_the_free_energy_of_a_linear_unit_falls_at_the_log_sobolev_rate_or_faste
 @pytest.mark.slow
 def test_the_law_of_waves_is_a_boltzmann_law_of_its_own_where_the_flow_ends():
     rest = boltzmann(ENERGY, tol=1e-10, **BOX)
-    psi = np.asarray(ENERGY.first_variation(particles(rest.measure()))[0])
+    psi = np.asarray(ENERGY.first_variation(Network.particles(rest.measure()))[0])
     gibbs = np.exp(-(psi - psi.min()) / COLD)
     m = np.asarray(rest.masses[0])
     assert np.abs(gibbs / gibbs.sum() - m).sum() / 2 < 1e-6
@@ -162,7 +160,7 @@ def test_noisy_particles_approach_the_law_on_the_grid_as_one_over_root_n():
 def settle(delta, t1):
     begin = Measure(jnp.linspace(0.5, 3.0, 16)[:, None], jnp.full(16, 1 / 16))
     run = flow(
-        particles(begin),
+        Network.particles(begin),
         IsotropicGaussians(delta).interaction,
         t1=t1,
         solver=Adaptive(rtol=1e-8, atol=1e-10, max_steps=10**6),

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from models import largest, regression, smooth
 
-from limits import Adaptive, FreshFunction, GradientFlow, Risk, flow, train
+from limits import Adaptive, GradientFlow, Risk, flow, train
+from limits.warnings import Recompilation
 
 RISK = Risk(regression(8))
 
@@ -97,7 +98,7 @@ def test_functions_that_are_made_anew_for_every_call_are_noticed_once():
         warnings.simplefilter("always")
         for _ in range(5):
             run(2.0)
-    found = [w for w in seen if w.category is FreshFunction]
+    found = [w for w in seen if w.category is Recompilation]
     assert len(found) == 1 and "define it once" in str(found[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -39,19 +39,18 @@ from ensembles import (
 from limits import (
     Data,
     Game,
-    GaussianOverlap,
     GradientFlow,
     Interaction,
     Risk,
     Steps,
     WassersteinFisherRao,
-    charged,
     coupling,
     flow,
     fluctuations,
     limit,
     train,
 )
+from limits.kernels import GaussianOverlap, charged
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--sizes", choices=["full", "small"])

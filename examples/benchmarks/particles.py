@@ -22,17 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensembles import Gaussian, Product, Uniform, particles, shallow
-from limits import (
-    BirthDeath,
-    Data,
-    GaussianOverlap,
-    GradientFlow,
-    Interaction,
-    Langevin,
-    Risk,
-    charged,
-    train,
-)
+from limits import BirthDeath, Data, GradientFlow, Interaction, Langevin, Risk, train
+from limits.kernels import GaussianOverlap, charged
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--many", type=int, default=100_000)

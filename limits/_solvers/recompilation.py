@@ -11,7 +11,7 @@ _OFTEN = 3  # calls that compiled anew, after which it is said
 _SEEN: dict[CodeType, list[weakref.ref[FunctionType]]] = {}
 
 
-class FreshFunction(UserWarning):
+class Recompilation(UserWarning):
     """A function is made anew for every call, each of which compiles the same program again."""
 
 
@@ -37,7 +37,7 @@ def _watch(f: FunctionType) -> None:
             f"{f.__name__} ({code.co_filename}:{code.co_firstlineno}) was made anew for {_OFTEN} "
             "calls, each of which compiled the same program again: define it once, outside of the "
             "loop or function, or as an equinox.Module with what it depends on as fields",
-            FreshFunction,
+            Recompilation,
             stacklevel=4,
         )
 

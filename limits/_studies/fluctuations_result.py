@@ -62,14 +62,14 @@ class Fluctuations(Result):
         return [
             f"{when(self.times)}, {math.prod(self.mean.shape[1:])} entries, nodes {sizes}",
             f"mean {span(self.mean)}, error {off:.2g}",
-            f"N Var {span(self.variance)}, error {error:.2g}; by resampling {span(self.resampling)}",
+            f"N Var {span(self.variance)}, error {error:.2g}; by resampling "
+            f"{span(self.resampling)}",
         ]
 
     @property
     def shares(self) -> Float[Array, "hidden T ..."]:
-        each = zip(
-            self.influence, self.nodes, self.ratios, strict=True
-        )  # on the host: no compiling
+        # on the host, which compiles nothing
+        each = zip(self.influence, self.nodes, self.ratios, strict=True)
         parts = [np.square(np.asarray(f)) @ np.asarray(m.masses) / r for f, m, r in each]
         return jnp.asarray(np.stack(parts))
 

@@ -104,7 +104,7 @@ def optimality_gap(
     dimension, neurons with mass outside of the space, and energies that are not convex in the
     measure (`Energy.check_convex`).
     """
-    kind("network", network, Network, "write particles(measure), or .final of a run")
+    kind("network", network, Network, "write Network.particles(measure), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
     on_host("optimality_gap", network, energy, space, jnp.zeros(()))
     kind("space", space, Space, "write Uniform(low, high), or Product(Uniform(-1, 1), Sphere(2))")

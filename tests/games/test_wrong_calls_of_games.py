@@ -9,20 +9,8 @@ from models import smooth
 from played import KEY, THREE
 
 from ensembles import Gaussian, Product, Sphere, Torus, Uniform, players, quadrature
-from limits import (
-    Game,
-    Langevin,
-    MirrorProx,
-    QuadraticGame,
-    aggregate,
-    boltzmann_game,
-    flow,
-    limit,
-    matrix_game,
-    nikaido_isoda,
-    quadratic_on_sphere,
-    train,
-)
+from limits import Game, Langevin, MirrorProx, flow, limit, nikaido_isoda, train
+from limits.references import QuadraticGame, boltzmann_game, matrix_game, quadratic_on_sphere
 
 PAIR = players(Gaussian(2), Gaussian(2)).sample(3, key=KEY)
 DOT = Game(jnp.dot)
@@ -110,7 +98,7 @@ WRONG = {
         "nikaido_isoda runs on the host",
     ),
     "atoms under jit": (
-        lambda: jax.jit(lambda m: aggregate(m, 0.1).masses)(PAIR.measure(0)),
+        lambda: jax.jit(lambda m: m.aggregated(0.1).masses)(PAIR.measure(0)),
         "aggregate runs on the host",
     ),
     "one space that is no tuple": (
@@ -132,12 +120,12 @@ WRONG = {
         lambda: limit(smooth(3), DOT, t1=1.0), "network must be of 2 players",
     ),
     "a period of nothing": (
-        lambda: aggregate(PAIR.measure(0), 0.1, period=0.0), "period must be a positive",
+        lambda: PAIR.measure(0).aggregated(0.1, period=0.0), "period must be a positive",
     ),
     "entries that strategies do not have": (
         game_with(lambda x, y: x[2] * y[0]), r"payoff must fit strategies of dimensions \[2, 2\]",
     ),
-    "a radius of nothing": (lambda: aggregate(PAIR.measure(0), 0.0), "radius must be"),
+    "a radius of nothing": (lambda: PAIR.measure(0).aggregated(0.0), "radius must be"),
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 from clouds import ATTRACTION, DATA, KEY, LINEAR, POTENTIALS, SHALLOW, X, sine
 from models import smooth
 
-from ensembles import Gaussian, Uniform, mixture, particles, wasserstein
+from ensembles import Gaussian, Measure, Uniform, particles, wasserstein
 from limits import (
     BirthDeath,
     Data,
@@ -18,15 +18,13 @@ from limits import (
     PowerPenalty,
     Risk,
     WassersteinFisherRao,
-    boltzmann,
     flow,
     fluctuations,
-    grid_flow,
     limit,
-    minimising_movement,
     optimality_gap,
     train,
 )
+from limits.references import boltzmann, grid_flow, minimising_movement
 
 START = particles(Gaussian(2)).sample(4, key=KEY)
 FLAT = Interaction(lambda t: t[0], lambda t, u: t @ u)
@@ -103,7 +101,7 @@ WRONG = {
         "masses must be positive",
     ),
     "a mixture of different spaces": (
-        lambda: mixture([START.measure(0), SHALLOW.measure(0)]), "measures must live",
+        lambda: Measure.mixture([START.measure(0), SHALLOW.measure(0)]), "measures must live",
     ),
     "a gap in another space": (
         lambda: optimality_gap(START, FLAT, space=Gaussian(3), key=KEY), "space must have",

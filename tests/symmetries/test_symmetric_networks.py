@@ -8,31 +8,10 @@ import pytest
 from models import largest
 from swapped import ARBITRARY, EQUIVARIANT, KEY, PLAIN, SETS, SWAP, X, risks, sigma
 
-from ensembles import (
-    Affine,
-    Gaussian,
-    Group,
-    NeuronalEnsemble,
-    Symmetry,
-    Uniform,
-    cyclic,
-    defining,
-    direct_sum,
-    iid,
-    rotations,
-    shallow,
-    trivial,
-)
-from limits import (
-    Adaptive,
-    EquivariantArchitecture,
-    GradientFlow,
-    Langevin,
-    PathNorm,
-    Risk,
-    flow,
-    mean_field_gradient,
-)
+from ensembles import Affine, Gaussian, Group, NeuronalEnsemble, Symmetry, Uniform, iid, shallow
+from ensembles.groups import cyclic, defining, direct_sum, rotations, trivial
+from limits import Adaptive, GradientFlow, Langevin, PathNorm, Risk, flow, mean_field_gradient
+from limits.symmetries import EquivariantArchitecture
 
 # Deep ensembles
 

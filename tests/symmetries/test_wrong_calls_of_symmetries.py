@@ -7,12 +7,8 @@ import numpy as np
 import pytest
 from swapped import ARBITRARY, CLOUD, KEY, PLAIN, SETS, SWAP, X, risks, sigma
 
-from ensembles import (
-    Affine,
-    Gaussian,
-    Group,
-    NeuronalEnsemble,
-    Symmetry,
+from ensembles import Affine, Gaussian, Group, NeuronalEnsemble, Symmetry, shallow
+from ensembles.groups import (
     cyclic,
     defining,
     dihedral,
@@ -22,20 +18,11 @@ from ensembles import (
     intertwining,
     pixels,
     rotations,
-    shallow,
     symmetric,
     trivial,
 )
-from limits import (
-    EquivariantArchitecture,
-    FeatureAveraging,
-    Langevin,
-    PathNorm,
-    Penalty,
-    Risk,
-    discover_architecture,
-    flow,
-)
+from limits import Langevin, PathNorm, Penalty, Risk, flow
+from limits.symmetries import EquivariantArchitecture, FeatureAveraging, discover_architecture
 
 FIVE = np.asarray(rotations(2, 4).elements[1])  # a fifth of a turn
 ONE = jnp.eye(2)[None]
