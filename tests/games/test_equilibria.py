@@ -190,7 +190,7 @@ def test_a_search_that_misses_a_narrow_optimum_says_how_its_own_was_found():
 @pytest.mark.slow
 def test_restpoints_of_scipy_agree():
     """Best answers in the Gaussian game, by another optimiser."""
-    network = players(*START).sample(5, key=KEY)
+    network = Network.players(*START).sample(5, key=KEY)
     boxed = Game(gaussian_payoff, spaces=(Uniform(-3.0, 3.0), Uniform(-3.0, 3.0)))
     found = nikaido_isoda(network, boxed, key=KEY, starts=16, steps=100)
     x, y = (np.asarray(network.points(i))[:, 0] for i in range(2))
