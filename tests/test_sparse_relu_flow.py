@@ -10,7 +10,6 @@ from ensembles import Gaussian, Measure, Network, Product, Sphere, Uniform, shal
 from limits import (
     Data,
     GradientFlow,
-    Penalty,
     PowerPenalty,
     Risk,
     WassersteinFisherRao,
@@ -91,14 +90,14 @@ def test_the_ridge_of_pairs_is_the_total_variation_at_equal_lengths():
     for points, equal in ((theta, False), (balanced, True)):
         measure = Measure(points, jnp.full(5, 0.2))
         ridge = (Risk(data) + PowerPenalty(LAMBDA / 2))(Network.shallow(pair, measure))
-        variation = (Risk(data) + Penalty(VARIATION))(Network.shallow(pair, polar(measure)))
+        variation = (Risk(data) + VARIATION)(Network.shallow(pair, polar(measure)))
         assert abs(ridge - variation) < 1e-14 if equal else ridge > variation + 1e-4
 
 
 @pytest.mark.slow
 def test_the_optimum_as_particles_is_certified_by_the_gap():
     data = eight()
-    best, risk = sparse_relu(data, LAMBDA), Risk(data) + Penalty(VARIATION)
+    best, risk = sparse_relu(data, LAMBDA), Risk(data) + VARIATION
     total = best.total_variation
     points = np.column_stack([total * np.sign(best.charges), best.directions])
     optimum = Measure(jnp.asarray(points), jnp.asarray(np.abs(best.charges) / total))
@@ -112,7 +111,7 @@ def test_the_optimum_as_particles_is_certified_by_the_gap():
 @pytest.mark.slow
 def test_both_flows_find_the_optimum_with_one_atom_for_each_cone_and_sign():
     data, keys = eight(), jax.random.split(jax.random.key(1), 4)
-    best, risk = sparse_relu(data, LAMBDA), Risk(data) + Penalty(VARIATION)
+    best, risk = sparse_relu(data, LAMBDA), Risk(data) + VARIATION
     ridge = Risk(data) + PowerPenalty(LAMBDA / 2)
     wanted = np.sort(np.arctan2(*best.directions.T[::-1]))
     print()

@@ -10,6 +10,7 @@ import scipy.optimize
 from models import largest
 from played import A_X, B_XY, C_Y, GAUSSIAN, KEY, START
 
+from ensembles import Network
 from limits import GradientFlow, WassersteinFisherRao, coupling, fluctuations, limit, simulate
 
 TIMES = jnp.array([0.0, 0.7, 1.5])

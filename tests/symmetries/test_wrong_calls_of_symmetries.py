@@ -92,13 +92,15 @@ def acting(inputs, group=SWAP.group):
         (lambda: SWAP.projected(Gaussian(3).sample(2, key=KEY)), r"law must have neurons in R\^4"),
         (lambda: SWAP.ensemble(NeuronalEnsemble([Gaussian(5)], [lambda c: c[:3], lambda c: c[3:]],
          layers=Affine(jnp.tanh))), r"ensemble must have inputs in R\^2.* weights\[0\] of R\^3"),
-        (lambda: SWAP.check_units(Network.shallow(lambda z, x: sigma(z, x) * jnp.arange(2.0), CLOUD), X),
+        (lambda: SWAP.check_units(
+            Network.shallow(lambda z, x: sigma(z, x) * jnp.arange(2.0), CLOUD), X),
          r"units must be jointly equivariant"),
         (lambda: Risk(ARBITRARY, prediction=FeatureAveraging(Symmetry(
             cyclic(3), inputs=defining, outputs=trivial(2)))), r"symmetry must act .* inputs"),
         (lambda: Risk(ARBITRARY, prediction=EquivariantArchitecture(Symmetry(
             cyclic(2), inputs=defining, outputs=defining))), r"symmetry must act on neurons"),
-        (lambda: flow(Network.shallow(lambda z, x: z[:2] * x, CLOUD), risks(ARBITRARY)["EA"], t1=1.0),
+        (lambda: flow(
+            Network.shallow(lambda z, x: z[:2] * x, CLOUD), risks(ARBITRARY)["EA"], t1=1.0),
          r"units must be jointly equivariant"),
         (lambda: Symmetry(cyclic(2), inputs=defining, outputs=defining).basis,
          r"neurons must be a representation"),
