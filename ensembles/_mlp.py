@@ -113,7 +113,7 @@ def to_mlp(network: Network) -> eqx.nn.MLP:
     if any(hidden) != all(hidden):
         raise ValueError(
             "network must have biases in all hidden layers or in none to be an MLP, got "
-            f"{hidden}: start the others from zero and freeze them"
+            f"{hidden}: set the others to zero and freeze them"
         )
     mlp = eqx.nn.MLP(
         matrices[0].shape[1], matrices[-1].shape[0], network.width[0], network.depth - 1,

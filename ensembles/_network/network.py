@@ -30,9 +30,9 @@ class Network(eqx.Module):
 
     - `layers`: one `Layer` for each of the L layers.
     - `labels`, `masses`: for each of the L − 1 hidden layers, arrays (N_i, dim_i) and (N_i,); the
-      masses p_0 that it starts with are kept as `initial_masses`.
+      masses p_0 that it begins with are kept as `initial_masses`.
     - `start`: the initial `Parameters`; `increment`: what has been added since (zero by default).
-      The two are kept apart so that single precision keeps small movements.
+      The two are kept separately, so that single precision does not lose small movements.
 
     Masses move by growth g = log dμ_t/dμ_0 along trajectories, `increment.growth`:
 
@@ -102,7 +102,7 @@ class Network(eqx.Module):
 
     @property
     def parameters(self) -> Parameters:
-        """The current weights and biases, start + increment, and the growth."""
+        """The current weights and biases, `start` + `increment`, and the growth."""
         moved = jax.tree.map(operator.add, self.start, self.increment.still())
         return Parameters(moved.weights, moved.biases, self.increment.growth)
 
@@ -189,7 +189,7 @@ class Network(eqx.Module):
         if not parts:
             raise ValueError(
                 f"i={i} is a middle layer without biases: its neurons have no weight of their own, "
-                "only pairs have; look at network.labels and network.masses"
+                "only pairs have; use network.labels and network.masses"
             )
         return jnp.concatenate(parts, axis=1)
 
@@ -208,7 +208,8 @@ class Network(eqx.Module):
         return self.moved(Parameters(moved.weights, moved.biases, self.increment.growth))
 
     def measure(self, i: int) -> Measure:
-        """The law of what belongs to single neurons of hidden layer i: `points(i)` with masses."""
+        """The measure of what belongs to single neurons of hidden layer i: `points(i)` with
+        masses."""
         return Measure(self.points(i), self.masses[i])
 
     def moved(self, increment: Parameters) -> "Network":

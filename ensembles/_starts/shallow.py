@@ -41,10 +41,10 @@ def particles(positions: Space | Measure) -> NeuronalEnsemble | Network:
 
 
 def players(*strategies: Space | Measure) -> NeuronalEnsemble | Network:
-    """Players of a `Game`, each with a law of strategies: hidden layer i is player i.
+    """Players of a `Game`, each with a distribution of strategies: hidden layer i is player i.
 
     On `Space`s an ensemble, whose `sample((n, m), key=)` are n and m strategies of masses 1/n and
-    1/m, on `Measure`s the network with these strategies and masses. Then `measure(i)` is the law of
+    1/m, on `Measure`s the network with these strategies and masses. Then `measure(i)` is that of
     player i, counted from 0.
     """
     if not strategies:

@@ -32,7 +32,7 @@ class BirthDeath(Update):
     does not subtract the mean (their α is α ε here, less the mean).
 
     `rate` is α, for all hidden layers or one for each (0: no neuron of it dies); in deep networks a
-    copy takes all weights from and to its parent. On batches, Ψ is taken on a fresh one.
+    copy takes all weights from and to its parent. With batches, Ψ is that of another batch.
     Copies of one neuron stay equal until noise parts them: they are one of more mass.
 
     A neuron is cloned at most once a step: the expected number of its births, rate · step ·

@@ -73,8 +73,7 @@ class Energy(Family):
 
     @abc.abstractmethod
     def outputs(self, network: Network) -> PyTree[Array]:
-        """What the energy sees of the network, an array or a tree of arrays; limits are compared in
-        it."""
+        """What the energy depends on, an array or a tree of arrays; limits are compared in it."""
 
     @abc.abstractmethod
     def size(self, outputs: Any) -> Float[Array, "..."]:
@@ -87,8 +86,8 @@ class Energy(Family):
         outputs lowers it to first order."""
 
     def check_convex(self, network: Network, points: Float[Array, "m dim"]) -> None:
-        """Raise `ValueError` unless the energy is convex in the measure of neurons, as far as can
-        be seen at `network` and at neurons `points`."""
+        """Raise `ValueError` unless the energy is convex in the measure of neurons, as far as
+        `network` and neurons `points` show."""
         raise ValueError(
             f"energy must be convex in the measure for a bound, and {type(self).__name__} does not "
             "say: give it `check_convex`"
@@ -113,7 +112,7 @@ class Total(Energy):
     unit mass and first variation are the sums of theirs.
 
     Outputs are the pair of theirs, whose size is the larger of the two, so that a limit of the sum
-    is known in all that its terms see, in either order. A batch draws for both.
+    is known in all that its terms depend on, in either order. A batch draws for both.
     """
 
     first: Energy

@@ -1,4 +1,4 @@
-"""Functions that are written anew for every call, and compile anew."""
+"""Functions that are made for every call, and compiled for every call."""
 
 import warnings
 import weakref
@@ -7,12 +7,12 @@ from typing import Any
 
 import jax
 
-_OFTEN = 3  # calls that compiled anew, after which it is said
+_OFTEN = 3  # calls that were compiled, after which it is said
 _SEEN: dict[CodeType, list[weakref.ref[FunctionType]]] = {}
 
 
 class FreshFunction(UserWarning):
-    """A function is made anew for every call, each of which compiles the same program again."""
+    """A function is made for every call, each of which compiles the same program again."""
 
 
 def notice(*trees: Any) -> None:

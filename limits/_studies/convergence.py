@@ -1,9 +1,9 @@
 """What the global-convergence theorems assume, as measured quantities.
 
-Nguyen & Pham (arXiv:2001.11443; arXiv:2006.09355), for a loss with ∂ℓ = 0 ⇒ ℓ = 0 and y = y(x):
-the loss tends to 0 when the start is diverse, {σ_1(w · x)} is dense in L²(P_x), and the update of
-one layer vanishes uniformly over its neurons as t → ∞: ∂_t w_2 for three layers, whose start may
-be i.i.d., and ∂_t w_L for L layers. Convexity is not needed.
+Nguyen & Pham (arXiv:2001.11443; arXiv:2006.09355), for a loss with ∂ℓ = 0 ⇒ ℓ = 0 and y = y(x): the
+loss tends to 0 when the initialisation is diverse, {σ_1(w · x)} is dense in L²(P_x), and the update
+of one layer vanishes uniformly over its neurons as t → ∞: ∂_t w_2 for three layers, whose initial
+weights may be i.i.d., and ∂_t w_L for L layers. Convexity is not needed.
 """
 
 import equinox as eqx

@@ -60,11 +60,11 @@ def coupling(
 ) -> Coupling:
     """Train finite networks and follow the limit at the very same labels.
 
-    For every width and seed, labels are drawn, a finite network starts at them, and the limit
+    For every width and seed, labels are drawn, a finite network is made of them, and the limit
     (`nodes` quadrature nodes per layer, or so many that `limit` meets `tol` in outputs and
     energies; `rule` as in `NeuronalEnsemble.discretise`) carries them as tracers; distances are
     taken label by label at `times` (11 equal ones from 0 to `t1` if None, or the nearest that steps
-    reach). Noisy weights start at the same values on both sides.
+    reach). Noisy weights begin at the same values on both sides.
 
     Arguments:
 
@@ -80,14 +80,14 @@ def coupling(
     - `observe`: a function of a network, or a dictionary of them, of the same shape for all widths,
       kept at `times` for finite networks and the limit.
     - `progress`: a diffrax progress meter over all widths and the limit's error, moved every
-      second, also while programs are compiled, by shares of time that are estimated.
+      second, also while programs are compiled, by parts of the time, as estimated.
     - `key`: seed s of the w-th width uses `fold_in(fold_in(key, w), s)`, split into one for labels
       and one for batches; random nodes of the limit use children of the key that no width has
       (`limits/_keys.py`).
 
     The limit's error is its distance from one on the next finer nodes (with tolerances ten times
     smaller) at the labels of the widest networks, of which smaller ones are parts; or, where
-    larger, the part of the start's velocity that some 500 nodes see and the finer ones miss (as in
+    larger, the part of the initial velocity that some 500 nodes resolve and the finer miss (as in
     `limit`), times how far weights move.
 
     Networks are padded with neurons of mass 0, so that those of at most 32 neurons and nodes a
@@ -95,7 +95,7 @@ def coupling(
 
     Raises `ValueError` for arguments that do not fit, `FailedRun` if a run breaks down (its
     `.partial` is the `Coupling`, NaN at the seeds that failed). Warns (`UnresolvedStart`) when
-    `nodes` miss much of the start.
+    `nodes` miss much of the initialisation.
     """
     kind("ensemble", ensemble, NeuronalEnsemble, "a network has no limit of its own")
     kind("energy", energy, Energy, "write Risk(data)")
@@ -189,7 +189,7 @@ def coupling(
 
 
 class _Watched(NamedTuple):
-    """The limit beside the first networks of one width, those that were solved together."""
+    """The limit with the first networks of one width, those that were solved together."""
 
     width: Sizes
     drawn: Network
@@ -209,7 +209,7 @@ class _Verified(NamedTuple):
 
 
 class _Study(eqx.Module):
-    """What all runs of a coupling share."""
+    """What all runs of a coupling have in common."""
 
     ensemble: NeuronalEnsemble
     energy: Energy
@@ -239,7 +239,7 @@ class _Study(eqx.Module):
     def distances(
         self, width: Sizes, keys: PRNGKeyArray, done: Callable[[], None]
     ) -> tuple[Distances, _Watched]:
-        """Every seed of one width against the limit, and the limit beside the first batch; `done`
+        """Every seed of one width against the limit, and the limit with the first batch; `done`
         is called after each batch."""
         room, nodes = self._room(width), self._nodes(width)
         skip, kept = _sizes(nodes), []
@@ -315,7 +315,7 @@ class _Study(eqx.Module):
         return run_all(solver, networks, self.energy, self.dynamics, self.times, seen, keys)
 
     def _small(self, width: Sizes) -> bool:
-        """Whether networks of this width share one shape, and programs, with all that are small."""
+        """Whether networks of this width have the shape, and programs, of all that are small."""
         return max(*width, *_sizes(self.finer[0])) <= _SMALL and self.observe is None
 
     def _room(self, width: Sizes) -> Sizes:

@@ -16,11 +16,12 @@ Observable = Callable[[Network], Array]
 
 
 def check_observable(observe: Observable, network: Network) -> None:
-    """Raise `ValueError` unless `observe` gives one finite array and sees neurons by their mass.
+    """Raise `ValueError` unless `observe` gives one finite array and depends on neurons by their
+    mass.
 
-    It must not see neurons of mass 0 before and behind the others, nor that a neuron is two of half
-    its mass. Averages with `network.masses` pass; plain means over neurons, powers of masses and
-    quantities of single neurons fail.
+    Neurons of mass 0, added before and behind the others, must not change it, nor splitting a
+    neuron in two of half its mass. Averages with `network.masses` pass; plain means over neurons,
+    powers of masses and quantities of single neurons fail.
     """
     if not callable(observe):
         raise ValueError(f"observe must be a function of a network, got {observe!r}")
@@ -39,12 +40,12 @@ def check_observable(observe: Observable, network: Network) -> None:
     if not np.isfinite(value).all():
         raise ValueError(
             f"observe must return finite numbers, got {np.count_nonzero(~np.isfinite(value))} NaN "
-            f"or infinite ones out of {value.size} at the start"
+            f"or infinite ones out of {value.size} at time 0"
         )
     slack = 1e4 * float(jnp.finfo(value.dtype).eps) * max(1.0, float(np.abs(value).max(initial=0)))
     if beside.shape != value.shape or not (np.abs(beside - value) <= slack).all():
         raise ValueError(
-            "observe must see neurons by their masses, but neurons of mass 0, or one split in two, "
+            "observe must weigh neurons by masses, but neurons of mass 0, or one split in two, "
             f"changed it (shape {value.shape} → {beside.shape}): average over neurons with "
             "network.masses. A single neuron is not a function of the network's measures, and in a "
             "finite network the noise of its edges fluctuates besides"
@@ -57,7 +58,7 @@ def check_differentiable(observe: Observable, network: Network) -> None:
         raise ValueError(
             "observe must be differentiable, but its derivatives in all masses and weights are 0: "
             "an accuracy is a step function of outputs, and would get variance 0. Write the "
-            "outputs (network(x)[:, 0]) and draw from their law, or simulate"
+            "outputs (network(x)[:, 0]) and draw from their distribution, or simulate"
         )
 
 
@@ -77,8 +78,8 @@ def _twice(observe: Observable, network: Network) -> tuple[Array, Array]:
 
 
 def _with_intruders(network: Network) -> Network:
-    """`network` as measures see it no different: neurons of mass 0 and of far other weights before
-    and behind every hidden layer, and its first neuron as two of half its mass."""
+    """A network of the same measures as `network`: with neurons of mass 0 and far other weights
+    before and behind every hidden layer, and its first neuron as two of half its mass."""
 
     def grown(i: int, a: Array, axis: int) -> Array:
         first = jax.lax.slice_in_dim(a, 0, 1, axis=axis)
