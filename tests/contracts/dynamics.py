@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from ensembles import Parameters
@@ -21,8 +22,20 @@ class Motion(NamedTuple):
     descends: bool = True
 
 
+class Damped(Dynamics):
+    """A user's dynamics: weights descend at a speed that saturates."""
+
+    def value_and_velocity(self, t, network, energy):
+        value, gradient, _ = energy.derivatives(network)
+        return value, jax.tree.map(lambda g: -g / (1 + jnp.abs(g)), gradient)
+
+    def check(self, network, energy):
+        energy.check(network)
+
+
 DYNAMICS = {
     "gradient flow": Motion(GradientFlow()),
+    "a user's dynamics": Motion(Damped()),
     "scheduled gradient flow with decay": Motion(
         GradientFlow([slowing, 0.5, 2.0], weight_decay=0.1), descends=False
     ),

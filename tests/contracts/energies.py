@@ -11,6 +11,7 @@ from ensembles import Gauss, Symmetry, Uniform, cyclic, defining, trivial
 from limits import (
     CrossEntropyLoss,
     Data,
+    Derivatives,
     Energy,
     EquivariantArchitecture,
     FeatureAveraging,
@@ -68,6 +69,38 @@ def bowl(theta):
     return (theta**4).sum() / 4
 
 
+class Tug(Energy):
+    """A user's energy, ½ |∫ θ dμ|²: the mean of the neurons is pulled to 0."""
+
+    def _mean(self, network):
+        return network.masses[0] @ network.points(0)
+
+    def __call__(self, network):
+        return (self._mean(network) ** 2).sum() / 2
+
+    def derivatives(self, network, *, variation=False):
+        mean = self._mean(network)
+        points, back = jax.vjp(lambda p: network.rows(p, 0), network.parameters)
+        gradient = back(jnp.broadcast_to(mean, points.shape))[0].still()
+        return Derivatives(self(network), gradient, self.by_masses(network) if variation else None)
+
+    def outputs(self, network):
+        return self._mean(network)[None]
+
+    def size(self, outputs):
+        return jnp.sqrt((outputs**2).mean((-2, -1)))
+
+    def stationarity(self, network):
+        return jnp.sqrt((self._mean(network) ** 2).sum())
+
+    def draw(self, batch, key):
+        return self
+
+    def check(self, network, batch=None):
+        assert network.depth == 2
+
+
+PARTICLES["a user's energy"] = Tug()
 PARTICLES["penalty"] = PowerPenalty(0.1, 1.5)
 PARTICLES["a user's penalty"] = Penalty(bowl)
 NORMS: dict[str, Energy] = {
