@@ -38,8 +38,8 @@ class Symmetry(eqx.Module):
 
     `inputs`, `outputs` and `neurons` are functions of a group element (k, k) that give matrices:
     `defining`, `trivial(dim)`, `direct_sum(...)`, `intertwining(outputs, inputs)`, `pixels(size)`,
-    or your own. Inputs of several axes are acted on flat. Without `neurons` what needs the action
-    on them is refused. `matrices` are those of all elements (m, d, d), by these names.
+    or your own. Inputs of several axes are acted on flat. Without `neurons`, methods that need an
+    action on them raise an error. `matrices` are those of all elements (m, d, d), by these names.
 
     Raises `ValueError` for functions that are no orthogonal representations.
     """

@@ -17,9 +17,9 @@ from .schedules import Schedule
 
 
 class Moment(NamedTuple):
-    """Where a step is: its beginning in `time`, its size `step`, its `key` (None where nothing is
-    random), and `fresh()`, the energy on another batch than the one that the step is given (the
-    same energy where there are no batches)."""
+    """A step within a run: the `time` at which it begins, its size `step`, its `key` (None where
+    nothing is random), and `fresh()`, which gives the energy of another batch than the step's own
+    (the same energy where there are no batches)."""
 
     time: Float[Array, ""]
     step: Float[Array, ""]

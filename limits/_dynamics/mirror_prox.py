@@ -24,7 +24,7 @@ class MirrorProx(Update):
     multiplies masses, a ← a exp(−ε α (Ψ' − ⟨Ψ'⟩)), positions add. Source: Wang &
     Chizat (arXiv:2211.01280), CP-MP and CP-PP with the ratio of masses a'_i/a_i taken as 1.
 
-    In a game, explicit steps may circle an equilibrium outward where these come closer. All
+    In a game, explicit steps may spiral away from an equilibrium that these approach. All
     passes of a step are given the same batch.
     """
 

@@ -36,8 +36,9 @@ class Derivatives(NamedTuple):
 class Energy(Family):
     """What a dynamics descends: a value, its derivatives, and random approximations of it.
 
-    A subclass gives `__call__`, `derivatives`, `outputs`, `size`, `stationarity`, `draw` and
-    `check`, and a `domain` where neurons are confined.
+    A subclass gives `__call__` and `derivatives`, which are what runs need; `outputs`, `size` and
+    `stationarity`, by which limits and studies measure; `draw` and `check`; and a `domain` where
+    neurons are confined to a space. `docs/howto/data.md` has a complete one.
     """
 
     @abc.abstractmethod

@@ -243,8 +243,8 @@ def boltzmann_game(
 ) -> Network:
     """The stationary measures of noisy players, μ_i ∝ exp(−Ψ_i/τ), on a grid of cells.
 
-    Each is the best answer to the other. In a zero-sum game of two there is exactly one such pair,
-    the equilibrium of L + τ ∫ μ_1 log μ_1 − τ ∫ μ_2 log μ_2 (Domingo-Enrich, Jelassi, Mensch,
+    Each is the Gibbs measure given the other. In a zero-sum game of two there is exactly one such
+    pair, the equilibrium of L + τ ∫ μ_1 log μ_1 − τ ∫ μ_2 log μ_2 (Domingo-Enrich, Jelassi, Mensch,
     Rotskoff & Bruna, arXiv:2002.06277). It is found by Newton's method with a line search, from the
     flat measures of a high temperature on by factors of two, on the stored matrix of payoffs.
     `low`, `high` and `cells` are as in `grid_flow`, the box of both players (a torus is the box

@@ -54,9 +54,8 @@ def train(
       merged, also at every one of `times`: batches of 1 from 128 neurons on, of N/64 at width N).
     - `memory`: the `.memory` of the run that this one goes on from, where the update has one; None
       begins with a new one.
-    - `times`: increasing times at which to observe (t0 and t1 if None); the run goes on to t1
-      from the last. `observe`, `throw`,
-      `progress` as in `flow`.
+    - `times`: increasing times at which to observe (t0 and t1 if None); the run goes on from the
+      last of them to t1. `observe`, `throw`, `progress` as in `flow`.
     - `key`: required where there are batches or noise; step k uses `jax.random.fold_in(key, k)`.
 
     The number of steps is not compiled in: another step size or key compiles nothing. Reverse-mode

@@ -95,7 +95,7 @@ def discover_architecture(
     `threshold`, between 0 and 1/2 (what leaves {0} is 1/2 from it), says how little of the neurons'
     squared length may lie outside of a space: a large one settles before directions that the data
     hardly excite are found, a small one takes the noise of batches, few data or few neurons for
-    directions. Look at `distances`; without noise they fall to rounding, and 1e-8 is a good one.
+    directions. Read `distances`: without noise they fall to rounding, and 1e-8 is a good one.
 
     Units for which neurons at 0 have no gradient (z_0 tanh(z · x), say) never leave E_0: warns
     (`StationaryStart`).

@@ -1,4 +1,4 @@
-"""The runs of a coupling: finite networks, the limit beside them, and the limit's own error."""
+"""The runs of a coupling: finite networks, the limit at their labels, and the limit's own error."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

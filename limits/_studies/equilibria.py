@@ -103,7 +103,7 @@ def nikaido_isoda(
 
 
 def aggregate(measure: Measure, radius: float, *, period: float | None = None) -> Measure:
-    """The atoms that particles have come together in: clusters of points nearer than `radius`.
+    """The atoms that particles have gathered in: clusters of points nearer than `radius`.
 
     Points of mass 0 do not count. From the heaviest point on, what is within `radius` of it is one
     atom at its mean. `period` is that of every coordinate on a torus (1.0 for `Torus`).

@@ -36,7 +36,7 @@ class OptimalityGap(Result):
     - `excess` (n,): Ψ − min Ψ at the neurons of μ, of masses `masses`; μ is optimal exactly when it
       is 0 wherever there is mass.
     - `ends` (starts,): the Ψ at which each descent of the search came to rest, in increasing order;
-      `steps` of it. Starts that agree are evidence for the minimum, not a proof.
+      `steps` of it. Descents that agree are evidence for the minimum, not a proof.
     """
 
     gap: float
