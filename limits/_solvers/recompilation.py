@@ -36,7 +36,8 @@ def _watch(f: FunctionType) -> None:
         warnings.warn(
             f"{f.__name__} ({code.co_filename}:{code.co_firstlineno}) was made anew in "
             f"{_OFTEN} calls, each of which compiled the same program again: define it once, "
-            "outside of the loop or function, or as an equinox.Module with what it depends on as fields",
+            "outside of the loop or function, or as an equinox.Module with what it depends on in "
+            "fields",
             FreshFunction,
             stacklevel=4,
         )
