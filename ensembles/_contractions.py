@@ -1,6 +1,6 @@
 """Contractions over neurons and data, in full precision whatever the machine.
 
-Accelerators multiply matrices in reduced precision unless told otherwise, which would blur a limit
+Accelerators multiply matrices in reduced precision unless asked otherwise, which would blur a limit
 that is known to 1e-6. Every sum of products in this library goes through here.
 """
 

@@ -22,7 +22,7 @@ class NeuronalEnsemble(eqx.Module):
     """Probability spaces (Ω_i, P_i) with weight functions on them: networks of every width.
 
     Source: Nguyen & Pham (arXiv:2001.11443), *neuronal embedding*. A network of L layers has
-    labels c_i ∈ Ω_i in its L − 1 hidden layers, and starts from
+    labels c_i ∈ Ω_i in its L − 1 hidden layers, and the initial weights
 
         w_1(c_1),  w_i(c_{i-1}, c_i),  w_L(c_{L-1})    and    b_i(c_i),  b_L.
 
@@ -237,7 +237,7 @@ class NeuronalEnsemble(eqx.Module):
 
         Noisy weights are drawn with `key` as in `sample`; without one they are their conditional
         means, as in the limit. The neurons of `tracers`, a network of this ensemble, are added
-        behind the others with mass 0: they follow the limit. Noisy weights among themselves start
+        behind the others with mass 0: they follow the limit. Noisy weights among themselves begin
         at their own values, weights from and to the others at conditional means.
         """
         if tracers is not None:

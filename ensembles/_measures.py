@@ -19,7 +19,7 @@ class Measure(eqx.Module):
     """A discrete probability measure `Σ_k p_k δ_{c_k}`.
 
     Masses `1/n` on sampled points make an empirical measure, quadrature weights on nodes a
-    discretised one; a point of mass 0 is a *tracer*: averages do not see it.
+    discretised one; a point of mass 0 is a *tracer*, absent from averages.
 
     Arguments: `points` of shape (n, dim) and `masses` of shape (n,), non-negative, summing to 1.
     Raises `ValueError` for other shapes, NaN, negative or unnormalised masses.
@@ -48,7 +48,8 @@ class Measure(eqx.Module):
         return tensordot(self.masses, values, axes=1)
 
     def pushforward(self, f: Callable[[Array], Array]) -> "Measure":
-        """The law of `f(C)`, C of this law; `f` maps a point (dim,) to a point (dim',)."""
+        """The distribution of `f(C)`, C drawn from this measure; `f` maps a point (dim,) to a point
+        (dim',)."""
         return Measure(jax.vmap(f)(self.points), self.masses)
 
     @property

@@ -36,7 +36,7 @@ def from_mlp(mlp: eqx.nn.MLP) -> Standard:
         1/N_i,  and 1 for b_L                             for biases:
 
         network, rates = from_mlp(mlp)
-        train(network, risk, SGD(GradientFlow(**rates)), step=ε, t1=100 * ε)
+        train(network, risk, GradientFlow(**rates), step=ε, t1=100 * ε)
 
     These are not the rates of a mean-field limit: ξ_L grows with the width, and entries of w_i have
     variance ∝ N where those of W_i have 1/N. `docs/parametrisation.md` says what can be learned
@@ -113,7 +113,7 @@ def to_mlp(network: Network) -> eqx.nn.MLP:
     if any(hidden) != all(hidden):
         raise ValueError(
             "network must have biases in all hidden layers or in none to be an MLP, got "
-            f"{hidden}: start the others from zero and freeze them"
+            f"{hidden}: set the others to zero and freeze them"
         )
     mlp = eqx.nn.MLP(
         matrices[0].shape[1], matrices[-1].shape[0], network.width[0], network.depth - 1,

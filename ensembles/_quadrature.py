@@ -78,7 +78,7 @@ class Gauss(Rule):
 class Sobol(Rule):
     """Scrambled Sobol points (`scipy.stats.qmc`) of equal mass; `n` is a power of two.
 
-    `align` (n, d) are the inputs a Gaussian first layer on R^d will see. Only w·x for these x
+    `align` (n, d) are the inputs of a Gaussian first layer on R^d. Only w·x for these x
     matter, so the leading coordinates of the points, the most even ones, are turned into the
     principal directions of the inputs.
     """

@@ -12,12 +12,12 @@ WeightFunction = Callable[..., Array]
 
 
 class Noisy(eqx.Module):
-    """Weights w(c, c', u) between two hidden layers, u drawn anew for every pair of neurons.
+    """Weights w(c, c', u) between two hidden layers, u drawn for every pair of neurons.
 
-    Every start that is exchangeable in the neurons of each layer has this form (Aldous–Hoover);
+    Initial weights that are exchangeable in each layer's neurons have this form (Aldous–Hoover);
     u alone makes independent entries. Finite networks draw u. In layers affine in w the limit
-    sees the conditional mean E[w | c, c'] only: increments are functions of the labels, while
-    each weight keeps its own start (Nguyen & Pham, arXiv:2001.11443, i.i.d. starts).
+    depends on the conditional mean E[w | c, c'] only: increments are functions of the labels, while
+    each weight keeps its own initial value (Nguyen & Pham, arXiv:2001.11443, i.i.d. weights).
 
     Arguments: `weight(c, c', u)`, `mean(c, c')` its mean over u, `noise` the space of u. Called on
     labels alone it is the conditional mean.

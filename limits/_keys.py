@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray
 # Of a study's key
 NODES = 2**32 - 1  # random nodes of the limit
 FINER = (2**32 - 2, 2**32 - 4, 2**32 - 5)  # finer ones, which tell its error
-PROBE = 2**32 - 3  # many nodes at the start
+PROBE = 2**32 - 3  # many nodes at time 0
 TOLERANCE = 2**32 - 6  # nodes that `limit` refines
 
 # Of the key of a step, or of a draw from an energy

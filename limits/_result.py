@@ -128,7 +128,7 @@ def _path(path: tuple[Any, ...]) -> str:
 
 
 def _shapes(result: Result) -> list[str]:
-    """What is seen of a result that is traced, a batch, or a tree of other things."""
+    """What is shown of a result that is traced, a batch, or a tree of other things."""
     leaves = jax.tree.leaves(result)
     known = any(isinstance(leaf, jax.Array | np.ndarray) for leaf in leaves)
     lines = ["traced" if traced(result) else "a batch" if known else "without values"]

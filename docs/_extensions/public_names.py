@@ -1,4 +1,4 @@
-"""Code such as `limit`, `SGD(batch=8)` or `Network.masses` links to its entry in the reference."""
+"""Code such as `limit`, `Steps(0.1)` or `Network.masses` links to its entry in the reference."""
 
 import inspect
 import re

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as numpy_format
 
-_UNPACKED = 100  # times the size of a file, beside the first 2²⁰ bytes
+_UNPACKED = 100  # times the size of a file, after the first 2²⁰ bytes
 _HEADERS = {
     (1, 0): numpy_format.read_array_header_1_0,
     (2, 0): numpy_format.read_array_header_2_0,

@@ -1,6 +1,6 @@
 """Activations in pickles: functions of JAX are found again by their names.
 
-A jitted function pickles as the function it wraps, which Python then looks up under its name and
+A jitted function pickles as the function it wraps, which Python then finds under its name and
 does not find, since that name is the jitted one: `pickle.dumps(jnp.tanh)` fails. The reducers here
 say the name itself where it leads back to the very function, and leave everything else as it was.
 """

@@ -45,7 +45,7 @@ def save(path: str | Path, value: Any) -> None:
 def load(path: str | Path) -> Any:
     """What `save` wrote to `path`, bit for bit.
 
-    Nothing that the file brings is executed: classes and functions are looked up by name among the
+    Nothing that the file brings is executed: classes and functions are found by name among the
     modules that are already imported (and those of this library; of the standard library only those
     of numbers), and no constructor is called. A network calls the functions that its file names.
     Raises `ValueError` for files that are truncated, altered or not of this library, and for names

@@ -18,10 +18,10 @@ _BLOCK = 2**22  # entries that an Elementwise layer keeps alive at once
 class Elementwise(Layer):
     """The general model: any φ(w, b, h), averaged over the neurons it comes from.
 
-    `phi(w, b, h)` sees one weight, one bias (None without biases) and one preactivation, each of
-    any shape, and returns one term of the average; in the first layer `h` is the input x and there
-    is no average. φ need not be linear in w. The double sum over neurons is done in blocks of the
-    batch and recomputed in derivatives, so that memory stays bounded.
+    `phi(w, b, h)` is given one weight, one bias (None without biases) and one preactivation, each
+    of any shape, and returns one term of the average; in the first layer `h` is the input x and
+    there is no average. φ need not be linear in w. The double sum over neurons is done in blocks of
+    the batch and recomputed in derivatives, so that memory stays bounded.
     """
 
     affine: ClassVar[bool] = False

@@ -31,7 +31,7 @@ class Layer(Family):
     your own holds one of them.
 
     Callables held by a layer are static: they must be hashable (functions are; give constants as
-    Python numbers), and a fresh lambda for every network compiles anew. A layer is `affine` when φ
+    Python numbers), and a new lambda for every network is compiled anew. A layer is `affine` when φ
     is affine in (w, b).
     """
 

@@ -1,4 +1,4 @@
-"""Networks that are laws of strategies, without outputs."""
+"""Networks that are distributions of strategies, without outputs."""
 
 from typing import Any, ClassVar
 
@@ -8,17 +8,15 @@ from .layer import Layer, Pullback
 
 
 class Player(Layer):
-    """No layer map: hidden layer i of a network of players is the law of player i's strategies.
+    """No layer map: hidden layer i of a network of players is the measure of player i's strategies.
 
-    Made by `players`; a `Game` sees their measures. Such networks have no outputs.
+    Made by `players`; a `Game` depends on their measures. Such networks have no outputs.
     """
 
     affine: ClassVar[bool] = False
 
     def first(self, w: Array, b: Array | None, x: Array) -> Array:
-        raise ValueError(
-            "players have no outputs: look at network.measure(i), or at the energy of a Game"
-        )
+        raise ValueError("players have no outputs: use network.measure(i), or the energy of a Game")
 
     def forward(self, masses: Array, w: Any, b: Any, h: Array) -> Array:
         return self.first(w, b, h)

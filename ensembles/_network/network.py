@@ -31,9 +31,9 @@ class Network(eqx.Module):
 
     - `layers`: one `Layer` for each of the L layers.
     - `labels`, `masses`: for each of the L − 1 hidden layers, arrays (N_i, dim_i) and (N_i,); the
-      masses p_0 that it starts with are kept as `initial_masses`.
+      masses p_0 that it begins with are kept as `initial_masses`.
     - `start`: the initial `Parameters`; `increment`: what has been added since (zero by default).
-      The two are kept apart so that single precision keeps small movements.
+      The two are kept separately, so that single precision does not lose small movements.
 
     Masses move by growth g = log dμ_t/dμ_0 along trajectories, `increment.growth`:
 
@@ -209,7 +209,8 @@ class Network(eqx.Module):
         return self.moved(moved.with_growth(self.increment.growth))
 
     def measure(self, i: int) -> Measure:
-        """The law of what belongs to single neurons of hidden layer i: `points(i)` with masses."""
+        """The measure of what belongs to single neurons of hidden layer i: `points(i)` with
+        masses."""
         return Measure(self.points(i), self.masses[i])
 
     def moved(self, increment: Parameters) -> "Network":

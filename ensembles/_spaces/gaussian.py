@@ -1,4 +1,4 @@
-"""Gaussian laws."""
+"""Gaussian distributions."""
 
 import equinox as eqx
 import jax

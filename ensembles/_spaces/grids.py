@@ -10,7 +10,7 @@ from .space import Grid
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
-# 511 nodes take milliseconds, and every look at a start asks for them.
+# 511 nodes take milliseconds, and every probe of an initialisation asks for them.
 legendre = lru_cache(maxsize=64)(special.roots_legendre)
 hermite = lru_cache(maxsize=64)(special.roots_hermitenorm)
 

@@ -51,7 +51,8 @@ class Space(Family):
 
     @abc.abstractmethod
     def from_cube(self, u: np.ndarray) -> np.ndarray:
-        """Uniform points (n, cube_dim) of the open unit cube to points (n, dim) of law P."""
+        """Uniform points (n, cube_dim) of the open unit cube to points (n, dim) distributed as
+        P."""
 
     @abc.abstractmethod
     def grid(self, m: int) -> Grid:

@@ -1,4 +1,4 @@
-"""Uniform laws on spheres."""
+"""Uniform distributions on spheres."""
 
 import equinox as eqx
 import jax
@@ -14,7 +14,7 @@ from .space import Grid, Space
 
 
 class Sphere(Space):
-    """The uniform law on the sphere of the given `radius` in R^dim (dim ≥ 2)."""
+    """The uniform distribution on the sphere of the given `radius` in R^dim (dim ≥ 2)."""
 
     radius: Float[Array, ""]
     _dim: int = eqx.field(static=True)

@@ -1,4 +1,4 @@
-"""Uniform laws on tori."""
+"""Uniform distributions on tori."""
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ from .space import Grid, Space
 
 
 class Torus(Space):
-    """The uniform law on the torus (R/Z)^dim, labels in [0, 1)^dim.
+    """The uniform distribution on the torus (R/Z)^dim, labels in [0, 1)^dim.
 
     Every real number stands for a point of the circle: functions on it should have period 1, and
     points that move are not wrapped (`project` is the identity), so that paths are continuous.

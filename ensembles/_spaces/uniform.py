@@ -1,4 +1,4 @@
-"""Uniform laws on boxes."""
+"""Uniform distributions on boxes."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,8 @@ from .space import Grid, Space
 
 
 class Uniform(Space):
-    """The uniform law on the box `[low, high]`; `low` and `high` are scalars or of shape (dim,)."""
+    """The uniform distribution on the box `[low, high]`; `low` and `high` are scalars or of shape
+    (dim,)."""
 
     low: Float[Array, " dim"]
     high: Float[Array, " dim"]

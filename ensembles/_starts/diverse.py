@@ -30,7 +30,7 @@ def diverse(
     correlation: ArrayLike = 0.7,
     layers: Layer | Sequence[Layer],
 ) -> NeuronalEnsemble:
-    """A correlated start whose neurons are bidirectionally diverse in as many modes as asked for.
+    """Correlated weights whose neurons are bidirectionally diverse in as many modes as asked for.
 
     Neurons of the middle layers have labels (h, ξ), standard Gaussian in R^modes each, and
 
@@ -43,12 +43,13 @@ def diverse(
     (w_1, ξ), with h_k = √2 sin(ω_k · w_1) at fixed frequencies ω_k, of the last (h, w_L).
 
     The `correlation` ρ lets the modes pass from layer to layer: E[g_k σ(Σ_j a_j h_j)] would
-    vanish for ρ = 0, the modes would never be excited, and the limit would be that of an i.i.d.
-    start with the same means, for all times.
+    vanish for ρ = 0, the modes would never be excited, and the limit would be that of i.i.d.
+    weights with the same means, for all times.
 
-    Arguments: `first` the law of w_1 on R^dim (or of its entries), `last` that of w_L on R^outputs;
-    standard Gaussians by default (one output). Raises `ValueError` for depth < 2, laws of other
-    dimensions, and a correlation outside [0, 1): at 1 both sides of a neuron were the same.
+    Arguments: `first` the distribution of w_1 on R^dim (or of its entries), `last` that of w_L on
+    R^outputs; standard Gaussians by default (one output). Raises `ValueError` for depth < 2,
+    distributions of other dimensions, and a correlation outside [0, 1): at 1 both sides of a neuron
+    were the same.
     """
     dim, depth, modes = count("dim", dim), checked_depth(depth), count("modes", modes)
     first = first_law(Gaussian(dim) if first is None else first, dim)

@@ -30,22 +30,24 @@ def iid(
 
     Source: Nguyen & Pham (arXiv:2001.11443), i.i.d. initialisation. In the limit of layers affine
     in their weights, increments are functions of few labels: (w_1, b_1) in layer 1, b_i in the
-    middle, (b_{L-1}, w_L) in the last hidden layer, and of the middle laws only means matter.
-    Layers 2, …, L − 2 without random biases have a single label, so the limit takes memory linear
-    in the nodes of layer 1.
+    middle, (b_{L-1}, w_L) in the last hidden layer, and of the middle distributions only means
+    matter. Layers 2, …, L − 2 without random biases have a single label, so the limit takes memory
+    linear in the nodes of layer 1.
 
-    Arguments, laws being spaces:
+    Arguments, distributions being spaces:
 
     - `dim` inputs and `depth` L ≥ 2 layers.
-    - `first`: the law of a neuron's w_1 on R^dim, or of one of its independent entries, on R.
-    - `hidden`: the law of an entry of w_2, …, w_{L-1}, on R and with a mean: one for all, or one
-      for each of these L − 2 layers.
-    - `last`: the law of a neuron's w_L on R^outputs.
-    - `biases`: None, or one entry per layer: None (no biases), a number (all start there) or a law
-      on R; the last belongs to the outputs, None or an array (outputs,). Biases are trained.
+    - `first`: the distribution of a neuron's w_1 on R^dim, or of one of its independent entries, on
+      R.
+    - `hidden`: the distribution of an entry of w_2, …, w_{L-1}, on R and with a mean: one for all,
+      or one for each of these L − 2 layers.
+    - `last`: the distribution of a neuron's w_L on R^outputs.
+    - `biases`: None, or one entry per layer: None (no biases), a number (all begin there) or a
+      distribution on R; the last belongs to the outputs, None or an array (outputs,). Biases are
+      trained.
 
-    Raises `ValueError` for depth < 2, laws of other dimensions or numbers, laws without a mean,
-    and middle layers that are not affine in their weights.
+    Raises `ValueError` for depth < 2, distributions of other dimensions or numbers, or without a
+    mean, and middle layers that are not affine in their weights.
     """
     dim, depth = count("dim", dim), checked_depth(depth)
     first = first_law(first, dim)

@@ -19,13 +19,15 @@ def checked_depth(depth: int) -> int:
 
 def checked_law(name: str, law: Any) -> Space:
     if not isinstance(law, Space):
-        raise ValueError(f"{name} must be a law, e.g. Gaussian(1, mean=1.0), got {law!r}")
+        raise ValueError(f"{name} must be a distribution, e.g. Gaussian(1, mean=1.0), got {law!r}")
     return law
 
 
 def on_the_line(name: str, law: Any) -> Space:
     if checked_law(name, law).dim != 1:
-        raise ValueError(f"{name} must be a law on R, of one entry, got one on R^{law.dim}")
+        raise ValueError(
+            f"{name} must be a distribution on R, of one entry, got one on R^{law.dim}"
+        )
     return law
 
 
@@ -34,8 +36,8 @@ def first_law(law: Any, dim: int) -> Space:
         return law
     if law.dim != 1:
         raise ValueError(
-            f"first must be a law on R^{dim} (dim={dim}), or on R for independent entries, got one "
-            f"on R^{law.dim}"
+            f"first must be a distribution on R^{dim} (dim={dim}), or on R for independent "
+            f"entries, got one on R^{law.dim}"
         )
     if isinstance(law, Gaussian):
         return Gaussian(dim, law.mean[0], law.scale[0])
@@ -43,13 +45,13 @@ def first_law(law: Any, dim: int) -> Space:
 
 
 def hidden_laws(laws: Any, layers: int) -> tuple[Space, ...]:
-    """One law with a mean for each middle layer."""
+    """One distribution with a mean for each middle layer."""
     several = isinstance(laws, Sequence)
     each = tuple(laws) if several else (laws,) * layers
     if len(each) != layers:
         raise ValueError(
-            f"hidden must be one law or one for each of the {layers} layers 2, …, L - 1, got "
-            f"{len(each)} laws"
+            f"hidden must be one distribution, or one for each of the {layers} layers 2, …, L - 1, "
+            f"got {len(each)}"
         )
     for i, law in enumerate(each):
         one = f"hidden[{i}]" if several else "hidden"
@@ -57,6 +59,6 @@ def hidden_laws(laws: Any, layers: int) -> tuple[Space, ...]:
         if mean is not None and not np.isfinite(mean).all():
             raise ValueError(
                 f"{one} has no mean (got {mean}): the limit of a wide layer is an average over its "
-                "weights and needs one; cut the law's tails"
+                "weights and needs one; cut its tails"
             )
     return each

@@ -140,8 +140,8 @@ def matrices_of(name: str, matrices: ArrayLike, ndim: int) -> Array:
 
 
 def images_of(matrices: np.ndarray) -> np.ndarray:
-    """Three vectors in general position moved by each of `matrices` (m, k, k), which are told apart
-    by them: (m, k, 3)."""
+    """Three vectors in general position moved by each of `matrices` (m, k, k), which are
+    distinguished by them: (m, k, 3)."""
     return matrices @ np.random.default_rng(0).normal(size=(matrices.shape[2], 3))
 
 

@@ -66,7 +66,7 @@ def generated(*generators: ArrayLike) -> Group:
         if len(found) > min(LARGEST, ENTRIES // k**2):
             raise ValueError(
                 f"generators must generate at most {min(LARGEST, ENTRIES // k**2)} elements, got "
-                "more that can be told apart: give them in double precision, or write "
+                "more that differ: give them in double precision, or write "
                 "rotations(...), orthogonal(...) or Group(matrices, haar=draw) for compact groups"
             )
     return Group(found)

@@ -27,7 +27,7 @@ def of_orbits(
     if group.haar is not None:
         raise ValueError(
             "group must be finite for a symmetric ensemble, got nodes of a compact one: copies "
-            "of the neurons would not see each other"
+            "of the neurons would not be connected"
         )
     if any(isinstance(w, Noisy) for w in ensemble.weights):
         raise ValueError(

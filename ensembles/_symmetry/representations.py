@@ -170,9 +170,9 @@ def _evaluated(name: str, rep: Representation, elements: Float[Array, "m k k"]) 
 def fixed_subspace(
     rep: Representation, matrices: Float[Array, "m d d"], group: Group
 ) -> Float[Array, "d k"]:
-    """An orthonormal basis of what all elements leave alone, its columns: the null space of
-    Σ_g (M_g − 1)ᵀ (M_g − 1), M_g the `matrices`. Of a compact group some draws are looked at
-    besides.
+    """An orthonormal basis of what all elements leave fixed, its columns: the null space of
+    Σ_g (M_g − 1)ᵀ (M_g − 1), M_g the `matrices`. Of a compact group some draws are
+    included.
 
     It is made of columns of the projection, those that are furthest from the ones before: of
     permutations, the indicators of orbits, scaled.

@@ -1,12 +1,12 @@
 """A group acting on inputs, outputs and neurons: what it makes of measures, functions, networks.
 
 Sources: Maass & Fontbona, *Symmetries in overparametrized neural networks: a mean-field view*
-(arXiv:2405.19995). With ρ, ρ̂ and M the orthogonal actions on inputs, outputs and neurons, and λ the
-Haar measure,
+(arXiv:2405.19995). With ρ, ρ̂ and M the orthogonal actions on inputs, outputs and neurons, and λ
+the Haar measure,
 
     Q_G f = ∫ ρ̂_g⁻¹ f(ρ_g ·) dλ(g)     the closest equivariant function,
-    μ^G = ∫ M_g#μ dλ(g)                 the symmetrised law; weakly invariant: μ = μ^G,
-    μ^E = P#μ,  P = ∫ M_g dλ(g)         the law projected to E^G = {z: M_g z = z for all g};
+    μ^G = ∫ M_g#μ dλ(g)                 symmetrised; weakly invariant: μ = μ^G,
+    μ^E = P#μ,  P = ∫ M_g dλ(g)         projected to E^G = {z: M_g z = z for all g};
                                         strongly invariant: μ = μ^E.
 
 For a jointly equivariant unit, σ(ρ_g x, M_g z) = ρ̂_g σ(x, z), Q_G Φ_μ = Φ_{μ^G}.
@@ -38,8 +38,8 @@ class Symmetry(eqx.Module):
 
     `inputs`, `outputs` and `neurons` are functions of a group element (k, k) that give matrices:
     `defining`, `trivial(dim)`, `direct_sum(...)`, `intertwining(outputs, inputs)`, `pixels(size)`,
-    or your own. Inputs of several axes are acted on flat. Without `neurons` what needs the action
-    on them is refused. `matrices` are those of all elements (m, d, d), by these names.
+    or your own. Inputs of several axes are acted on flat. Without `neurons`, methods that need an
+    action on them raise an error. `matrices` are those of all elements (m, d, d), by these names.
 
     Raises `ValueError` for functions that are no orthogonal representations.
     """
@@ -135,7 +135,7 @@ class Symmetry(eqx.Module):
     def symmetrised(self, law: _Law) -> _Law:
         """μ^G for a `Measure` of neurons or a `Network` of one hidden layer: every neuron becomes
         its whole orbit. The function of the network becomes its Q_G where units are jointly
-        equivariant, as `check_units` sees."""
+        equivariant, which `check_units` checks."""
         points = self._law_points(law)
         moved = self._act("neurons", "law", points)
         if isinstance(law, Measure):
@@ -152,8 +152,8 @@ class Symmetry(eqx.Module):
 
     def projected(self, law: _Law) -> _Law:
         """μ^E for a `Measure` of neurons or a `Network` of one hidden layer. The function of the
-        network becomes an equivariant one where units are jointly equivariant, as `check_units`
-        sees."""
+        network becomes an equivariant one where units are jointly equivariant, which
+        `check_units` checks."""
         points = self._law_points(law)
         near = matmul(points, self.projection.astype(points.dtype))
         if isinstance(law, Measure):
@@ -178,7 +178,7 @@ class Symmetry(eqx.Module):
 
     def check_units(self, network: Network, x: Float[Array, "n ..."]) -> None:
         """Raise `ValueError` unless units are jointly equivariant, σ(ρ_g x, M_g θ) = ρ̂_g σ(x, θ):
-        a `network` of one hidden layer with Gaussian neurons is looked at, at inputs `x`."""
+        a `network` of one hidden layer with Gaussian neurons is evaluated at inputs `x`."""
         drawn = jax.random.normal(jax.random.key(0), self._law_points(network).shape)
         drawn = drawn.astype(network.dtype)
         moved = jax.vmap(lambda p, x: network.with_points(p)(x))(
@@ -215,7 +215,7 @@ class Symmetry(eqx.Module):
         return einsum("gij,nj->gni", matrices.astype(x.dtype), flat).reshape(m, *x.shape)
 
     def _law_points(self, law: Any) -> Float[Array, "n dim"]:
-        """The neurons of a law on which the group acts."""
+        """The neurons of a measure on which the group acts."""
         kind("law", law, (Measure, Network), "write network.measure(0)")
         if isinstance(law, Network) and (law.depth != 2 or law.start.biases[-1] is not None):
             raise ValueError(

@@ -24,24 +24,25 @@ class BirthDeath(Update):
 
     In a step of size ε a neuron with V = Ψ − ⟨Ψ⟩ > 0 dies with probability 1 − exp(−α V ε), one
     with V < 0 is cloned with probability 1 − exp(−α abs(V) ε). The number of neurons is then
-    restored: too many, and some, drawn uniformly, are removed; too few, and the places are filled
-    with copies of survivors, or with draws from `prior` where one is given (a space of neurons
-    (dim,), of charge 0 if they are not to change the outputs). Large numbers follow the
-    `WassersteinFisherRao` flow of rate α; with a prior, neurons are also born where there are none.
-    Source: Rotskoff, Jelassi, Bruna & Vanden-Eijnden (arXiv:1902.01843), whose code has no ε and
-    does not subtract the mean (their α is α ε here, less the mean).
+    restored: where there are too many, some are removed, drawn uniformly; where there are too few,
+    the places are filled with copies of survivors, or with draws from `prior` where one is given (a
+    space of neurons (dim,), of charge 0 if they are not to change the outputs). Large numbers
+    follow the `WassersteinFisherRao` flow of rate α; with a prior, neurons are also born where
+    there are none. Source: Rotskoff, Jelassi, Bruna & Vanden-Eijnden (arXiv:1902.01843), whose code
+    has no ε and does not subtract the mean (their α is α ε here, less the mean).
 
     `rate` is α, for all hidden layers or one for each (0: no neuron of it dies); in deep networks a
-    copy takes all weights from and to its parent. On batches, Ψ is taken on a fresh one.
-    Copies of one neuron stay equal until noise parts them: they are one of more mass.
+    copy takes all weights from and to its parent. With batches, Ψ is that of another batch. Copies
+    of one neuron stay equal until noise separates them: together they are one neuron of larger
+    mass.
 
-    A neuron is cloned at most once a step: the expected number of its births, rate · step ·
-    (⟨Ψ⟩ − Ψ), is at most 0.5 at the first step, or the call is refused, and a run stops as diverged
+    A neuron is cloned at most once a step: the expected number of its births, rate · step · (⟨Ψ⟩ −
+    Ψ), must be at most 0.5 at the first step (`ValueError` otherwise), and a run stops as diverged
     where it exceeds 1. Births and deaths follow the energy, without the `weight_decay` of the
     dynamics: write it as `Risk(data) + PowerPenalty(...)` if it is to count.
 
-    Neurons have equal masses; tracers are left alone, but after a jump a label no longer names a
-    trajectory, and derivatives through jumps are refused.
+    Neurons have equal masses; tracers do not die and are not cloned. After a jump a label no longer
+    names a trajectory, and derivatives through jumps are refused.
     """
 
     dynamics: Dynamics

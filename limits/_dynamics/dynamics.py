@@ -17,9 +17,9 @@ from .schedules import Schedule
 
 
 class Moment(NamedTuple):
-    """Where a step is: its beginning in `time`, its size `step`, its `key` (None where nothing is
-    random), and `fresh()`, the energy on another batch than the one that the step is given (the
-    same energy where there are no batches)."""
+    """A step within a run: the `time` at which it begins, its size `step`, its `key` (None where
+    nothing is random), and `fresh()`, which gives the energy of another batch than the step's own
+    (the same energy where there are no batches)."""
 
     time: Float[Array, ""]
     step: Float[Array, ""]
@@ -37,7 +37,7 @@ class Update(Family):
 
     @property
     def random(self) -> bool:
-        """Whether it draws at random, beside the batches, so that a run needs a key."""
+        """Whether it draws at random, besides batches, so that a run needs a key."""
         return False
 
     @property
@@ -80,8 +80,9 @@ class Update(Family):
         """Raise `ValueError` for a step size that it is no process in time with."""
 
     def check_limit(self, network: Network, noisy: bool) -> None:
-        """Raise `ValueError` where steps of `network` see more of a neuron than its mass, so that
-        nodes and tracers do not follow the limit; `noisy`: where weights have noise of their own.
+        """Raise `ValueError` where steps of `network` depend on more of a neuron than its mass, so
+        that nodes and tracers do not follow the limit; `noisy`: where weights have noise of their
+        own.
         """
 
 

@@ -27,7 +27,7 @@ from .schedules import Rates, Schedule, check_schedules, rates_at, schedules, va
 
 
 class FisherRao(Dynamics):
-    """Neurons gain and lose mass where they stand, dg_i/dt = −rate_i(t) (Ψ_i − ⟨p_i, Ψ_i⟩).
+    """Neurons gain and lose mass and do not move, dg_i/dt = −rate_i(t) (Ψ_i − ⟨p_i, Ψ_i⟩).
 
     `rate` is a number or a function of time for all hidden layers, or one for each of the L − 1; 0
     keeps a layer's masses. Weights and biases do not move.

@@ -19,8 +19,8 @@ from .schedules import Schedule, check_schedules, rates_at, schedules, varying
 class Langevin(Dynamics):
     """dθ = −ξ(t) ∇Ψ dt + √(2 ξ(t) τ(t)) dW for every neuron θ, τ the temperature (1/β).
 
-    The law of infinitely many follows ∂_t μ = ξ ∇·(μ ∇Ψ) + ξ τ Δμ, which lowers the free energy
-    E(μ) + τ ∫ μ log μ; its stationary law is the Boltzmann law μ ∝ exp(−Ψ(·; μ)/τ). Sources: Mei,
+    The density of infinitely many follows ∂_t μ = ξ ∇·(μ ∇Ψ) + ξ τ Δμ, which lowers the free energy
+    E(μ) + τ ∫ μ log μ; it is stationary at the Gibbs measure μ ∝ exp(−Ψ(·; μ)/τ). Sources: Mei,
     Montanari & Nguyen (arXiv:1804.06561), where Ψ has a ridge, here a `PowerPenalty`
     or `weight_decay`. A function of time as temperature is annealing.
 
@@ -28,14 +28,14 @@ class Langevin(Dynamics):
     steps θ ← θ − ε ∇Ψ + √(2 ε τ) g. Noise is one for each neuron and is
     never scaled by its mass; a tracer has its own. Networks of one hidden layer only: weights
     between hidden layers belong to pairs. There is no limit by nodes, so `limit` and `coupling`
-    refuse it; `grid_flow` solves for the law itself.
+    refuse it; `grid_flow` solves for the density itself.
 
     On the walls of a box (`Game(..., spaces=)`) steps are projected, not reflected: some 1.8 √(ε τ)
     of the strategies in [0, 1] are exactly on them after a step, 17 % at ε τ = 0.01 and 6 % at
-    0.001; their law tends to the Boltzmann law as slowly.
+    0.001; their distribution tends to the Gibbs measure as slowly.
 
     `projection` (dim, dim) lets the noise of neurons, of one hidden layer, move them in a subspace
-    only: with `symmetry.projection` strongly invariant laws stay so (Maass & Fontbona,
+    only: with `symmetry.projection` strongly invariant measures stay so (Maass & Fontbona,
     arXiv:2405.19995, projected noise).
     """
 

@@ -1,4 +1,4 @@
-"""Steps that look ahead: extragradient and proximal points, for games."""
+"""Extragradient and proximal-point steps, for games."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from .fisher_rao import WassersteinFisherRao
 
 
 class MirrorProx(Update):
-    """Steps z ← z + ε v(z'), with z' a step of the same kind from z: it looks where it will be.
+    """Steps z ← z + ε v(z'), with z' a step of the same kind from z: an extragradient step.
 
     With velocity v of `dynamics` (`WassersteinFisherRao()` by default) z' comes from `passes` − 1
     such steps, each with the velocity at the one before, from z' = z: one pass is the explicit step
@@ -24,8 +24,8 @@ class MirrorProx(Update):
     multiplies masses, a ← a exp(−ε α (Ψ' − ⟨Ψ'⟩)), positions add. Source: Wang &
     Chizat (arXiv:2211.01280), CP-MP and CP-PP with the ratio of masses a'_i/a_i taken as 1.
 
-    In a game, explicit steps may circle an equilibrium outward where these come closer. On
-    batches all passes see the same one.
+    In a game, explicit steps may spiral away from an equilibrium that these approach. All
+    passes of a step are given the same batch.
     """
 
     dynamics: Dynamics

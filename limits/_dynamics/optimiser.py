@@ -12,7 +12,7 @@ from ensembles import Network, Parameters
 from .._energies.energy import Energy
 from .dynamics import Moment, Update
 
-_PROBES = 12  # steps in which a transformation shows what it sees
+_PROBES = 12  # steps in which it is probed what a transformation depends on
 
 
 class GradientTransformation(Protocol):
@@ -40,10 +40,10 @@ class Optimiser(Update):
 
     Transformations that act on every entry alone (momentum, RMSProp, Adam, ...) have a limit: the
     run of a network of quadrature nodes under the same transformation, from which `coupling`
-    measures finite ones. Those that see all entries at once do not see masses: the global norm of
+    measures finite ones. Those that take all entries at once ignore masses: the global norm of
     the gradients of N² edges is N (E Δ²)^½, so that steps clipped to a fixed one fall as 1/N, and
-    there is no limit unless the bound grows as N. Make the transformation once: a fresh one
-    compiles anew. Masses stand still.
+    there is no limit unless the bound grows as N. Make the transformation once, as
+    every new one is compiled. Masses stand still.
 
     Raises `ValueError` for what has no `init` and `update`, and (in a run) for an update that needs
     more than gradients and parameters.
@@ -81,14 +81,14 @@ class Optimiser(Update):
         except TypeError as error:
             raise ValueError(
                 "transformation must need no more than gradients and parameters, as optax.adam "
-                f"does, but its update says: {error}: those that search along a line or see values "
+                f"does, but its update says: {error}: those that search along a line or use values "
                 "(optax.lbfgs, say) have no place in an Optimiser"
             ) from error
 
     def check_limit(self, network: Network, noisy: bool) -> None:
-        """Several steps along random gradients. No entry may see another's gradient or parameter,
-        nor where it is; and where weights have noise, of which the limit keeps the mean, steps must
-        be affine in parameters."""
+        """Several steps along random gradients. No entry may depend on another's gradient or
+        parameter, nor where it is; and where weights have noise, of which the limit keeps the mean,
+        steps must be affine in parameters."""
         now = network.parameters.still()
         tree = jax.tree.structure(now)
         drawn = jax.tree.unflatten(tree, jax.random.split(jax.random.key(0), tree.num_leaves))
@@ -109,7 +109,7 @@ class Optimiser(Update):
                 raise ValueError(
                     "transformation must act on every entry alone to have a limit, but one entry's "
                     "gradient or parameter changed another's step (a norm of all entries, as in "
-                    "clipping, sees their number and not their masses): leave it out, or write "
+                    "clipping, depends on their number, not on masses): leave it out, or write "
                     "train, whose networks it may move as it likes"
                 )
         ones = jax.tree.map(jnp.ones_like, (slopes, now))

@@ -81,10 +81,10 @@ def varying(rates: tuple[Array | Schedule, ...]) -> tuple[Schedule, ...]:
 def turning_points(
     schedules: tuple[Schedule, ...], t0: Float[Array, ""], t1: Float[Array, ""]
 ) -> Float[Array, " points"]:
-    """Where schedules turn, and where each has passed another sixteenth of its variation, as seen
+    """Where schedules turn, and where each has passed another sixteenth of its variation, sampled
     at 4,097 times from t0 to t1; filled up with t1.
 
-    A pulse has its peak among them, however small it is beside others.
+    A pulse has its peak among them, however small it is compared with others.
     """
     grid = jnp.linspace(t0, t1, _SAMPLES + 1)
     found = []

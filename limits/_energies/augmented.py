@@ -20,7 +20,7 @@ def augmented(data: Data, symmetry: Symmetry) -> Data:
     """The data with the group acting on them: `Risk(augmented(data, symmetry))` is R^DA.
 
     All ρ_g x, ρ̂_g y with the masses λ_g q_k; mini-batches draw sample and group element together,
-    fresh ones of a population or of a compact group.
+    fresh samples of a population or of a compact group.
     """
     kind("data", data, Data, "write Data(x, y)")
     check_action(symmetry, data)

@@ -15,7 +15,7 @@ class Data(eqx.Module):
     """Inputs `x` (n, ...) and targets `y` (n, outputs) with `masses` (n,), 1/n by default.
 
     Expectations over the data are Σ_k q_k f(x_k, y_k); mini-batches draw by the masses, with
-    replacement, unless there is a `sampler`: `sampler(size, key)` gives fresh (x, y) of a
+    replacement, unless there is a `sampler`: `sampler(size, key)` gives fresh samples (x, y) of a
     population, of which the data are then a quadrature. Raises `ValueError` for integer arrays,
     NaN, shapes or masses that do not fit.
     """
@@ -78,10 +78,10 @@ class Data(eqx.Module):
         *,
         key: PRNGKeyArray | None = None,
     ) -> "Data":
-        """A population: x of the law of `space`, y = target(x).
+        """A population: x distributed as `space` says, y = target(x).
 
         Flows and full batches use `nodes` quadrature nodes of the space (`rule` and `key` as in
-        `quadrature`), mini-batches fresh draws. `target` maps (dim,) to (outputs,).
+        `quadrature`), mini-batches fresh samples. `target` maps (dim,) to (outputs,).
         """
         measure = quadrature(space, nodes, rule, key=key)
         y = jax.vmap(target)(measure.points)
@@ -89,7 +89,7 @@ class Data(eqx.Module):
         return Data(measure.points, y, measure.masses, sampler=_Fresh(space, held))
 
     def draw(self, size: int, key: PRNGKeyArray) -> "Data":
-        """`size` independent samples of mass 1/size: fresh ones of a population."""
+        """`size` independent samples of mass 1/size: fresh samples of a population."""
         if self.sampler is not None:
             return Data(*self.sampler(size, key))
         chosen = choose(self.masses, size, key)

@@ -10,8 +10,8 @@ from ensembles.internal import traced
 
 
 class Domain(eqx.Module):
-    """The space of the neurons `network.points(i)` of each hidden layer; None, or no entry: all of
-    R^dim.
+    """The spaces in which neurons live, the points `network.points(i)` of each hidden layer; None,
+    or no entry, is all of R^dim.
 
     Velocities are made tangent to it and steps are brought back to it (`Space.tangent`,
     `Space.project`).

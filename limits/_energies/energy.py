@@ -36,8 +36,9 @@ class Derivatives(NamedTuple):
 class Energy(Family):
     """What a dynamics descends: a value, its derivatives, and random approximations of it.
 
-    A subclass gives `__call__`, `derivatives`, `outputs`, `size`, `stationarity`, `draw` and
-    `check`, and a `domain` where neurons are confined.
+    A subclass gives `__call__` and `derivatives`, which are what runs need; `outputs`, `size` and
+    `stationarity`, by which limits and studies measure; `draw` and `check`; and a `domain` where
+    neurons are confined to a space. `docs/howto/data.md` has a complete one.
     """
 
     @abc.abstractmethod
@@ -73,8 +74,7 @@ class Energy(Family):
 
     @abc.abstractmethod
     def outputs(self, network: Network) -> PyTree[Array]:
-        """What the energy sees of the network, an array or a tree of arrays; limits are compared in
-        it."""
+        """What the energy depends on, an array or a tree of arrays; limits are compared in it."""
 
     @abc.abstractmethod
     def size(self, outputs: Any) -> Float[Array, "..."]:
@@ -87,8 +87,8 @@ class Energy(Family):
         outputs lowers it to first order."""
 
     def check_convex(self, network: Network, points: Float[Array, "m dim"]) -> None:
-        """Raise `ValueError` unless the energy is convex in the measure of neurons, as far as can
-        be seen at `network` and at neurons `points`."""
+        """Raise `ValueError` unless the energy is convex in the measure of neurons, as far as
+        `network` and neurons `points` show."""
         raise ValueError(
             f"energy must be convex in the measure for a bound, and {type(self).__name__} does not "
             "say: give it `check_convex`"
@@ -114,7 +114,7 @@ class Total(Energy):
     unit mass and first variation are the sums of theirs.
 
     Outputs are the pair of theirs, whose size is the larger of the two, so that a limit of the sum
-    is known in all that its terms see, in either order. A batch draws for both.
+    is known in all that its terms depend on, in either order. A batch draws for both.
     """
 
     first: Energy

@@ -1,4 +1,4 @@
-"""Games between measures: every player has a loss, and lowers it in a law of strategies."""
+"""Games between measures: every player lowers a loss in a distribution of strategies."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ class _Sampled(eqx.Module):
 
 
 class Game(Energy):
-    """Players with laws μ_1, …, μ_k of strategies; player i lowers L_i = ∫ ℓ_i d(μ_1 ⊗ … ⊗ μ_k).
+    """Players with distributions μ_i of strategies; player i lowers L_i = ∫ ℓ_i d(μ_1 ⊗ … ⊗ μ_k).
 
     `Game(payoff)` is a zero-sum game of two: the first lowers ∬ ℓ dμ_1 dμ_2, the second raises it;
     `Game(loss_1, loss_2, ...)` gives each player a loss of its own. They are functions of one

@@ -108,7 +108,7 @@ class Interaction(Energy):
         return Derivatives(value, back(up - down)[0].still(), psi)
 
     def outputs(self, network: Network) -> Float[Array, "1 2"]:
-        """∫ F dμ and ½ ∬ K dμ dμ: all that the energy sees."""
+        """∫ F dμ and ½ ∬ K dμ dμ: all that the energy depends on."""
         return jnp.stack(self._moments(network))[None]
 
     def size(self, outputs: Float[Array, "... n outputs"]) -> Float[Array, "..."]:

@@ -71,7 +71,7 @@ class _OfNeurons(Energy):
 class Penalty(_OfNeurons):
     """∫ V dμ for any function V of a neuron, `Risk(data) + Penalty(lambda theta: ...)`.
 
-    V maps a neuron (dim,) to a scalar; define it once, a fresh lambda compiles anew. Networks of
+    V maps a neuron (dim,) to a scalar; define it once, as every new lambda is compiled. Networks of
     one hidden layer, whose neurons are the points of `network.measure(0)`. Raises `ValueError` for
     what is no function of a neuron.
     """

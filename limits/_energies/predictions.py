@@ -104,11 +104,11 @@ class FeatureAveraging(Prediction):
 class EquivariantArchitecture(Prediction):
     """The network whose neurons are projected to E^G, with shared parameters: it makes a risk R^EA.
 
-    For networks of one hidden layer whose units are jointly equivariant. Gradients lie in E^G: what
-    a neuron has outside stays as it is, and is not seen: the trained function is that of
+    For networks of one hidden layer whose units are jointly equivariant. Gradients lie in E^G: a
+    neuron's part outside of it stays as it is, and has no effect; the trained function is that of
     `symmetry.projected(final)`. Raises `ValueError` for a symmetry without an action on neurons;
-    runs (`flow`, `train`, `limit`) do for units that are not equivariant, values and gradients do
-    not look at them.
+    runs (`flow`, `train`, `limit`) raise for units that are not equivariant, values and gradients
+    do not check them.
     """
 
     symmetry: Symmetry

@@ -15,7 +15,7 @@ from .energy import Derivatives, Energy
 from .losses import SquaredLoss
 from .predictions import Outputs, Prediction
 
-_PAIRS = 32  # of predictions, between which losses are looked at
+_PAIRS = 32  # of predictions, between which losses are evaluated
 
 
 class Risk(Energy):
@@ -107,7 +107,7 @@ class Risk(Energy):
             )
         if getattr(network.layers[0], "sigma", None) is position:
             raise ValueError(
-                "network must have outputs for a Risk, got particles, which see no inputs: write "
+                "network must have outputs for a Risk, got particles, which take no inputs: write "
                 "shallow(sigma, space), or Interaction(F, K) as energy"
             )
         self.prediction.check(network, self.data)

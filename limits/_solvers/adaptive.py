@@ -35,7 +35,7 @@ class Adaptive(Solver):
     - `max_step`: the longest step (no bound if None); `max_steps`: how many there may be.
     - `kinks`: increasing times at which the dynamics jumps or is not smooth, which adapted steps do
       not cross. They also end where the schedules of the dynamics turn (up to 256 times) and have
-      passed another sixteenth of their variation, seen at 4,097 times: pulses of some
+      passed another sixteenth of their variation, sampled at 4,097 times: pulses of some
       (t1 − t0)/2000 are not stepped over; for shorter ones give `kinks`.
 
     Raises `ValueError` for values that do not fit.
@@ -120,8 +120,8 @@ class Adaptive(Solver):
         adjoint: diffrax.AbstractAdjoint | None = None,
     ) -> Trajectory:
         """As `Solver.run` says. `tangent` is a direction in (network, energy, dynamics), a tree
-        like them with None for what does not move, whose derivative of the weights is integrated
-        beside and its error controlled too; `adjoint` as in `flow`, forward mode by default."""
+        like them with None for what does not move, along which the derivative of the weights is
+        integrated too, its error controlled; `adjoint` as in `flow`, forward mode by default."""
         return integrate(
             network, energy, continuous(dynamics), self.resolved(network.dtype),
             jnp.zeros_like(times[-1]), times[-1], times, observe, tangent,
@@ -169,7 +169,7 @@ def refuse_noise(dynamics: Update) -> None:
         raise ValueError(
             f"dynamics must be without noise here, got {type(dynamics).__name__}: particles with "
             "noise of their own do not follow nodes. Write flow or train with key=, and grid_flow "
-            "for the law of infinitely many"
+            "for the density of infinitely many"
         )
 
 

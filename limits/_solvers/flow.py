@@ -40,15 +40,15 @@ def flow(
 
     Arguments:
 
-    - `network`: where to start; quadrature masses give the limit, masses 1/N a finite network.
+    - `network`: the initial state; quadrature masses give the limit, masses 1/N a finite network.
     - `energy`: e.g. `Risk(data)`; `dynamics`: `GradientFlow()` by default.
     - `t1`: the final time; `t0`: the time at `network` (to go on from the `.final` of another run);
-      `times`: increasing times at which to observe (start and end if None).
+      `times`: increasing times at which to observe (t0 and t1 if None).
     - `observe`: a function of the network, or a dictionary of functions, kept at `times` (define
-      them once: a fresh lambda compiles anew).
+      them once, as every new lambda is compiled).
     - `solver`: `Adaptive()` by default; tolerances, method and steps are its options.
     - `key`: required where the dynamics is random. Its Brownian motion is the same whatever the
-      steps, and another for another `t0`: a run that goes on has fresh noise.
+      steps, and another for another `t0`: a run that goes on draws new noise.
     - `adjoint`: how derivatives pass, reverse mode by default (checkpointed: memory of
       O(√max_steps) networks when differentiated); `diffrax.ForwardMode()` for forward mode.
     - `throw`: raise `FailedRun` if the run breaks down; otherwise `.result` says what happened.
@@ -56,7 +56,7 @@ def flow(
 
     Where the energy has walls or curved spaces (`Game(..., spaces=)`), steps are brought back to
     them, and nothing is evaluated or observed outside. Explicit methods keep a solution of a stiff
-    flow stable by its error, but amplify derivatives, whose error they do not see.
+    flow stable by its error, but amplify derivatives, whose error they do not control.
 
     The local error is averaged with the neurons' masses (those of evolving masses count equally
     where they are positive), so tracers do not influence step sizes and change nothing, unless

@@ -1,7 +1,7 @@
 """Ensembles that do not move: the limit's gradient vanishes although the loss could fall.
 
 In the mean-field scaling a layer passes on an average over neurons. Where weights average to zero
-and preactivations are odd, nothing passes, forward or backward: centred i.i.d. starts of four
+and preactivations are odd, nothing passes, forward or backward: centred i.i.d. weights of four
 layers or more, and networks of odd activations with centred first and last layers, stand still in
 the limit, while finite networks of width N move at a speed of order N^-1/2 (Nguyen & Pham,
 arXiv:2001.11443, recommend non-zero means).
@@ -32,14 +32,14 @@ _TINY = 1e-30
 
 
 class StationaryStart(UserWarning):
-    """The limit's gradient vanishes at the start, the loss's derivative in the outputs does not."""
+    """The limit's gradient vanishes at time 0, the loss's derivative in the outputs does not."""
 
 
 class InitialMotion(Result):
     """How the limit of an ensemble begins to move.
 
     - `speed`: the root mean square of the derivative per unit mass over all weights and biases (by
-      mass, layers added in squares; with the first variation's share, where masses move), relative
+      mass, layers added in squares; with the first variation, where masses move), relative
       to the root mean square of ∂R/∂ŷ.
     - `stationary`: whether the derivatives of the outputs in all weights vanish, up to what the
       nodes resolve and relative to the sizes of the other layers' weights, while ∂R/∂ŷ does not.
@@ -56,10 +56,10 @@ class InitialMotion(Result):
 
     def __str__(self) -> str:
         if not self.stationary:
-            return f"The start moves: speed {self.speed:.2e} relative to the loss's derivative."
+            return f"The limit moves: speed {self.speed:.2e} relative to the loss's derivative."
         means = ", ".join(f"w_{i}" for i in self.vanishing) or "the average features"
         return (
-            "The limit's gradient vanishes at the start while the loss is not stationary in the "
+            "The limit's gradient vanishes at time 0 while the loss is not stationary in the "
             f"outputs: the limit stays there, and finite networks leave it only by their "
             f"fluctuations. The means that vanish: {means}. Give them non-zero means (e.g. "
             "iid(..., hidden=Gaussian(1, mean=1.0), last=Gaussian(1, mean=1.0))), or biases."
@@ -74,7 +74,7 @@ def initial_motion(
     rule: Rule | Sequence[Rule | None] | None = None,
     key: PRNGKeyArray | None = None,
 ) -> InitialMotion:
-    """Whether the limit of `ensemble` moves from its start, and how fast.
+    """Whether the limit of `ensemble` moves from its initial weights, and how fast.
 
     Under a `dynamics` that moves masses the speed counts the standard deviation over neurons of the
     first variation too.
@@ -103,7 +103,7 @@ def initial_motion(
         seen = [probe(ensemble.network(ensemble.measures(sizes, rules)))]
         vanishing, tolerance = 0.0, rounding
     else:
-        key = randomness(key, "random nodes are drawn to see whether the start moves")
+        key = randomness(key, "random nodes are drawn to find whether the limit moves")
         keys = jax.random.split(key, _REDRAWS)
         fine = [n * 2**_REFINEMENTS if r.random else n for n, r in zip(sizes, rules, strict=True)]
         coarse, seen = (

@@ -51,7 +51,7 @@ def integrate(
         return energy.domain.project(now) if energy.domain.bounded else now
 
     def along(f: Callable[[Any, _Given], Any], both: tuple[Any, Any], args: Any) -> tuple[Any, Any]:
-        """`f` of the state, and beside it the derivative where there is a tangent."""
+        """`f` of the state, and with it the derivative where there is a tangent."""
         (state, sensitivity), (given, direction) = both, args
         now = f(state, given)
         if sensitivity is None:

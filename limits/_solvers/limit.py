@@ -48,24 +48,25 @@ def limit(
     - The distance from another solution. For deterministic rules from the one on the next coarser
       set, whose time tolerance is ten times as large and whose longest step is twice as long: the
       error of that one, in nodes and in time, and so a bound for the finer one that is returned,
-      often a loose one; at least a third of the square of the one a level before, relative to the
-      outputs, as what agrees better does by chance. For random rules the largest distance from
-      four independent randomisations with half the nodes in layers of a deterministic rule and
-      coarser steps.
-    - What some 500 nodes a layer (23 an axis on two, 2,048 random ones, or the next finer set) see
-      at the start and the nodes do not: in the outputs, and in their velocity under the energy's
-      derivative and the mean rates of the run, relative, times how far the outputs move.
+      often a loose one. It is taken to be at least a third of the square of the distance a level
+      before, relative to the outputs, since solutions that agree better do so by chance. For random
+      rules the largest distance from four independent randomisations with half the nodes in layers
+      of a deterministic rule and coarser steps.
+    - What some 500 nodes a layer (23 an axis on two, 2,048 random ones, or the next finer set)
+      resolve of the initialisation and the nodes do not: in the outputs, and in their velocity
+      under the energy's derivative and the mean rates of the run, relative, times how far the
+      outputs move.
 
     Of several layers only those that matter are refined beyond 72 nodes: those on whose coarser
     nodes alone (redrawn ones, under random rules) the solution is off by more than tol/(2h), h
     hidden layers; all, where there is none. What the others are off by is added to the distance.
 
-    What is resolved: features of the start of more than about 1/500 of a layer's labels (1/23 of an
-    axis in two dimensions, 1/1000 under random rules) by what they do at first; narrower ones, and
-    what long times make of small ones, only by chance. In time, variations of schedules (see
-    `Adaptive`), and what its `max_step` and `kinks` say. The estimate speaks for `times` (start and
-    end if None): give the times that you compare. It is never below ten units of the last place of
-    what it is the error of.
+    The estimate finds features of the initial weights that are wider than about 1/500 of a layer's
+    labels (1/23 of an axis in two dimensions, 1/1000 under random rules) by their effect at time 0;
+    it finds narrower ones, and small ones that long runs amplify, only by chance. In time,
+    variations of schedules (see `Adaptive`), and what its `max_step` and `kinks` say. The estimate
+    speaks for `times` (0 and t1 if None): give the times that you compare. It is never below ten
+    units of the last place of energy and outputs.
 
     Arguments: `tol` is 1e-6 (1e-4 in single precision) by default; `nodes` fixes the number of
     nodes (all per layer, or one per layer; then `tol` must be None), to be compared with the next
@@ -75,7 +76,7 @@ def limit(
     `progress`: a diffrax progress meter, one for all levels (how many there will be is not known:
     each takes half of what is left), moved by the solves' steps: it stands while one is compiled.
 
-    Warns (`StationaryStart`) of a start that does not move in the limit.
+    Warns (`StationaryStart`) of an initialisation that does not move in the limit.
 
     Returns the `Trajectory` of the finest solve: `.error` the estimate, `.final` the network of
     nodes, `.stats["nodes"]` their numbers, `.stats["levels"]` the (nodes, estimate) of every level.

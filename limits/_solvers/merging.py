@@ -32,7 +32,7 @@ class Merging(eqx.Module):
     samples: int = eqx.field(static=True)
 
     def begin(self, network: Network) -> Network:
-        """`network` with its increment in its start, and no change of it so far."""
+        """`network` with its increment added to its initial weights, and no change so far."""
         return _unmerged(network, self.layers, self.steps * self.samples)
 
     def added(self, increment: Parameters, change: Parameters, step: Array) -> Parameters:

@@ -9,7 +9,7 @@ from jaxtyping import PRNGKeyArray
 from ensembles import Measure, Network, NeuronalEnsemble, Rule, Space
 
 _SHARED = 72
-_PROBE = 511  # nodes of sets that look for what coarser ones miss
+_PROBE = 511  # nodes of sets that probe for what coarser ones miss
 _DRAWN = 2048  # random ones
 
 
@@ -24,7 +24,7 @@ def refined(
 def coarsened(
     spaces: Sequence[Space], rules: Sequence[Rule], sizes: Sequence[int]
 ) -> tuple[int, ...]:
-    """The next coarser numbers of nodes; random rules keep theirs, to be drawn anew."""
+    """The next coarser numbers of nodes; random rules keep theirs, to be drawn again."""
     each = zip(rules, spaces, sizes, strict=True)
     return tuple(n if rule.random else rule.coarsen(space, n) for rule, space, n in each)
 
@@ -52,7 +52,7 @@ def padded_measures(measures: Sequence[Measure], sizes: Sequence[int]) -> tuple[
 def probing(
     spaces: Sequence[Space], rules: Sequence[Rule], sizes: Sequence[int]
 ) -> tuple[int, ...]:
-    """Numbers of nodes that see more than `sizes`: some 500 or the next finer, 2,048 of random
+    """Numbers of nodes that resolve more than `sizes`: some 500 or the next finer, 2,048 of random
     rules; atoms are all there is."""
 
     def one(rule: Rule, space: Space, n: int) -> int:

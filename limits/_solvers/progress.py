@@ -15,7 +15,7 @@ from ensembles.internal import kind
 
 from .seeds import alike_elsewhere
 
-_BEAT = 1.0  # seconds between two looks at the clock
+_BEAT = 1.0  # seconds between two readings of the clock
 _EXPECTED = 10.0  # seconds that the first part takes, most of them to compile, before any is done
 
 

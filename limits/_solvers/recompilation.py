@@ -1,4 +1,4 @@
-"""Functions that are written anew for every call, and compile anew."""
+"""Functions that are made for every call, and compiled for every call."""
 
 import warnings
 import weakref
@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-_OFTEN = 3  # calls that compiled anew, after which it is said
+_OFTEN = 3  # calls that were compiled, after which it is said
 _SEEN: dict[CodeType, list[weakref.ref[FunctionType]]] = {}
 
 

@@ -140,7 +140,7 @@ class Refinement:
             return finer, kept
         off = self._layer_errors(level)
         matter = off > self.target / (2 * len(level.sizes))
-        matter |= ~matter.any()  # what is missing is seen by no layer alone: refine all
+        matter |= ~matter.any()  # no layer alone shows what is missing: refine all
         return tuple(np.where(matter, finer, level.sizes).tolist()), float(off[~matter].sum())
 
     def _layer_errors(self, level: Level) -> np.ndarray:
@@ -167,7 +167,7 @@ class Refinement:
         """The flow on these nodes, with the `time`-th tolerances and longest step; `span` is its
         part of the meter."""
         sizes = tuple(len(m.masses) for m in measures)
-        if self.observe is None:  # what is observed should see the nodes, and nothing else
+        if self.observe is None:  # observables should be given the nodes, and nothing else
             measures = padded_measures(measures, shared(self.ensemble.spaces))
         longest, given = np.asarray(self.t1) / (8 * 2**time), self.solver.max_step
         network = self.ensemble.network(measures)

@@ -17,7 +17,7 @@ class Retracting(diffrax.AbstractWrappedSolver):
     retract: Callable[[Any, Any], Any]
 
     def __getattr__(self, name: str) -> Any:
-        """Fields of the solver, which diffrax looks for after a test of its class."""
+        """Fields of the solver, which diffrax reads after a test of its class."""
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.solver, name)

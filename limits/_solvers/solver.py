@@ -25,11 +25,11 @@ class Solver(Family):
 
     @abc.abstractmethod
     def of_limit(self, dynamics: Update) -> "Solver":
-        """How the limit under that dynamics is solved beside networks that are solved so."""
+        """How the limit under that dynamics is solved, to compare with networks solved so."""
 
     @abc.abstractmethod
     def reference(self, t1: Array) -> "Solver":
-        """How it is solved up to t1 to tell its error in time."""
+        """How it is solved up to t1 to estimate its error in time."""
 
     def grid(self, t1: ArrayLike) -> np.ndarray:
         """11 equal times from 0 to t1, or the nearest that are reached."""
@@ -58,4 +58,4 @@ class Solver(Family):
         observe: Observe,
         key: PRNGKeyArray | None = None,
     ) -> Trajectory:
-        """The trajectory from time 0 to the last of `times`, failures told by its `.result`."""
+        """The trajectory from time 0 to the last of `times`, failures in its `.result`."""

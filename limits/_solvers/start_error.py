@@ -1,4 +1,4 @@
-"""What nodes miss of a start: its outputs and their first motion, against many more nodes."""
+"""What nodes miss of initial weights: outputs and their velocity, against many more nodes."""
 
 import warnings
 from functools import partial
@@ -20,15 +20,16 @@ _TIMES = 256  # at which rates are averaged
 
 
 class UnresolvedStart(UserWarning):
-    """Nodes miss so much of a start that an error estimate is only its first order."""
+    """Nodes miss so much of the initial weights that an error estimate is of first order only."""
 
 
 def warn_of(share: float, stacklevel: int) -> None:
-    """Warn (`UnresolvedStart`) when nodes miss a large `share` of what more nodes see."""
+    """Warn (`UnresolvedStart`) when nodes miss a large part, `share`, of what more nodes
+    resolve."""
     if share > _MUCH:
         warnings.warn(
-            f"Some 500 nodes a layer see a start that differs by {share:.0%} from what `nodes` see "
-            "of it: errors are estimated to first order only. Give more nodes, or let "
+            f"Initial weights on some 500 nodes a layer differ by {share:.0%} from those on "
+            "`nodes`: errors are estimated to first order only. Give more nodes, or let "
             "limit(..., tol=) choose them.",
             UnresolvedStart,
             stacklevel=stacklevel + 1,
@@ -36,7 +37,7 @@ def warn_of(share: float, stacklevel: int) -> None:
 
 
 class FirstMotion(NamedTuple):
-    """What an energy sees of a network, and how fast that would move if the derivative per unit
+    """What an energy depends on in a network, and how fast it would move if the derivative per unit
     mass (and the first variation, where masses move) stayed as it is: the velocity of the dynamics,
     averaged over its rates at 256 times of the run. `slope` is the energy's derivative in the
     outputs, root mean square.
@@ -68,7 +69,7 @@ def start_error(
     t1: Array,
     outputs: Any = None,
 ) -> tuple[float, float]:
-    """What the second of two networks (a `probe_pair`) sees at the start and the first does not: as
+    """What the second of two networks (a `probe_pair`) resolves initially, the first does not: as
     an error of `outputs`, a solution from the first, and as a part of all motion."""
     if pair is None:
         return 0.0, 0.0
@@ -85,8 +86,8 @@ def _missed(energy: Energy, few: FirstMotion, many: FirstMotion, outputs: Any) -
     of their velocities', relative to the first's, times how far `outputs` (T, ...), a solution from
     the first, move; and that relative difference.
 
-    Where the first does not move beside the second, the outputs may go as far as the slope (for the
-    squared loss, to the targets). A velocity of rounding errors alone is no velocity.
+    Where the first does not move and the second does, the outputs may go as far as the slope (for
+    the squared loss, to the targets). A velocity of rounding errors alone is no velocity.
     """
     subtract = partial(jax.tree.map, jnp.subtract)
     eps = jnp.finfo(few.slope.dtype).eps

@@ -93,7 +93,7 @@ class Steps(Solver):
 
 def run_key(key: Any, solver: Solver, dynamics: Update) -> PRNGKeyArray | None:
     """The key that a run draws with: required where batches are drawn or the dynamics is random,
-    accepted and left aside elsewhere."""
+    accepted and not used elsewhere."""
     if not (solver.random or dynamics.random):
         return None
     return randomness(key, "the run draws batches or noise")

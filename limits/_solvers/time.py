@@ -19,7 +19,7 @@ Observe = Callable[[Network], Any] | dict[str, Any] | None
 def checkpoints(
     times: ArrayLike | None, t0: ArrayLike, t1: ArrayLike, dtype: jnp.dtype
 ) -> tuple[Float[Array, ""], Float[Array, " T"]]:
-    """t0, and `times` as an increasing array in [t0, t1]; start and end for None."""
+    """t0, and `times` as an increasing array in [t0, t1]; t0 and t1 for None."""
     first, last = concrete(t0), concrete(t1)
     for name, end in (("t0", first), ("t1", last)):
         if end is not None and not np.issubdtype(end.dtype, np.number):

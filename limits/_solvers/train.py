@@ -45,18 +45,17 @@ def train(
 
     - `dynamics`: `GradientFlow()` by default, gradient descent; any dynamics, in Euler's steps, or
       an update such as `Optimiser(optax.adam(1e-2))`.
-    - `batch`: the number of fresh samples of a step, drawn by the masses of the data with
-      replacement (of a population anew); None is the full batch.
+    - `batch`: the number of samples of a step, drawn by the masses of the data with
+      replacement (of a population: fresh samples); None is the full batch.
     - `step`: the step size ε; `t0`, `t1` and all `times` are multiples of it. The first step is
       number t0/ε: a run that goes on from the `.final` (and `.memory`) of another with the same
-      schedule and key is the uninterrupted one, bit for bit (but to rounding where batches are
-      so small beside the widths that changes of large matrices are added up before they are
+      schedule and key is the uninterrupted one, bit for bit (but to rounding where batches are so
+      small compared with the widths that changes of large matrices are added up before they are
       merged, also at every one of `times`: batches of 1 from 128 neurons on, of N/64 at width N).
     - `memory`: the `.memory` of the run that this one goes on from, where the update has one; None
-      begins with a fresh one.
-    - `times`: increasing times at which to observe (start and end if None); the run goes on to t1
-      from the last. `observe`, `throw`,
-      `progress` as in `flow`.
+      begins with a new one.
+    - `times`: increasing times at which to observe (t0 and t1 if None); the run goes on from the
+      last of them to t1. `observe`, `throw`, `progress` as in `flow`.
     - `key`: required where there are batches or noise; step k uses `jax.random.fold_in(key, k)`.
 
     The number of steps is not compiled in: another step size or key compiles nothing. Reverse-mode

@@ -33,12 +33,8 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "The limit was not resolved to `tol` within `max_nodes` nodes a layer. Raise `max_nodes` "
         "or `tol`, or choose another `rule`."
     )
-    undefined = (
-        "The energy is not finite at the start: look at data, potentials, penalties and rates."
-    )
-    steep = (
-        "The energy has no finite derivative at the start: look at data, potentials and penalties."
-    )
+    undefined = "The energy is not finite at t0: check data, potentials, penalties and rates."
+    steep = "The energy has no finite derivative at t0: check data, potentials and penalties."
 
 
 class FailedRun(RuntimeError):
@@ -167,7 +163,7 @@ class Trajectory(Result):
 
 
 def with_cause(run: Trajectory, network: Network, energy: Energy) -> Trajectory:
-    """`run` from `network`; where it failed because its start is not finite, it says so."""
+    """`run` from `network`; where it failed because it is not finite at t0, it says so."""
     if run.succeeded is not False:
         return run
     known = concrete(energy(network))

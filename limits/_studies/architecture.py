@@ -82,10 +82,10 @@ def discover_architecture(
     direction: Literal["principal", "mean"] = "principal",
     key: PRNGKeyArray | None = None,
 ) -> Discovery:
-    """Find shared parameters without knowing a group: does training leave the space it starts in?
+    """Find shared parameters without knowing a group: does training leave the space it begins in?
 
     Source: Maass & Fontbona (arXiv:2405.19995), an architecture-discovery heuristic. From {0} = E_0
-    on, run j starts at the neurons of `network` projected to E_j, trains up to `t1` as `train`
+    on, run j begins at the neurons of `network` projected to E_j, trains up to `t1` as `train`
     does, and ends where RMD²(ν, P#ν) = E‖r‖² / (2 E‖θ‖² + 2 E‖θ − r‖²) ≤ `threshold`, P the
     projection to E_j and r = θ − P θ (P is an optimal coupling of ν with its image). Otherwise E_j
     is expanded by a direction of the residuals r: their mean, as the source prints it, or their
@@ -95,7 +95,7 @@ def discover_architecture(
     `threshold`, between 0 and 1/2 (what leaves {0} is 1/2 from it), says how little of the neurons'
     squared length may lie outside of a space: a large one settles before directions that the data
     hardly excite are found, a small one takes the noise of batches, few data or few neurons for
-    directions. Look at `distances`; without noise they fall to rounding, and 1e-8 is a good one.
+    directions. Read `distances`: without noise they fall to rounding, and 1e-8 is a good one.
 
     Units for which neurons at 0 have no gradient (z_0 tanh(z · x), say) never leave E_0: warns
     (`StationaryStart`).

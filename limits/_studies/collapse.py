@@ -1,6 +1,6 @@
-"""Collapse of i.i.d. starts: what training does to the middle layers of deep networks.
+"""Collapse of i.i.d. weights: what training does to the middle layers of deep networks.
 
-Nguyen & Pham (arXiv:2001.11443): when all weights start independent, then in the limit
+Nguyen & Pham (arXiv:2001.11443): when all initial weights are independent, then in the limit
 
 - w_i(t, c, c') for 3 ≤ i ≤ L − 2 is a function of w_i(0, c, c') and the biases b_{i-1}(0), b_i(0);
 - with constant biases and layers affine in their weights it is w_i(0, c, c') + Δ_i*(t), one number
@@ -37,7 +37,7 @@ class Spreads(Result):
     """How much the neurons of one network differ; averages over neurons are by mass.
 
     - `increments` (L,): root mean square over all pairs of neurons of w_i(t) − w_i(0), its mean
-      over pairs and its multiple of the start's noise subtracted (which weight decay takes away
+      over pairs and its multiple of the initial noise subtracted (which weight decay takes away
       in every layer alike). 0 where the layer has only been translated.
     - `translations` (L − 2,): that mean for w_2, …, w_{L-1}: Δ_i*(t) in a collapsed layer.
     - `preactivations` (L − 1,): standard deviation of H_i over the neurons of layer i, root mean
@@ -189,7 +189,8 @@ class Collapse(Result):
         return "\n".join(lines)
 
     def plot(self, of: str = "preactivations", ax: Axes | None = None) -> Axes:
-        """One spread against width, a line a layer: means and 80 % of the seeds; fitted laws."""
+        """One spread against width, a line a layer: means and 80 % of the seeds; fitted power
+        laws."""
         import matplotlib.pyplot as plt
 
         ax = plt.subplots()[1] if ax is None else ax
@@ -216,7 +217,7 @@ class Collapse(Result):
 def collapse(
     ensemble: NeuronalEnsemble, energy: Risk, dynamics: Dynamics | None = None, **options: Any
 ) -> Collapse:
-    """Measure the collapse of an i.i.d. start at finite widths and in the limit.
+    """Measure the collapse of i.i.d. weights at finite widths and in the limit.
 
     Runs `coupling(ensemble, energy, dynamics, **options)`, all of whose options but `observe` are
     taken, and measures `Spreads` along the way. What the theorem says then reads: for constant

@@ -1,9 +1,9 @@
 """What the global-convergence theorems assume, as measured quantities.
 
-Nguyen & Pham (arXiv:2001.11443; arXiv:2006.09355), for a loss with ∂ℓ = 0 ⇒ ℓ = 0 and y = y(x):
-the loss tends to 0 when the start is diverse, {σ_1(w · x)} is dense in L²(P_x), and the update of
-one layer vanishes uniformly over its neurons as t → ∞: ∂_t w_2 for three layers, whose start may
-be i.i.d., and ∂_t w_L for L layers. Convexity is not needed.
+Nguyen & Pham (arXiv:2001.11443; arXiv:2006.09355), for a loss with ∂ℓ = 0 ⇒ ℓ = 0 and y = y(x): the
+loss tends to 0 when the initialisation is diverse, {σ_1(w · x)} is dense in L²(P_x), and the update
+of one layer vanishes uniformly over its neurons as t → ∞: ∂_t w_2 for three layers, whose initial
+weights may be i.i.d., and ∂_t w_L for L layers. Convexity is not needed.
 """
 
 import equinox as eqx
@@ -26,7 +26,7 @@ class Convergence(Result):
       vanishes only at a stationary point in the outputs.
     - `updates` (L,): the convergence mode, the essential supremum over neurons of the derivative
       per unit mass of w_i: of its norm over inputs or outputs in the first and last layer; in the
-      middle, over c, of the mean over c' of its absolute value, as the three-layer theorem has it.
+      middle, over c, of the mean over c' of its absolute value, as in the theorem for three layers.
     - `residual` (L,): universal approximation. The part of the target's mean square that functions
       x ↦ E[f(c) σ(H_i(x, c))] + const cannot reach, i = 1, …, L − 1; 0 when the features of layer i
       span L²(P_x), 1 when they are constant in x.

@@ -48,11 +48,11 @@ def coupling(
 ) -> Coupling:
     """Train finite networks and follow the limit at the very same labels.
 
-    For every width and seed, labels are drawn, a finite network starts at them, and the limit
+    For every width and seed, labels are drawn, a finite network is made of them, and the limit
     (`nodes` quadrature nodes per layer, or so many that `limit` meets `tol` in outputs and
     energies; `rule` as in `NeuronalEnsemble.discretise`) carries them as tracers; distances are
     taken label by label at `times` (11 equal ones from 0 to `t1` if None, or the nearest that steps
-    reach). Noisy weights start at the same values on both sides.
+    reach). Noisy weights begin at the same values on both sides.
 
     Arguments:
 
@@ -68,14 +68,14 @@ def coupling(
     - `observe`: a function of a network, or a dictionary of them, of the same shape for all widths,
       kept at `times` for finite networks and the limit.
     - `progress`: a diffrax progress meter over all widths and the limit's error, moved every
-      second, also while programs are compiled, by shares of time that are estimated.
+      second, also while programs are compiled, by parts of the time, as estimated.
     - `key`: seed s of the w-th width uses `fold_in(fold_in(key, w), s)`, split into one for labels
       and one for batches; random nodes of the limit use children of the key that no width has
       (`limits/_keys.py`).
 
     The limit's error is its distance from one on the next finer nodes (with tolerances ten times
     smaller) at the labels of the widest networks, of which smaller ones are parts; or, where
-    larger, the part of the start's velocity that some 500 nodes see and the finer ones miss (as in
+    larger, the part of the initial velocity that some 500 nodes resolve and the finer miss (as in
     `limit`), times how far weights move.
 
     Networks are padded with neurons of mass 0, so that those of at most 32 neurons and nodes a
@@ -83,7 +83,7 @@ def coupling(
 
     Raises `ValueError` for arguments that do not fit, `FailedRun` if a run breaks down (its
     `.partial` is the `Coupling`, NaN at the seeds that failed). Warns (`UnresolvedStart`) when
-    `nodes` miss much of the start.
+    `nodes` miss much of the initialisation.
     """
     kind("ensemble", ensemble, NeuronalEnsemble, "a network has no limit of its own")
     kind("energy", energy, Energy, "write Risk(data)")

@@ -151,8 +151,8 @@ class Coupling(Result):
     def plot_against_width(
         self, values: Float[np.ndarray, "seeds widths"], name: str, ax: Axes, marker: str = "o"
     ) -> Any:
-        """Geometric means and 80 % of the seeds against width, with the fitted law if there is; the
-        colour they have."""
+        """Geometric means and 80 % of the seeds against width, with the fitted power law if any;
+        the colour they have."""
         mean = np.exp(np.nanmean(np.log(values), axis=0))
         low, high = np.nanquantile(values, [0.1, 0.9], axis=0)
         bars = ax.errorbar(self.smallest, mean, [mean - low, high - mean], fmt=marker, capsize=2)

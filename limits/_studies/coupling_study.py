@@ -1,4 +1,4 @@
-"""The runs of a coupling: finite networks, the limit beside them, and the limit's own error."""
+"""The runs of a coupling: finite networks, the limit at their labels, and the limit's own error."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ _COMPILING = 1e6  # weights that are solved for, on some 500 data, while a study
 
 
 class Watched(NamedTuple):
-    """The limit beside the first networks of one width, those that were solved together."""
+    """The limit with the first networks of one width, those that were solved together."""
 
     width: Sizes
     drawn: Network
@@ -52,7 +52,7 @@ class Verified(NamedTuple):
 
 
 class Study(eqx.Module):
-    """What all runs of a coupling share."""
+    """What all runs of a coupling have in common."""
 
     ensemble: NeuronalEnsemble
     energy: Energy
@@ -82,7 +82,7 @@ class Study(eqx.Module):
     def distances(
         self, width: Sizes, keys: PRNGKeyArray, done: Callable[[], None]
     ) -> tuple[Distances, Watched]:
-        """Every seed of one width against the limit, and the limit beside the first batch; `done`
+        """Every seed of one width against the limit, and the limit with the first batch; `done`
         is called after each batch."""
         room, nodes = self._room(width), self._nodes(width)
         skip, kept = sizes_of(nodes), []
@@ -158,7 +158,7 @@ class Study(eqx.Module):
         return run_all(solver, networks, self.energy, self.dynamics, self.times, seen, keys)
 
     def _small(self, width: Sizes) -> bool:
-        """Whether networks of this width share one shape, and programs, with all that are small."""
+        """Whether networks of this width have the shape, and programs, of all that are small."""
         return max(*width, *sizes_of(self.finer[0])) <= _SMALL and self.observe is None
 
     def _room(self, width: Sizes) -> Sizes:

@@ -64,7 +64,7 @@ def compare(
 class Furthest(NamedTuple):
     """The largest distances over times between two runs of the same neurons, a seed each.
 
-    - `apart`, `moved`: of each weight, bias and growth, between the runs and from the start.
+    - `apart`, `moved`: of each weight, bias and growth, between the runs and from time 0.
     - `functions` (seeds,): of outputs and energies; `ok` (seeds,): whether both runs ended well.
     """
 
@@ -198,7 +198,7 @@ def _over_neurons(
 
 
 def collect(found: list[Distances]) -> Distances:
-    """All widths beside each other, (seeds, widths, ...), NaN where a seed is missing or failed."""
+    """All widths in one array, (seeds, widths, ...), NaN where a seed is missing or failed."""
     seeds = max(len(one.ok) for one in found)
 
     def gather(*columns: np.ndarray) -> np.ndarray:

@@ -1,10 +1,10 @@
 """Bidirectional diversity: how richly the neurons of each layer differ.
 
-Nguyen & Pham (arXiv:2001.11443) assume that the law of a neuron's profile, what comes in and what
-goes out, (w_i(·, c), w_{i+1}(c, ·)) with c ~ P_i, has full support in L²(P_{i-1}) × L²(P_{i+1}),
-and (w_1(c), w_2(c, ·)) in R^d × L²(P_2). They show that this then holds at every finite time, and
-that it makes the preactivations H_i(·, c) rich in L²(P_x). Full support cannot be seen in finitely
-many neurons; what can be seen is whether it fails in the leading modes.
+Nguyen & Pham (arXiv:2001.11443) assume that the distribution of a neuron's profile, the weights
+into it and out of it, (w_i(·, c), w_{i+1}(c, ·)) with c ~ P_i, has full support in L²(P_{i-1}) ×
+L²(P_{i+1}), and (w_1(c), w_2(c, ·)) in R^d × L²(P_2). They show that this then holds at every
+finite time, and that it makes the preactivations H_i(·, c) rich in L²(P_x). Full support cannot be
+observed in finitely many neurons; what can be observed is whether it fails in the leading modes.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def diversity(
     Arguments: `data` weighs the inputs of preactivations; `ensemble`, for a network with noisy
     weights, is where they were drawn from: profiles are then those of conditional means plus
     increments, while noise would count as one mode per neuron; `modes` how many leading modes of
-    each side are looked at (all there are, where a side has fewer dimensions); `resolution` τ in
+    each side are evaluated (all there are, where a side has fewer dimensions); `resolution` τ in
     the units of weights; `directions` the number of random half-spaces, planes and targets, drawn
     with `key`. A layer of one neuron, the middle of an i.i.d. limit, has no diversity: all is 0.
 

@@ -49,10 +49,10 @@ def nikaido_isoda(
 
     Each player's best answer, inf Ψ_i over its space (`game.spaces` by default), is searched for as
     in `optimality_gap`: from `starts` draws and its own strategies by `steps` of projected
-    gradients. `Atoms` are looked at completely: a grid, or a finite game, exactly. What the search
+    gradients. `Atoms` are evaluated completely: a grid, or a finite game, exactly. What the search
     misses makes the error too small; `.gaps` say what it found. Where `spaces` gives `Atoms` for a
-    player whose space is another one, these are a grid of it, and its own strategies are looked at
-    besides.
+    player whose space is another one, these are a grid of it, and its own strategies are evaluated
+    too.
 
     Runs on the host. Raises `ValueError` for strategies with mass outside of their space.
     """
@@ -62,7 +62,7 @@ def nikaido_isoda(
     game.check(network)
     count("starts", starts)
     count("steps", steps)
-    key = randomness(key, "the starts of the search are drawn")
+    key = randomness(key, "the search begins at random draws")
     if isinstance(spaces, Space):
         raise ValueError(
             f"spaces must be one space for each of the {network.depth - 1} players, got {spaces!r}:"

@@ -11,9 +11,9 @@ the whole flow, centred, E_{P_i} IF_i = 0. For two layers this is the dynamical 
 theorem of Rotskoff, Chen, Bruna & Vanden-Eijnden (arXiv:2008.09623), for more that of Pham & Nguyen
 (arXiv:2110.15954).
 
-Noise on edges (`Noisy`, i.i.d. starts) adds nothing. f_t depends on the start of an edge at the
-rate p_{i-1} p_i G, so N_{i-1} N_i independent edges of variance s² add Σ (N_{i-1} N_i)⁻² G² s², of
-order N⁻², to the variance of f_t, and their second derivatives of order N⁻¹ to its mean. For the
+Noise on edges (`Noisy`, i.i.d. weights) adds nothing. f_t depends on an edge's initial weight at
+the rate p_{i-1} p_i G, so N_{i-1} N_i independent edges of variance s² add Σ (N_{i-1} N_i)⁻² G² s²,
+of order N⁻², to the variance of f_t, and their second derivatives of order N⁻¹ to its mean. For the
 preactivation of a single neuron they add at order N⁻¹ (at t = 0, for H_2, s_2² E σ_1² / N_1):
 single neurons are no functions of the measures, and are refused.
 """
@@ -66,13 +66,13 @@ def fluctuations(
     The limit on `nodes` quadrature nodes is differentiated in its initial masses, once more on a
     coarser set for the error (three times on others, for random rules), in one compilation.
 
-    For one network whose law is not known see `jackknife`.
+    For one network whose ensemble is not known see `jackknife`.
 
     Arguments:
 
     - `observe(network)`: one array, a function of the network's measures (e.g. a function
       `lambda network: network(x)` kept under one name; outputs, losses, averages by mass);
-      `times` at which it is taken (start and end if None).
+      `times` at which it is taken (0 and t1 if None).
     - `ratios`: r_i > 0, one per hidden layer, for networks of widths N_i = r_i N (all equal if
       None).
     - `nodes`, `rule`, `key`: as in `NeuronalEnsemble.discretise`.
@@ -83,7 +83,7 @@ def fluctuations(
     nodes (checkpoints); derivatives are computed together in blocks that hold 2²² numbers a copy of
     the state.
 
-    Warns (`UnresolvedStart`) when `nodes` miss much of the start's variance or motion.
+    Warns (`UnresolvedStart`) when `nodes` miss much of the variance or motion at time 0.
 
     Raises `ValueError` for arguments that do not fit, and observables that give anything but one
     finite array or that single out neurons; `FailedRun` if the flow breaks down.
@@ -134,7 +134,7 @@ def fluctuations(
 
 
 class _Observation(eqx.Module):
-    """An observable, and its variance were neurons drawn anew and kept."""
+    """An observable, and its variance were neurons redrawn from the measures and kept."""
 
     observe: Observable
     ratios: Float[Array, " layers"]

@@ -1,4 +1,4 @@
-"""What `fluctuations` returns: the Gaussian law of wide networks around their limit."""
+"""What `fluctuations` returns: the Gaussian fluctuations of wide networks around their limit."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 
 class Fluctuations(Result):
-    """The Gaussian law of √N (f_t − its limit) for networks of widths N_i = r_i N, N → ∞.
+    """The Gaussian distribution of √N (f_t − its limit) for widths N_i = r_i N, N → ∞.
 
     Shapes: T `times`, then the shape (...) of one observation.
 
     - `mean` (T, ...): the observable in the limit; `mean_error` (T, ...) its estimated error.
     - `influence`: for each hidden layer an array (T, ..., N_i), IF_i at the nodes `nodes[i]`, a
       `Measure` of labels; it averages to 0.
-    - `variance` (T, ...): N Var f_t; `variance_error` (T, ...) its estimated error; `shares`
-      (L − 1, T, ...): what each layer adds to it; `covariance` (T, ..., T, ...): N Cov(f_t, f_s).
+    - `variance` (T, ...): N Var f_t; `variance_error` (T, ...) its estimated error; `shares` (L −
+      1, T, ...): what each layer contributes to it; `covariance` (T, ..., T, ...): N Cov(f_t, f_s).
     - `resampling` (T, ...): the Monte Carlo variance, N Var of the observable when neurons are
-      drawn anew from the limit at time t and not trained.
-    - `edges` (...): what the independent noise of edges adds to N² Var f at the start, left out
+      drawn from the limit at time t and not trained further.
+    - `edges` (...): what the independent noise of edges adds to N² Var f at time 0, left out
       above. `band` and `width` warn (`EdgeNoise`) where it is more than a tenth of N Var f.
     - `ratios`: r_i.
 
     Errors are distances from a coarser set of nodes solved with ten times the tolerance (the
     largest of three independent sets of half the nodes, for random rules), the largest up to each
-    time and at least the root mean square over entries; or what some 500 nodes a layer see of the
-    start beyond these (as in `limit`): of f and N Var f, and as a part of N Var f at all times and
-    of the change of f.
+    time and at least the root mean square over entries; or what some 500 nodes a layer resolve of
+    the initialisation beyond these (as in `limit`): of f and N Var f, and as a part of N Var f at
+    all times and of the change of f.
     """
 
     times: Float[Array, " T"]
@@ -107,9 +107,9 @@ class Fluctuations(Result):
             share = added / own if own > 0 else math.inf
             warnings.warn(
                 f"At width {width} the independent noise of edges adds {share:.2g} times the "
-                "variance of the start, which is of higher order in 1/N and left out here. Its law "
-                "must not depend on the width: a standard parametrisation, entries of variance "
-                "proportional to N, is outside of this theory.",
+                "variance at time 0, which is of higher order in 1/N and left out here. Its "
+                "distribution must not depend on the width: a standard parametrisation, entries of "
+                "variance proportional to N, is outside of this theory.",
                 EdgeNoise,
                 stacklevel=3,
             )
@@ -125,7 +125,7 @@ class Fluctuations(Result):
 
         ax.plot(self.times, curve(self.variance), **{"color": "k", "label": "all layers", **kwargs})
         for i, share in enumerate(self.shares if len(self.nodes) > 1 else ()):
-            ax.plot(self.times, curve(share), lw=1, label=f"share of layer {i + 1}")
+            ax.plot(self.times, curve(share), lw=1, label=f"from layer {i + 1}")
         ax.plot(self.times, curve(self.resampling), "k:", lw=1, label="resampling")
         ax.set(xlabel="time $t$", ylabel=r"$N\,\mathrm{Var}$, mean over entries")
         ax.legend(fontsize="small")

@@ -85,7 +85,7 @@ def of_masses(network: Network, energy: Energy, dynamics: Dynamics) -> Any:
 
 
 def centred(slopes: Float[Array, "... n"], masses: Float[Array, " n"]) -> Float[Array, "... n"]:
-    """Derivatives in masses, minus their mean: what changes of total mass 0 see."""
+    """Derivatives in masses, minus their mean: the derivatives along changes of total mass 0."""
     return slopes - tensordot(slopes, masses, axes=1)[..., None]
 
 
@@ -97,7 +97,7 @@ def jacobian(
     entries: int,
     reduced: Callable[[Array], Any] = lambda slopes: slopes,
 ) -> tuple[Array, Any, Any]:
-    """The values (...) of `run(at, adjoint)`, their derivatives (..., n), and what comes beside.
+    """The values (...) of `run(at, adjoint)`, their derivatives (..., n), and what else it returns.
 
     What is kept of the derivatives (n,) of one value may be `reduced`, to trees of arrays.
 

@@ -37,7 +37,7 @@ def jackknife(
     """The scatter of `observe` over networks drawn and trained as `network` was, from it alone.
 
     `network` is one that was drawn, of equal masses and before its training: its neurons stand for
-    the laws that they were drawn from, which need not be known. Where the ensemble is known,
+    the distributions they were drawn from, which need not be known. Where the ensemble is known,
     `fluctuations` says more.
 
     Arguments: `observe`, `times`, `dynamics` and `solver` as in `fluctuations`. The flow of the
@@ -96,14 +96,14 @@ def _check(network: Network) -> None:
             raise ValueError(
                 f"network must have equal masses, at least 4, in every layer, got {len(known)} "
                 f"from {known.min():.3g} to {known.max():.3g} in layer {i + 1}: one that was drawn "
-                "stands for the law of its neurons; of quadrature nodes write "
+                "stands for the distribution of its neurons; of quadrature nodes write "
                 "fluctuations(ensemble, ..., nodes=...)"
             )
     if any(np.asarray(leaf).any() for leaf in jax.tree.leaves(network.increment)):
         raise ValueError(
             "network must be as training found it, got one that has moved: what neurons do "
             "together is no draw any more. Write network.moved(jax.tree.map(jnp.zeros_like, "
-            "network.increment)) for its start"
+            "network.increment)) for its initial weights"
         )
 
 
@@ -116,7 +116,7 @@ def _differentiate(
     observe: Observable,
     times: Array,
 ) -> tuple[Array, tuple[Array, ...], Array, Trajectory]:
-    """What is observed (T, ...), its influence functions, the edges' share, and the trajectory."""
+    """What is observed (T, ...), its influence functions, the edges' part, and the trajectory."""
     start = network.masses, network.start.weights[1:-1]
     flat, shaped = ravel_pytree(start)
     tangent = of_masses(network, energy, dynamics)

@@ -1,4 +1,5 @@
-"""What `jackknife` returns: how far retrained networks would scatter, told from one of them."""
+"""What `jackknife` returns: how far retrained networks would scatter, estimated from one of
+them."""
 
 from __future__ import annotations
 
@@ -23,37 +24,37 @@ if TYPE_CHECKING:
 class Jackknife(Result):
     """The scatter of an observable f_t over networks drawn and trained as one of them was.
 
-    The neurons of the one at hand, of widths N_i, stand for the laws that they were drawn from: the
-    infinitesimal jackknife (Jaeckel 1972; Efron, Biometrika 68, 1981). With IF_i(t, k) the
+    The neurons of the one at hand, of widths N_i, stand for the distributions they were drawn from:
+    the infinitesimal jackknife (Jaeckel 1972; Efron, Biometrika 68, 1981). With IF_i(t, k) the
     derivative of f_t in the mass of neuron k of layer i through the training, centred,
 
         Var f_t ≈ V + E,    V = ρ (Σ_i Σ_k IF_i(t, k)² / (N_i (N_i − 1)) − 2E),    E = Σ_i E_i.
 
     E_i belongs to the edges of the middle layers, whose weights have noise of their own in an
-    i.i.d. start. With y(k, c') = N_{i-1} N_i (∂f_t/∂w_i(0, k, c')) w_i(0, k, c') and r what is left
-    of it when the means of rows and columns are taken off, they add
+    i.i.d. initialisation. With y(k, c') = N_{i-1} N_i (∂f_t/∂w_i(0, k, c')) w_i(0, k, c') and r
+    what is left of it when the means of rows and columns are taken off, they add
 
         E_i = Σ_{k, c'} r(k, c')² / (N_{i-1} (N_{i-1} − 1) N_i (N_i − 1))
 
-    to the variance, once; the rows' share and the columns' both contain it. (An average over N²
+    to the variance, once; the sums over rows and over columns both contain it. (An average over N²
     independent edges of variance s² has the variance s²/N²; rows and columns alone say 2 s²/N².)
 
     ρ takes off the jackknife's bias. Its IF_i are those of a network of N neurons, at the neurons
     that it has itself, and after long training its sum is too large by a factor 1 + β/N, where β
     grows with what the network has learned. Two networks of the halves of the neurons show
     1 + 2β/N: ρ is their ratio, between ½ and 1, of sums over entries. Where it is near ½ more than
-    that is left: then the network is too narrow to tell, and what it says too large.
+    that is left: then the network is too narrow for an estimate, and this one too large.
 
     Shapes: T `times`, then the shape (...) of one observation.
 
     - `widths`: N_i of the hidden layers; `observed` (T, ...): f_t of the network at hand.
     - `influence`: for each hidden layer an array (T, ..., N_i), IF_i.
     - `shares` (L − 1, T, ...): the sum over k for each layer; `edges` (T, ...): E; `halved`
-      (T, ...): V's bracket as networks of half the neurons tell it (a mean of two), each layer's
-      share in proportion to its width.
+      (T, ...): V's bracket from networks of half the neurons (a mean of two), each layer's
+      term in proportion to its width.
     - `variance` (T, ...): Var f_t over networks of the same widths, not multiplied by them;
       `variance_error` (T, ...): the standard error of the sums over neurons, or what ρ takes off,
-      if that is more: where the two are of one size, the network is too narrow to tell.
+      if that is more: where the two are of one size, the network is too narrow for an estimate.
     """
 
     times: Float[Array, " T"]
@@ -112,7 +113,8 @@ class Jackknife(Result):
         """The width of the narrowest layer (the others in proportion) for which every entry at
         every time is within `tolerance` of the limit with probability `level`, each on its own.
 
-        For networks whose `weights`, as they are in a `Network`, have the same law at all widths.
+        For networks whose `weights`, as they are in a `Network`, have one distribution at all
+        widths.
         """
         positive("tolerance", tolerance, jnp.result_type(float))
         own, edges = self.variance, self.edges
@@ -141,7 +143,7 @@ class Jackknife(Result):
         if added > _EDGES * own:
             warnings.warn(
                 f"The noise of edges is {added / own:.2g} of the variance here. What is said of "
-                "other widths takes their law for the same at all widths, as it is not in a "
+                "other widths takes their distribution to be the same, as it is not in a "
                 "standard parametrisation (entries of variance proportional to N).",
                 EdgeNoise,
                 stacklevel=3,
@@ -162,9 +164,7 @@ class Jackknife(Result):
         for i, share in enumerate(self.shares if len(self.widths) > 1 else ()):
             ax.plot(self.times, curve(share), lw=1, label=f"neurons of layer {i + 1}")
         if float(self.edges.max()) > 0:
-            ax.plot(
-                self.times, curve(self.edges), "k:", lw=1, label="edges, in both layers' shares"
-            )
+            ax.plot(self.times, curve(self.edges), "k:", lw=1, label="edges, part of both layers")
         ax.set(xlabel="time $t$", ylabel="standard deviation, rms over entries")
         ax.legend(fontsize="small")
         return ax

@@ -12,7 +12,7 @@ from ensembles.internal import tensordot
 
 from .observables import Observable
 
-_DRAWS = 64  # nodes of the law of an edge's noise
+_DRAWS = 64  # nodes of the distribution of an edge's noise
 
 
 class EdgeNoise(UserWarning):
@@ -23,9 +23,9 @@ def without_edge_noise(ensemble: NeuronalEnsemble, network: Network) -> Network:
     """`network` with noisy weights replaced by what its labels determine of them.
 
     Weights are w(t) = E[w(0) | c, c'] + a(t) u + δ(t, c, c'), u the noise, a = 1 but for weight
-    decay, under which a(t) = exp(−λ ∫ ξ). The start becomes the conditional mean, and the increment
-    loses (a − 1) u, u centred and a by least squares over pairs of neurons (by mass). What is left
-    of u is of order 1/N.
+    decay, under which a(t) = exp(−λ ∫ ξ). Initial weights become the conditional mean, the
+    increment loses (a − 1) u, u centred and a by least squares over pairs of neurons (by mass).
+    What is left of u is of order 1/N.
     """
     if not any(isinstance(w, Noisy) for w in ensemble.weights):
         return network
@@ -50,7 +50,7 @@ def without_edge_noise(ensemble: NeuronalEnsemble, network: Network) -> Network:
 def edge_variance(
     ensemble: NeuronalEnsemble, network: Network, observe: Observable, ratios: Sequence[float]
 ) -> Array:
-    """N² times the variance that independent edges add to `observe` at the start, in networks of
+    """N² times the variance that independent edges add to `observe` at time 0, in networks of
     widths N_i = r_i N.
 
     Edge (k, c') of layer i has the variance s_i² and moves an observable f by p_{i-1} p_i G_i, so

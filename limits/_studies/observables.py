@@ -19,9 +19,9 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
     """Raise `ValueError` unless `observe` gives one finite array and sees neurons by their mass;
     with `differentiable` also where no mass and no weight moves it, as a step function's.
 
-    It must not see neurons of mass 0 before and behind the others, nor that a neuron is two of half
-    its mass. Averages with `network.masses` pass; plain means over neurons, powers of masses and
-    quantities of single neurons fail.
+    Neurons of mass 0, added before and behind the others, must not change it, nor splitting a
+    neuron in two of half its mass. Averages with `network.masses` pass; plain means over neurons,
+    powers of masses and quantities of single neurons fail.
     """
     if not callable(observe):
         raise ValueError(f"observe must be a function of a network, got {observe!r}")
@@ -40,7 +40,7 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
     if not np.isfinite(value).all():
         raise ValueError(
             f"observe must return finite numbers, got {np.count_nonzero(~np.isfinite(value))} NaN "
-            f"or infinite ones out of {value.size} at the start"
+            f"or infinite ones out of {value.size} at time 0"
         )
     slack = 1e4 * float(jnp.finfo(value.dtype).eps) * max(1.0, float(np.abs(value).max(initial=0)))
     if other.shape != value.shape or not (np.abs(other - value) <= slack).all():
@@ -77,8 +77,8 @@ def _probed(
 
 
 def _with_intruders(network: Network) -> Network:
-    """`network` as measures see it no different: neurons of mass 0 and of far other weights before
-    and behind every hidden layer, and its first neuron as two of half its mass."""
+    """A network of the same measures as `network`: with neurons of mass 0 and far other weights
+    before and behind every hidden layer, and its first neuron as two of half its mass."""
 
     def grown(i: int, a: Array, axis: int) -> Array:
         first = jax.lax.slice_in_dim(a, 0, 1, axis=axis)

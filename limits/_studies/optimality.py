@@ -24,7 +24,7 @@ from .._energies.energy import Energy
 from .._result import Result
 
 _GREATER, _SMALLER = 1.5, 0.3  # factors of a step that lowered Ψ, and of one that did not
-_FAR = 1e3  # times the largest norm of a start: where a search has run away
+_FAR = 1e3  # times the largest initial norm: where a search has run away
 
 
 class OptimalityGap(Result):
@@ -35,8 +35,8 @@ class OptimalityGap(Result):
     - `minimum`, `minimiser` (dim,): the lowest Ψ that the search met, and where.
     - `excess` (n,): Ψ − min Ψ at the neurons of μ, of masses `masses`; μ is optimal exactly when it
       is 0 wherever there is mass.
-    - `ends` (starts,): the Ψ at which each start of the search came to rest, in increasing order;
-      `steps` of it. Starts that agree are evidence for the minimum, not a proof.
+    - `ends` (starts,): the Ψ at which each descent of the search came to rest, in increasing order;
+      `steps` of it. Descents that agree are evidence for the minimum, not a proof.
     """
 
     gap: float
@@ -72,7 +72,7 @@ class OptimalityGap(Result):
         near = int((self.ends <= self.minimum + slack).sum())
         return (
             f"E − inf E ≤ {self.gap:.3g}: min Ψ = {self.minimum:.6g}, found by {near} of "
-            f"{len(self.ends)} starts in {self.steps} projected gradient steps; {above}"
+            f"{len(self.ends)} initial points, {self.steps} projected gradient steps; {above}"
         )
 
 
@@ -87,17 +87,17 @@ def optimality_gap(
 ) -> OptimalityGap:
     """Bound how far `energy` at `network` is above its infimum over measures on `space`.
 
-    The infimum of the first variation Ψ is searched for by projected gradient descent (every start
+    The infimum of the first variation Ψ is searched for by projected gradient descent (every one
     with a step of its own, that grows while Ψ falls) from `starts` draws of `space` and from the
     neurons themselves; neurons (dim,) are the points of `network.measure(0)`. A space without axes
-    (`Atoms`) is looked at completely. The search can miss a narrow minimum, and the bound is then
+    (`Atoms`) is evaluated completely. The search can miss a narrow minimum, and the bound is then
     too low; the more `starts`, the less so.
 
     Gradient steps alternate with steps in random directions, which find the way where Ψ has a kink
     (ReLU units, penalties of power 1).
 
     Unbounded spaces need a Ψ with an infimum: give penalties, or units and boxes that bound it.
-    Where the search ran more than 1,000 times as far as its starts and Ψ still fell, the gap is
+    Where the search ran more than 1,000 times as far as where it began and Ψ still fell, the gap is
     infinite, and its text says so.
 
     Runs on the host. Raises `ValueError` for networks of several hidden layers, spaces of another
@@ -131,7 +131,7 @@ def optimality_gap(
         "neurons", space, points, network.masses[0],
         "write network.with_points(space.project(network.points(0))), or give a larger space",
     )  # fmt: skip
-    key = randomness(key, "the starts of the search are drawn")
+    key = randomness(key, "the search begins at random draws")
     drawn, steps = starting_points(space, points, starts, steps, key)
     energy.check_convex(network, drawn)
     return search(network, energy, 0, space, drawn, steps)
@@ -152,7 +152,7 @@ def _at_all_atoms(space: Space, points: Float[Array, "m dim"]) -> Float[Array, "
 def starting_points(
     space: Space, points: Float[Array, "n dim"], starts: int, steps: int, key: PRNGKeyArray
 ) -> tuple[Float[Array, "m dim"], int]:
-    """Where a search begins, beside the neurons `points`, and how many steps it takes."""
+    """Where a search begins, the neurons `points` included, and how many steps it takes."""
     if space.axes:
         return _at_all_atoms(space, space.draw(starts, key)).astype(points.dtype), steps
     return quadrature(space, 1).points.astype(points.dtype), 0
@@ -190,7 +190,7 @@ class _Found(NamedTuple):
     own: Float[Array, " n"]
     ends: Float[Array, " starts"]
     places: Float[Array, "starts dim"]
-    far: Bool[Array, " starts"]  # from where all starts were
+    far: Bool[Array, " starts"]  # from where all descents began
     falling: Bool[Array, ""]  # the lowest Ψ in the second half of the steps
 
 

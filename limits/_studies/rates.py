@@ -24,11 +24,11 @@ class Rate(Result):
     level: float
 
     def __call__(self, x: ArrayLike) -> np.ndarray:
-        """The fitted law at `x`."""
+        """The fitted power law at `x`."""
         return self.prefactor * np.asarray(x, float) ** self.exponent
 
     def plot(self, x: ArrayLike, ax: Axes | None = None, **kwargs: Any) -> Axes:
-        """The fitted law as a line over `x`, on logarithmic axes."""
+        """The fitted power law as a line over `x`, on logarithmic axes."""
         import matplotlib.pyplot as plt
 
         ax = plt.subplots()[1] if ax is None else ax
@@ -94,7 +94,8 @@ def _rate(slope: float, intercept: float, variance: float, freedom: float, level
 def described(
     name: str, values: Float[np.ndarray, "seeds widths"], widths: Int[np.ndarray, " widths"]
 ) -> str:
-    """Means of `values` over seeds, a number a width, and the law that they follow if there is."""
+    """Means of `values` over seeds, a number a width, and the power law fitted to them if there is
+    one."""
     means = [column[np.isfinite(column)] for column in values.T]
     text = f"{name} " + ", ".join(f"{m.mean():.2e}" if m.size else "NaN" for m in means)
     try:

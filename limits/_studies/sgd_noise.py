@@ -1,6 +1,6 @@
 """What mini-batches add to the variance: the linear noise approximation along the limit.
 
-SGD with step ε on batches of b sees at every step the masses of its batch in place of the masses q
+SGD with step ε on batches of b has at every step the masses of its batch in place of the masses q
 of the data. To first order in ε/b an observable f_t then varies by
 
     Var f_t = (ε/b) ∫_0^t Var_{k ~ q}[h_t(s, k)] ds,
@@ -45,7 +45,7 @@ from .observables import Observable, check_observable
 
 
 class SGDNoise(Result):
-    """The Gaussian law of (b/ε)^½ (f_t − its limit) under SGD of step ε on batches of b.
+    """The Gaussian distribution of (b/ε)^½ (f_t − its limit) under SGD of step ε on batches of b.
 
     Shapes: T `times`, then the shape (...) of one observation; J `grid` times, n data points.
 
@@ -113,7 +113,7 @@ def sgd_noise(
     Arguments otherwise as in `fluctuations`, and its errors; for widths N and step ε the variances
     add, Var f_t ≈ N⁻¹ `fluctuations(...).variance` + `sgd_noise(...).variance(ε, b)`.
     """
-    kind("ensemble", ensemble, NeuronalEnsemble, "a network has no law of its nodes")
+    kind("ensemble", ensemble, NeuronalEnsemble, "a network has no distribution of its nodes")
     kind("energy", energy, Risk, "mini-batches are drawn from data; write Risk(data)")
     dynamics = GradientFlow() if dynamics is None else dynamics
     solver = Adaptive() if solver is None else solver

@@ -64,8 +64,8 @@ class Simulation(Result):
     def interval(self, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
         """Bounds (low, high), each (T, ...), of N Var with confidence `level` at each entry.
 
-        By the χ² law of the sample variance of Gaussian variables, which observables are in the
-        limit of large widths.
+        By the χ² distribution of the sample variance of Gaussian variables, which observables are
+        in the limit of large widths.
         """
         level, free = confidence(level), len(self.values) - 1
         high, low = free / scipy.stats.chi2.ppf([(1 - level) / 2, (1 + level) / 2], free)
@@ -95,7 +95,7 @@ def simulate(
     One compilation per width. Raises `ValueError` for arguments that do not fit, `FailedRun` if
     seeds break down (its `.partial` is the `Simulation`).
     """
-    kind("ensemble", ensemble, NeuronalEnsemble, "a network cannot be drawn anew")
+    kind("ensemble", ensemble, NeuronalEnsemble, "a network cannot be drawn again")
     kind("energy", energy, Energy, "write Risk(data)")
     dynamics = GradientFlow() if dynamics is None else dynamics
     solver = Adaptive() if solver is None else solver

@@ -14,7 +14,7 @@ from ensembles.internal import concrete, counts, dot, indexed, kind
 
 from .._energies.interaction import Interaction
 
-_STORED = 4096  # cells up to which the matrix of K is kept; beyond, it is evaluated anew
+_STORED = 4096  # cells up to which the matrix of K is kept; beyond, it is recomputed
 
 Density = Callable[[Array], Array] | ArrayLike
 

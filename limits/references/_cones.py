@@ -21,7 +21,8 @@ class Cones(NamedTuple):
 
 
 def activation_patterns(x: ArrayLike) -> np.ndarray:
-    """Which of the inputs `x` (n, d) a unit relu(w · x_i) sees: all that occur, as w varies.
+    """Which of the inputs `x` (n, d) activate a unit relu(w · x_i): all sets that occur, as w
+    varies.
 
     Booleans (patterns, n): the signs w · x_i > 0 on the open cones into which the hyperplanes
     w · x_i = 0 cut R^d. Their closures cover R^d, and on each closed cone relu(w · x_i) is w · x_i

@@ -80,7 +80,7 @@ def grid_flow(
 
     - `density`: a function of θ (dim,), not necessarily normalised, or masses of the cells.
     - `low`, `high`: numbers, or two of each in two dimensions; `cells`: how many on every axis.
-    - `times`: increasing times to keep (start and end if None).
+    - `times`: increasing times to keep (0 and t1 if None).
     - `temperature` τ and `rate` α: the reaction uses Ψ + τ log ρ, the variation of the free energy.
 
     Accuracy: of second order in the width h of cells, but of first order, with a spurious diffusion
@@ -129,9 +129,9 @@ def boltzmann(
     """The solution of ρ ∝ exp(−Ψ(·; ρ)/τ) on the grid: where `grid_flow` ends as t → ∞.
 
     It minimises the free energy where K is positive semi-definite (Mei, Montanari & Nguyen,
-    arXiv:1804.06561). The logarithm of ρ goes a share s = τ/(τ + max K) of the way to −Ψ/τ at every
-    step: a mirror descent, whose free energy comes closer to the minimum by a factor 1 − s, as E is
-    smooth relative to the entropy. It takes some log(1/tol)/s steps. `tol` bounds the total
+    arXiv:1804.06561). The logarithm of ρ goes a fraction s = τ/(τ + max K) of the way to −Ψ/τ at
+    every step: a mirror descent, whose free energy comes closer to the minimum by a factor 1 − s,
+    as E is smooth relative to the entropy. It takes some log(1/tol)/s steps. `tol` bounds the total
     variation between ρ and exp(−Ψ/τ); the result has one time, infinity. Raises `RuntimeError` if
     `max_steps` are too few, `ValueError` for arguments that do not fit.
     """

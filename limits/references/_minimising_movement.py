@@ -47,7 +47,7 @@ def minimising_movement(
     if network.depth != 2:
         raise ValueError(
             f"network must have one hidden layer, got {network.depth} layers: distances are "
-            "between laws of neurons"
+            "between measures of neurons"
         )
     positive("blur", blur, network.dtype)
     known = concrete(network.masses[0])

@@ -1,7 +1,7 @@
 """Problems whose symmetry leaves particles of few coordinates: potentials in closed form.
 
-A network of units σ(⟨w, x⟩), w in R^d, whose data and start are invariant under rotations stays
-so, and its law is one of few coordinates of w, |w| say. The particles of the reduced law follow
+A network of units σ(⟨w, x⟩), w in R^d, whose data and initial measure are invariant under rotations
+stays so, and is a measure on few coordinates of w, |w| say. The particles of the reduced one follow
 −∇Ψ in these coordinates: no Jacobian appears, as the norm of a gradient is that of the derivative
 in |w| (Mei, Montanari & Nguyen, arXiv:1804.06561; their risk is twice the energy here,
 their time half of that here). K is averaged over the relative rotation of two particles.
@@ -124,7 +124,7 @@ class IsotropicGaussians(eqx.Module):
 
     @staticmethod
     def threshold() -> float:
-        """The Δ up to which no law of r has zero risk as d → ∞, about 0.47.
+        """The Δ up to which no measure of r has zero risk as d → ∞, about 0.47.
 
         There one point is right in both classes: q((1 + Δ)r) = 1 and q((1 − Δ)r) = −1.
         """

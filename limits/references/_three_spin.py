@@ -52,7 +52,7 @@ class ThreeSpin(eqx.Module):
 
     @property
     def parts(self) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """‖f_3‖² and ‖f_1‖² = 9 |v|²/(d + 2)². Without biases ReLU units see f_1 only."""
+        """‖f_3‖² and ‖f_1‖² = 9 |v|²/(d + 2)². Without biases ReLU units depend on f_1 only."""
         linear = 9 * (self._trace**2).sum() / (self.dim + 2) ** 2
         return self.squared_norm - linear, linear
 
@@ -94,7 +94,7 @@ class _Force(eqx.Module):
             )
         a, b = theta[:-1], theta[-1]
         square = dot(a, a)
-        # nearer to 0 than rounding lets see, F is taken as linear along rays, as at a kink
+        # nearer to 0 than rounding resolves, F is taken as linear along rays, as at a kink
         least = jnp.finfo(a.dtype).eps
         r = jnp.sqrt(d * jnp.maximum(square, least))
         t, weights = (jnp.asarray(x, a.dtype) for x in _gegenbauer(d, self.nodes))

@@ -46,7 +46,7 @@ def test_diverging_training_says_when_and_loses_nothing():
 @pytest.mark.slow
 def test_a_run_that_is_not_finite_from_the_start_says_so():
     for loss, words in (
-        (lambda p, y: jnp.log(-1 - (p - y) ** 2).sum(), r"^The energy is not finite at the start"),
+        (lambda p, y: jnp.log(-1 - (p - y) ** 2).sum(), r"^The energy is not finite at t0"),
         (lambda p, y: jnp.sqrt(0 * (p - y)).sum(), r"^The energy has no finite derivative at"),
     ):
         bad = Risk(regression(8), loss)

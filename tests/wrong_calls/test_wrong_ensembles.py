@@ -192,7 +192,7 @@ CALLS = {
     ),
     "a law without a mean": (
         lambda: independent(depth=3, hidden=Cauchy()),
-        r"hidden has no mean \(got \[nan\]\).*needs one; cut the law's tails",
+        r"hidden has no mean \(got \[nan\]\).*needs one; cut its tails",
     ),
     "a law without a mean among others": (
         lambda: independent(depth=4, hidden=[Gaussian(1), Cauchy()]),
@@ -200,16 +200,19 @@ CALLS = {
     ),
     "laws for other layers": (
         lambda: independent(depth=5, hidden=[Gaussian(1)] * 2),
-        r"hidden must be one law or one for each of the 3 layers 2, …, L - 1, got 2 laws",
+        r"hidden must be one distribution, or one for each of the 3 layers 2, …, L - 1, got 2",
     ),
     "a law of vectors for an entry": (
         lambda: independent(depth=3, hidden=Gaussian(2)),
-        r"hidden must be a law on R, of one entry, got one on R\^2",
+        r"hidden must be a distribution on R, of one entry, got one on R\^2",
     ),
-    "no law": (lambda: independent(depth=3, hidden=1.0), r"hidden must be a law, e.g. Gaussian"),
+    "no law": (
+        lambda: independent(depth=3, hidden=1.0),
+        r"hidden must be a distribution, e.g. Gaussian",
+    ),
     "first law of another dimension": (
         lambda: independent(depth=3, first=Gaussian(3)),
-        r"first must be a law on R\^2 \(dim=2\), or on R .* got one on R\^3",
+        r"first must be a distribution on R\^2 \(dim=2\), or on R .* got one on R\^3",
     ),
     "a single layer": (lambda: independent(depth=1), r"depth must be at least 2, got 1"),
     "a single diverse layer": (
@@ -222,7 +225,7 @@ CALLS = {
     ),
     "a vector law of a bias": (
         lambda: independent(depth=3, biases=[None, Gaussian(2), None]),
-        r"biases\[1\] must be a law on R, of one entry, got one on R\^2",
+        r"biases\[1\] must be a distribution on R, of one entry, got one on R\^2",
     ),
     "no modes": (
         lambda: diverse(dim=2, depth=3, modes=0, layers=Affine(jnp.tanh)),

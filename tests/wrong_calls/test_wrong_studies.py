@@ -63,7 +63,7 @@ CALLS = {
     ),
     "observation that is NaN": (
         lambda: predict(lambda n: jnp.log(-1 - n(X)[:, 0] ** 2)),
-        r"observe must return finite numbers, got 4 NaN or infinite ones out of 4 at the start",
+        r"observe must return finite numbers, got 4 NaN or infinite ones out of 4 at time 0",
     ),
     "observation no function": (
         lambda: predict(None),
@@ -71,7 +71,7 @@ CALLS = {
     ),
     "observation of a single neuron": (
         lambda: predict(lambda n: n.preactivations(X)[1][:, 0]),
-        r"observe must see neurons by their masses, .*single neuron .* noise of its edges",
+        r"observe must weigh neurons by masses, .*single neuron .* noise of its edges",
     ),
     "observation of the only neuron of a reduced layer": (
         lambda: fluctuations(
@@ -81,11 +81,11 @@ CALLS = {
             t1=1.0,
             nodes=[16, 1, 1, 2],
         ),
-        r"observe must see neurons by their masses",
+        r"observe must weigh neurons by masses",
     ),
     "observation without masses": (
         lambda: predict(lambda n: n.weights[0].mean()),
-        r"observe must see neurons by their masses, .*network.masses",
+        r"observe must weigh neurons by masses, .*network.masses",
     ),
     "observation of all neurons": (
         lambda: simulate(
