@@ -36,7 +36,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Affine, Atoms, Gaussian, Sobol, diverse, iid
-from limits import Data, GradientFlow, Risk, WassersteinFisherRao, diversity, fit_rate, limit, train
+from limits import (
+    Data,
+    GradientFlow,
+    Risk,
+    WassersteinFisherRao,
+    diversity,
+    fit_power_law,
+    limit,
+    train,
+)
 
 u = jax.random.normal(jax.random.key(1), (24, 2))
 x = jnp.concatenate([u, jnp.ones((24, 1))], axis=1)
@@ -127,7 +136,7 @@ for depth in (2, 3, 4):
             limits[depth, kind, name] = exact
             ends, cells = energies[:, -1, -1], ""
             if depth > 2:
-                rates = [fit_rate(WIDTHS, spread[..., i]) for i in (EARLY, -1)]
+                rates = [fit_power_law(WIDTHS, spread[..., i]) for i in (EARLY, -1)]
                 cells = f"{spread[:, -1, -1].mean():>15.3f}" + "".join(f"{r!s:>25}" for r in rates)
                 cells += f"{rank(exact.final):>6.1f}"
             say(
@@ -161,7 +170,7 @@ for kind, growth in growths.items():
         g = growth[..., layer - 1]
         cells = "".join(f"{value:>17.1e}" for value in g[..., EARLY].mean(0))
         moved = g[..., EARLY].min() > 0
-        rate = str(fit_rate(WIDTHS, g[..., EARLY])) if moved else "(none)"
+        rate = str(fit_power_law(WIDTHS, g[..., EARLY])) if moved else "(none)"
         print(f"{kind:>24}{layer:>7}{cells}{rate:>25}{g[:, -1, -1].mean():>17.1e}")
 
 # %%

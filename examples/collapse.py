@@ -81,7 +81,7 @@ for depth in (3, 4):
         solver=Steps(0.05), limit_solver=Adaptive(rtol=1e-4), times=jnp.linspace(0, 20, 3),
         nodes=[512, *[1] * (depth - 3), 32], key=jax.random.key(depth),
     )  # fmt: skip
-    rates = ", ".join(f"H_{i}: {shallower.rate('preactivations', i)}" for i in range(2, depth))
+    rates = ", ".join(f"H_{i}: {shallower.power_law('preactivations', i)}" for i in range(2, depth))
     print(f"{depth} layers, exponents of the spread of {rates}", flush=True)
 
 # %%

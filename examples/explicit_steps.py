@@ -29,7 +29,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Measure, Network, Torus
-from limits import Game, GradientFlow, MirrorProx, WassersteinFisherRao, fit_rate, train
+from limits import Game, GradientFlow, MirrorProx, WassersteinFisherRao, fit_power_law, train
 
 jax.config.update("jax_enable_x64", True)
 TURN = 2 * jnp.pi
@@ -95,7 +95,7 @@ for name, (method, factor) in METHODS.items():
         found[:, j] = np.polyfit(np.asarray(looks) / step, values.T, 1)[0]
         mean, deviation = found[:, j].mean(), found[:, j].std(ddof=1)
         say(f"{name:>12}, step {step}: {mean:+.4e} ({deviation:.0e}), {factor(step):+.4e}")
-    print(f"{name:>12}: the step to the power {fit_rate(STEPS, np.abs(found))}")
+    print(f"{name:>12}: the step to the power {fit_power_law(STEPS, np.abs(found))}")
 
 # %%
 # From far away

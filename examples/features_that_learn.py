@@ -32,7 +32,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Affine, Gaussian, diverse, iid, shallow
-from limits import Data, PowerPenalty, Risk, fit_rate, train
+from limits import Data, PowerPenalty, Risk, fit_power_law, train
 from limits.kernels import ReLUKernel
 
 DIM, UNITS, T1, STEP, SEEDS = 8, 128, 200.0, 0.1, 8
@@ -130,7 +130,7 @@ for target in TARGETS:
         say(f"{target:>20}{n:>9}{cells}{falls.max():>17.1%}")
     errors[target] = np.moveaxis(np.array(found), 0, -1)  # (three ways, seeds, samples)
     for name, e in zip(NAMES, errors[target], strict=True):
-        print(f"{target:>20} {name}: exponent in samples {fit_rate(SAMPLES, e)}")
+        print(f"{target:>20} {name}: exponent in samples {fit_power_law(SAMPLES, e)}")
 
 # %%
 # Features of features
@@ -197,7 +197,7 @@ for panel, (target, ways) in zip(panels, errors.items(), strict=False):
     for e, color, label in zip(ways, ("C0", "C1", "C2"), labels, strict=True):
         band = np.quantile(e, [0.1, 0.9], axis=0)
         panel.fill_between(SAMPLES, *band, color=color, alpha=0.2, lw=0)
-        slope = f"{label}, $L^{{{fit_rate(SAMPLES, e).exponent:.2f}}}$"
+        slope = f"{label}, $L^{{{fit_power_law(SAMPLES, e).exponent:.2f}}}$"
         panel.loglog(SAMPLES, np.exp(np.log(e).mean(0)), "o-", ms=4, color=color, label=slope)
     panel.set_xticks(SAMPLES, SAMPLES)
     panel.set_xticks([], minor=True)

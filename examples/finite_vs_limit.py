@@ -135,7 +135,7 @@ TOLERANCE = 0.05
 
 
 def enough(run):
-    law = run.rate("outputs")
+    law = run.power_law("outputs")
     return (TOLERANCE / law.prefactor) ** (1 / law.exponent)
 
 
@@ -155,7 +155,7 @@ def draw(results, name):
         )
         apart.legend(fontsize="small")
         run.plot(laws)
-        width, law = enough(run), run.rate("outputs")
+        width, law = enough(run), run.power_law("outputs")
         laws.plot([run.smallest[-1], width], law([run.smallest[-1], width]), "k:", lw=1)
         laws.plot([width], [TOLERANCE], "k*", ms=10, label=f"{TOLERANCE} at $N={width:.0f}$")
         laws.set(
@@ -172,7 +172,7 @@ def summary(run):
     names = {"sup": "largest weight", "rms": "rms of weights", "outputs": "rms of outputs"}
     print("exponents of distances in width, with 95 % intervals:")
     for of, name in names.items():
-        print(f"{name:>16} {run.rate(of)}")
+        print(f"{name:>16} {run.power_law(of)}")
     width, largest = enough(run), run.smallest[-1]
     print(
         f"Outputs within {TOLERANCE} of infinite width (rms over images, worst time) need a width "

@@ -28,7 +28,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from ensembles import Affine, Gaussian, Sobol, iid
-from limits import CrossEntropyLoss, Data, HuberLoss, Risk, fit_rate, train
+from limits import CrossEntropyLoss, Data, HuberLoss, Risk, fit_power_law, train
 
 digits = load_digits()
 inputs = np.append(digits.data / 16, np.ones((len(digits.data), 1)), axis=1)
@@ -144,7 +144,7 @@ def study(name, ensemble, loss, nodes, rule, step, steps, data, test):
     own = [rms(each) for each in error[:2]]
     line("limit error", REDRAWS, *(f"{each:.1e}" for each in own), f"{limit[2]:.3f}")
     line("half nodes", 1, *(f"{rms(coarse[i][0] - limit[i]):.1e}" for i in (0, 1)))
-    rates = [fit_rate(WIDTHS, f) for f in far]
+    rates = [fit_power_law(WIDTHS, f) for f in far]
     say(f"exponent in width: loss curve {rates[0]}, outputs {rates[1]}")
     return dict(
         times=times, limit=limit[0], error=error[0], curves=curves, far=far, own=own, rates=rates

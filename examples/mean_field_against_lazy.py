@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Measure, Network
-from limits import Data, Risk, fit_rate, train
+from limits import Data, Risk, fit_power_law, train
 
 WIDTH, LEVEL, SEEDS, RATIOS = 100, 0.02, 4, [1, 2, 4, 8, 16]
 
@@ -159,7 +159,7 @@ for name, results in (("lazy", lazy), ("mean field", rich)):
         cells.append(f"d = {d}: {values.mean():.0f}" if there else f"d = {d}: {more}")
     known = [d for d, values in found.items() if np.isfinite(values).all()]
     needed[name] = known, np.stack([found[d] for d in known], 1)
-    rate = fit_rate(*needed[name]) if len(known) > 1 else "–"
+    rate = fit_power_law(*needed[name]) if len(known) > 1 else "–"
     print(f"{name:>12}: {', '.join(cells)}; exponent in d {rate}")
 
 # %%
@@ -187,7 +187,7 @@ left.set(xscale="log", yscale="log", xlabel="samples $n$", ylabel="test error / 
 left.set_title(f"learning from n samples ({SEEDS} seeds, ± 2 s.e.)")
 left.legend(fontsize="small", loc="lower left", ncols=2)
 for (name, (dims, values)), colour in zip(needed.items(), ("C1", "C0"), strict=True):
-    rate = fit_rate(dims, values)
+    rate = fit_power_law(dims, values)
     law = f"{name}: $d^{{{rate.exponent:.2f}}}$ [{rate.low:.2f}, {rate.high:.2f}]"
     band(right, dims, values, color=colour, fmt="o", label=law)
     rate.plot(dims, right, color=colour)

@@ -28,7 +28,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Gauss, Gaussian, Measure, Network, shallow
-from limits import Data, Interaction, Langevin, PowerPenalty, Risk, fit_rate, train
+from limits import Data, Interaction, Langevin, PowerPenalty, Risk, fit_power_law, train
 from limits.references import boltzmann, grid_flow
 
 jax.config.update("jax_enable_x64", True)
@@ -112,7 +112,7 @@ for i, n in enumerate(NUMBERS):
     say(f"{REPEATS} clouds of {n} particles")
 halved = Langevin(temperature=COLD / 2)
 colder = np.asarray(noisy(halved, NUMBERS[-1], early, keys))[..., 0]
-rates = [fit_rate(NUMBERS, far[..., k]) for k in range(len(early))]
+rates = [fit_power_law(NUMBERS, far[..., k]) for k in range(len(early))]
 say(f"\nW_1 of N particles from the law ({REPEATS} seeds)")
 print(f"{'time':>8}" + "".join(f"{f'N = {n}':>12}" for n in NUMBERS) + "   exponent in N"
       "             at half of the temperature")  # fmt: skip

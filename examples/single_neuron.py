@@ -29,7 +29,7 @@ import numpy as np
 from scipy.special import roots_genlaguerre, roots_hermitenorm
 
 from ensembles import Measure, Network
-from limits import Adaptive, Data, Risk, fit_rate, flow, train
+from limits import Adaptive, Data, Risk, fit_power_law, flow, train
 from limits.kernels import ErfKernel, charged
 from limits.kernels import teacher_student as distance_from
 from limits.references import single_neuron
@@ -194,11 +194,11 @@ for i, c in enumerate(FACTORS):
     cells = (
         f"{m:.0f}" if n == 0 else f"– [{n}]" for m, n in zip(mean_steps[i], never[i], strict=True)
     )
-    rate = fit_rate(DIMS, counts[i]) if not never[i].any() else "–"
+    rate = fit_power_law(DIMS, counts[i]) if not never[i].any() else "–"
     print(f"{c:>10}" + "".join(f"{cell:>16}" for cell in cells) + f"   {rate}")
 best = mean_steps.argmin(0)
 fastest = np.stack([counts[i, :, j] for j, i in enumerate(best)], 1)
-steps_rate = fit_rate(DIMS, fastest)
+steps_rate = fit_power_law(DIMS, fastest)
 print(f"{'best':>10}" + "".join(f"{f'{m:.0f}':>16}" for m in fastest.mean(0)) + f"   {steps_rate}")
 there = (f"{a:.2f} (d = {d or '∞'})" for a, d in zip(arrivals, limits, strict=True))
 say(f"the limit is there at time {', '.join(there)}")
@@ -255,8 +255,10 @@ for j, d in enumerate(DIMS):
     scaled = far[:, :, j] * np.sqrt(WIDTHS)
     errors = scaled.std(0, ddof=1) / np.sqrt(len(MANY))
     cells = (f"{m:.3f} ± {e:.3f}" for m, e in zip(scaled.mean(0), errors, strict=True))
-    print(f"{d:>6}" + "".join(f"{c:>18}" for c in cells) + f"   {fit_rate(WIDTHS, far[:, :, j])}")
-rate_width = fit_rate(DIMS, (far * np.sqrt(WIDTHS)[:, None]).reshape(-1, len(DIMS)))
+    print(
+        f"{d:>6}" + "".join(f"{c:>18}" for c in cells) + f"   {fit_power_law(WIDTHS, far[:, :, j])}"
+    )
+rate_width = fit_power_law(DIMS, (far * np.sqrt(WIDTHS)[:, None]).reshape(-1, len(DIMS)))
 say(f"exponent in d of all of these: {rate_width}")
 
 # %%

@@ -26,7 +26,7 @@ from scipy import stats
 
 from ensembles import Gauss, Gaussian, Measure, Network, Symmetry, relative_measure_distance
 from ensembles.groups import cyclic, defining, intertwining
-from limits import Data, Langevin, PowerPenalty, Risk, fit_rate, train
+from limits import Data, Langevin, PowerPenalty, Risk, fit_power_law, train
 from limits.symmetries import EquivariantArchitecture, FeatureAveraging, augmented
 
 jax.config.update("jax_enable_x64", True)
@@ -190,7 +190,7 @@ for kind in ("SI", "WI"):
         for way in WAYS:
             values = np.stack([distances[kind, title, way, n] for n in WIDTHS], 1)
             if (values > 1e-20).all():
-                print(f"       {way}: RMD² ∝ N^{fit_rate(WIDTHS, values)}")
+                print(f"       {way}: RMD² ∝ N^{fit_power_law(WIDTHS, values)}")
 
 # %%
 # The figure

@@ -38,7 +38,7 @@ from ensembles import (
     quadrature,
     shallow,
 )
-from limits import Data, Interaction, Risk, fit_rate, train
+from limits import Data, Interaction, Risk, fit_power_law, train
 from limits.kernels import RBFKernel
 from limits.references import ThreeSpin
 
@@ -127,7 +127,7 @@ error = ((limit - other) ** 2).mean(1) / 2
 say(f"the limit's loss at t = {TIMES[-1]:.0f} is {limit_loss[-1]:.1e}")
 seen = [descents(n, keys(1, n))[1] for n in WIDTHS]
 far = np.stack([((s - limit) ** 2).mean(2) / 2 for s in seen], 2)  # seeds, times, widths
-healing = [fit_rate(WIDTHS, far[:, i]) for i in range(len(TIMES))]
+healing = [fit_power_law(WIDTHS, far[:, i]) for i in range(len(TIMES))]
 say(f"\nexact gradients, n = {WIDTHS}, {SEEDS} seeds: e = ½‖f_n − f_∞‖²")
 print("   t  loss of the limit  error of e   512 e at n = 512   exponent of e in n")
 for i, t in enumerate(TIMES):
@@ -170,7 +170,9 @@ def distances(batches):
 
 noisy = {"n/8": distances([n // 8 for n in WIDTHS]), "8": distances([8] * len(WIDTHS))}
 say(f"\nSGD, n = {WIDTHS}, {SEEDS} seeds: e = ½‖f_n − f_∞‖² (mean over seeds), its exponent in n")
-noisy_rates = {b: [fit_rate(WIDTHS, e[:, i]) for i in range(len(TIMES))] for b, e in noisy.items()}
+noisy_rates = {
+    b: [fit_power_law(WIDTHS, e[:, i]) for i in range(len(TIMES))] for b, e in noisy.items()
+}
 for batch, e in noisy.items():
     for i in range(1, len(TIMES)):
         several = "  ".join(f"{v:.2e}" for v in e[:, i].mean(0))
@@ -213,7 +215,7 @@ for d in DIMS:
     wide, reference = (a.mean(0) for a in learned(d, 1024, keys(5, d), Risk(sphere)))
     seen = [learned(d, n, keys(6, n, MORE), Risk(sphere))[1] for n in WIDTHS]
     across[d] = np.stack([((s - reference) ** 2).mean(1) / 2 for s in seen], 1)
-    across_rates[d] = fit_rate(WIDTHS, across[d])
+    across_rates[d] = fit_power_law(WIDTHS, across[d])
     say(
         f"d = {d:2d}: {'  '.join(f'{v:.2e}' for v in across[d].mean(0))}  {across_rates[d]}; loss "
         f"of the limit from {wide[0]:.2f} to {wide[1]:.2f}"

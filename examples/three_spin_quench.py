@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Gaussian, Network, Product, Sphere, particles, quadrature, shallow
-from limits import Data, Interaction, Risk, fit_rate, train
+from limits import Data, Interaction, Risk, fit_power_law, train
 from limits.kernels import RBFKernel
 from limits.references import ThreeSpin
 
@@ -98,7 +98,8 @@ say(f"exact gradients, n = {FEW}, {SEEDS} seeds: the loss (mean over seeds), its
 for i, t in enumerate(LATE):
     several = "  ".join(f"{v:.2e}" for v in losses[:, i].mean(0))
     print(
-        f"{t:4.0f}  {several}  limit {late_limit[i]:.2e}  {fit_rate(FEW, losses[:, i])}", flush=True
+        f"{t:4.0f}  {several}  limit {late_limit[i]:.2e}  {fit_power_law(FEW, losses[:, i])}",
+        flush=True,
     )
 
 # %%
@@ -153,7 +154,7 @@ stages = {
     "then exact, t = 320": (QUENCHED, still),
 }
 say(f"\nSGD, n = {WIDE}, {SEEDS} seeds: the loss (mean over seeds), its exponent in n")
-trained = {name: fit_rate(*stage) for name, stage in stages.items()}
+trained = {name: fit_power_law(*stage) for name, stage in stages.items()}
 for name, (_, loss) in stages.items():
     means = loss.mean(0)
     several, local = "  ".join(f"{v:.2e}" for v in means), np.diff(np.log2(means))

@@ -54,8 +54,8 @@ from ._studies.jackknife import jackknife as jackknife
 from ._studies.jackknife_result import Jackknife as Jackknife
 from ._studies.optimality import OptimalityGap as OptimalityGap
 from ._studies.optimality import optimality_gap as optimality_gap
-from ._studies.rates import Rate as Rate
-from ._studies.rates import fit_rate as fit_rate
+from ._studies.power_law import PowerLaw as PowerLaw
+from ._studies.power_law import fit_power_law as fit_power_law
 from ._studies.sgd_noise import SGDNoise as SGDNoise
 from ._studies.sgd_noise import sgd_noise as sgd_noise
 from ._studies.simulation import Simulation as Simulation

@@ -20,7 +20,7 @@ from limits import (
     Jackknife,
     NikaidoIsoda,
     OptimalityGap,
-    Rate,
+    PowerLaw,
     SGDNoise,
     Simulation,
     Trajectory,
@@ -146,7 +146,7 @@ def results() -> dict[str, object]:
         "gaps of players": NikaidoIsoda((gap(5), gap(4))),
         "start that moves": InitialMotion(0.5, False, ()),
         "stationary start": InitialMotion(0.0, True, (2, 3)),
-        "rate": Rate(np.float64(-0.5), -0.6, -0.4, 2.0, 0.95),
+        "rate": PowerLaw(np.float64(-0.5), -0.6, -0.4, 2.0, 0.95),
         "discovery": Discovery(numbers(4, 2), numbers(3), 1e-3, network(), np.bool_(True)),
         "grid": GridFlow(
             jnp.asarray(TIMES), arrays(T, 5, 6), arrays(5, 6, 2), arrays(), arrays(T), arrays(T),

@@ -8,7 +8,7 @@ from models import regression, smooth
 from scipy import stats
 
 from ensembles import Affine, Gaussian, iid
-from limits import Adaptive, Data, Risk, fit_rate, flow, fluctuations, simulate
+from limits import Adaptive, Data, Risk, fit_power_law, flow, fluctuations, simulate
 
 pytestmark = pytest.mark.slow
 
@@ -109,7 +109,7 @@ def test_edge_noise_adds_to_the_variance_of_outputs_as_N_to_minus_2(depth):
             labels, noise = jax.random.split(jax.random.key(5000 + 1000 * depth + 100 * w + seed))
             each = zip(ensemble.spaces, jax.random.split(labels, depth - 1), strict=True)
             shares[seed, w] = share([space.sample(n, key=k) for space, k in each], noise)
-    rate = fit_rate(np.array(widths), shares)
+    rate = fit_power_law(np.array(widths), shares)
     means = ", ".join(f"{v:.1e}" for v in shares.mean(0))
     print(f"\n  depth {depth}: variance from edges at N = {widths}: {means}; exponent {rate}")
     assert rate.low < -2 < rate.high or abs(rate.exponent + 2) < 0.05

@@ -61,7 +61,7 @@ def test_spreads_are_those_of_the_networks_and_vanish_in_the_limit():
     assert (np.abs(limit.translations) > 1e-7).all()
     assert result.finite.increments.shape == (2, 1, 2, 6) and "increments" in result.table()
     with pytest.raises(ValueError, match=r"layer must be in 2, …, 5 for dependence, got 1"):
-        result.rate("dependence", 1)
+        result.power_law("dependence", 1)
 
 
 def _descend(w, risk, n, steps, step):
@@ -95,10 +95,10 @@ def test_middle_layers_of_five_layers_collapse_and_the_last_hidden_one_does_not(
     )  # fmt: skip
     print(f"\n{result.table()}")
     for of, layer in (("increments", 3), ("preactivations", 2), ("preactivations", 3)):
-        rate = result.rate(of, layer)
+        rate = result.power_law(of, layer)
         assert rate.low <= -0.5 <= rate.high or abs(rate.exponent + 0.5) < 0.05, (of, layer, rate)
-    assert result.rate("preactivations", 4).high > -0.05
-    assert result.rate("dependence", 3).high < -0.9
+    assert result.power_law("preactivations", 4).high > -0.05
+    assert result.power_law("dependence", 3).high < -0.9
     shift = np.asarray(result.finite.translations)[:8, -1, -1, 1]
     off = shift.mean() - float(result.limit.translations[-1, 1])
     assert abs(off) < 4 * shift.std() / np.sqrt(8)
@@ -115,10 +115,10 @@ def test_three_layers_do_not_collapse_and_of_four_only_the_second(depth):
     )  # fmt: skip
     print(f"\n{depth} layers\n{result.table()}")
     if depth == 4:
-        rate = result.rate("preactivations", 2)
+        rate = result.power_law("preactivations", 2)
         assert rate.low <= -0.5 <= rate.high
-    assert result.rate("preactivations", depth - 1).high > -0.05
-    assert all(result.rate("increments", i).high > -0.1 for i in range(1, depth + 1))
+    assert result.power_law("preactivations", depth - 1).high > -0.05
+    assert all(result.power_law("increments", i).high > -0.1 for i in range(1, depth + 1))
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from models import regression, smooth, tanh_edges
 
 from ensembles import Elementwise
-from limits import Adaptive, Risk, Steps, coupling, fit_rate, flow
+from limits import Adaptive, Risk, Steps, coupling, fit_power_law, flow
 from limits._solvers.seeds import map_over_seeds
 
 WIDTHS = [32, 64, 128, 256, 512]
@@ -26,8 +26,10 @@ def assert_rate(rate, half_width):
 def report(name, result):
     print(f"\n{name}\n{result.table()}")
     for of in ("sup", "rms", "outputs", "energies"):
-        print(f"  exponent of {of}: {result.rate(of)}")
-    grows = fit_rate(result.smallest, result.distance("sup") / np.sqrt(np.log(result.smallest)))
+        print(f"  exponent of {of}: {result.power_law(of)}")
+    grows = fit_power_law(
+        result.smallest, result.distance("sup") / np.sqrt(np.log(result.smallest))
+    )
     print(f"  exponent of sup / sqrt(log N): {grows}")
 
 
@@ -39,10 +41,10 @@ def test_distance_falls_as_the_square_root_of_width(depth):
         key=jax.random.key(depth),
     )  # fmt: skip
     report(f"depth {depth}", result)
-    assert_rate(result.rate("sup"), 0.12)
-    assert_rate(result.rate("rms"), 0.12)
+    assert_rate(result.power_law("sup"), 0.12)
+    assert_rate(result.power_law("rms"), 0.12)
     scaled = result.distance("sup") / np.sqrt(np.log(result.smallest) / result.smallest)
-    assert fit_rate(result.smallest, scaled).low <= 0
+    assert fit_power_law(result.smallest, scaled).low <= 0
     assert result.error.max() < 1e-2 * np.nanmin(result.distance("rms"))
 
 
@@ -53,8 +55,8 @@ def test_distance_falls_with_width_in_a_short_run():
         nodes=32, key=jax.random.key(30),
     )  # fmt: skip
     report("depth 3, short", result)
-    assert_rate(result.rate("sup"), 0.15)
-    assert_rate(result.rate("rms"), 0.15)
+    assert_rate(result.power_law("sup"), 0.15)
+    assert_rate(result.power_law("rms"), 0.15)
     assert result.sup.shape == result.rms.shape == (80, 3, 3)
     assert np.isnan(result.sup[30:, 2]).all() and np.isfinite(result.sup[:30]).all()
     assert result.curves.shape == (80, 3, 11)
@@ -85,8 +87,8 @@ def test_a_layer_that_is_not_linear_in_weights_has_the_same_rates():
         key=jax.random.key(32),
     )  # fmt: skip
     report("elementwise", result)
-    assert_rate(result.rate("sup"), 0.15)
-    assert_rate(result.rate("rms"), 0.15)
+    assert_rate(result.power_law("sup"), 0.15)
+    assert_rate(result.power_law("rms"), 0.15)
 
 
 def _independent_labels(ensemble, risk, width: int, key: jax.Array) -> jax.Array:
@@ -115,7 +117,7 @@ def test_labels_drawn_independently_do_not_come_closer():
                 lambda k: _independent_labels(*make, width, k), keys
             )
         )(keys)
-    rate = fit_rate(widths, distances)
+    rate = fit_power_law(widths, distances)
     print("independent labels: exponent", rate)
     assert rate.low > -0.1
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ensembles import Affine, Gaussian, diverse, iid, shallow
-from limits import Data, PowerPenalty, Risk, fit_rate, train
+from limits import Data, PowerPenalty, Risk, fit_power_law, train
 from limits.kernels import ReLUKernel
 from limits.references import sparse_relu
 
@@ -80,7 +80,7 @@ def test_trained_features_learn_a_neuron_from_fewer_samples_and_a_radial_target_
     }
     for target, e in found.items():
         print(f"\n{target}: mean errors (samples, F_1 and F_2)\n{e.mean(0).round(4)}")
-    rate = fit_rate(samples, found["neuron"][..., 0])
+    rate = fit_power_law(samples, found["neuron"][..., 0])
     print(f"F_1 on the neuron: exponent in samples {rate}")
     assert (found["neuron"][..., 0] < found["neuron"][..., 1]).all()
     assert (found["radial"][..., 0] > found["radial"][..., 1]).all()

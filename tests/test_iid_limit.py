@@ -12,7 +12,7 @@ from models import largest
 from reduced_iid import constant_biases, random_biases
 
 from ensembles import Affine, Gauss, Gaussian, Product, Sobol, Uniform, iid, quadrature
-from limits import Adaptive, Data, GradientFlow, Risk, coupling, fit_rate, flow, train
+from limits import Adaptive, Data, GradientFlow, Risk, coupling, fit_power_law, flow, train
 
 TANH = Affine(jnp.tanh)
 TIMES = np.linspace(0.0, 3.0, 7)
@@ -203,8 +203,8 @@ def test_finite_networks_with_random_biases_approach_the_limit():
     )  # fmt: skip
     print(result.table())
     for of in ("outputs", "rms", "sup"):
-        print(f"  exponent of {of}: {result.rate(of)}")
-    rate = result.rate("outputs")
+        print(f"  exponent of {of}: {result.power_law(of)}")
+    rate = result.power_law("outputs")
     assert rate.low <= -0.5 <= rate.high
     assert float(result.limit.error) < 0.05 * np.nanmedian(result.outputs[:, -1])
 
@@ -223,8 +223,10 @@ def test_the_largest_distance_over_independent_edges_has_the_logarithm_of_the_th
     )  # fmt: skip
     print(result.table())
     scaled = result.distance("sup") / np.sqrt(np.log(result.smallest))
-    rate = fit_rate(result.smallest, scaled)
-    print(f"  exponent of sup: {result.rate('sup')}, of sup / sqrt(log N): {rate}")
-    print(f"  exponent of rms: {result.rate('rms')}, of outputs: {result.rate('outputs')}")
+    rate = fit_power_law(result.smallest, scaled)
+    print(f"  exponent of sup: {result.power_law('sup')}, of sup / sqrt(log N): {rate}")
+    print(
+        f"  exponent of rms: {result.power_law('rms')}, of outputs: {result.power_law('outputs')}"
+    )
     assert rate.low <= -0.5 <= rate.high
     assert result.error.max() < 0.1 * np.nanmedian(result.distance("sup")[:, -1])

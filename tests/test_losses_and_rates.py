@@ -9,7 +9,7 @@ import pytest
 from kept_results import coupling, trajectory
 from scipy import special
 
-from limits import CrossEntropyLoss, HuberLoss, LogisticLoss, SquaredLoss, fit_rate
+from limits import CrossEntropyLoss, HuberLoss, LogisticLoss, SquaredLoss, fit_power_law
 
 matplotlib.use("Agg")
 
@@ -37,14 +37,14 @@ def test_losses_have_finite_derivatives_far_from_the_target():
 
 def test_a_fitted_rate_recovers_a_power_law_and_its_interval_covers():
     x = np.array([32.0, 64, 128, 256])
-    assert abs(fit_rate(x, 3 * x**-0.5).exponent + 0.5) < 1e-12
-    assert abs(fit_rate(x, 3 * x**-0.5).prefactor - 3) < 1e-10
-    flat = fit_rate(x, np.full(4, 3.0))
+    assert abs(fit_power_law(x, 3 * x**-0.5).exponent + 0.5) < 1e-12
+    assert abs(fit_power_law(x, 3 * x**-0.5).prefactor - 3) < 1e-10
+    flat = fit_power_law(x, np.full(4, 3.0))
     assert flat.high - flat.low < 1e-12 and abs(flat.exponent) < 1e-12
     covered, control = 0, 0
     for k in range(200):
         noise = np.random.default_rng(k).lognormal(0, 0.4, (24, 4))
-        rate = fit_rate(x, x**-0.5 * noise)
+        rate = fit_power_law(x, x**-0.5 * noise)
         covered += rate.low <= -0.5 <= rate.high
         control += rate.low <= -0.3 <= rate.high
     assert covered >= 0.87 * 200 and control < 0.1 * 200
@@ -61,7 +61,7 @@ def test_intervals_of_rates_cover_at_their_level_with_few_seeds_too(seeds):
             noise = np.exp(rng.normal(0, [0.2, 0.3, 0.4], (seeds, 3)))
         else:
             noise = rng.chisquare(3, (seeds, 3)) ** 0.5
-        rate = fit_rate(x, x**-0.5 * noise)
+        rate = fit_power_law(x, x**-0.5 * noise)
         covered += rate.low <= -0.5 <= rate.high
     assert 0.93 * 400 <= covered <= 0.98 * 400
 
@@ -69,7 +69,7 @@ def test_intervals_of_rates_cover_at_their_level_with_few_seeds_too(seeds):
 def test_seeds_may_be_missing_and_a_rate_is_a_function():
     x, y = np.array([1.0, 2, 4]), np.full((3, 3), 2.0) * np.array([1.0, 2, 4])
     y[2, 1] = np.nan
-    rate = fit_rate(x, y)
+    rate = fit_power_law(x, y)
     assert abs(rate.exponent - 1) < 1e-12 and rate.low <= rate.exponent <= rate.high
     np.testing.assert_allclose(rate([8.0]), [16.0])
     assert str(rate).startswith("+1.000 [")
@@ -83,7 +83,7 @@ def test_every_result_has_a_labelled_plot():
         run.plot(),
         small_coupling.plot(),
         small_coupling.plot_energies(),
-        small_coupling.rate().plot(small_coupling.smallest),
+        small_coupling.power_law().plot(small_coupling.smallest),
     ):
         assert isinstance(ax, plt.Axes) and ax.lines
     assert run.plot().get_xlabel() == "time $t$"

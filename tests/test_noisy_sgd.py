@@ -15,7 +15,7 @@ from limits import (
     Langevin,
     PowerPenalty,
     Risk,
-    fit_rate,
+    fit_power_law,
     flow,
     train,
 )
@@ -150,7 +150,7 @@ def test_noisy_particles_approach_the_law_on_the_grid_as_one_over_root_n():
 
     found = np.stack([far(n, COLD, jax.random.key(10 + i)) for i, n in enumerate(numbers)], 1)
     for k in range(2):
-        rate = fit_rate(numbers, found[..., k])
+        rate = fit_power_law(numbers, found[..., k])
         print(f"\ntime {times[k + 1]}: {found[..., k].mean(0)}, exponent {rate}")
         assert rate.low <= -0.5 <= rate.high and rate.high < -0.35
     assert far(1600, COLD / 2, jax.random.key(12)).mean(0).min() > 2 * found[:, -1].mean(0).max()

@@ -7,7 +7,7 @@ import optax
 import pytest
 from models import largest, regression, smooth
 
-from limits import Optimiser, Risk, Steps, coupling, fit_rate, limit, train
+from limits import Optimiser, Risk, Steps, coupling, fit_power_law, limit, train
 
 RISK = Risk(regression(16))
 ADAM = Optimiser(optax.adam(0.02))
@@ -88,8 +88,8 @@ def test_distances_fall_as_the_root_of_the_width(name):
     print(f"\n{name}: loss {found.limit.energies[0]:.4f} to {found.limit.energies[-1]:.4f}")
     print(found.table())
     for of in ("sup", "rms", "outputs", "energies"):
-        print(f"   {of}: {found.rate(of)}")
-    rate = found.rate("rms")
+        print(f"   {of}: {found.power_law(of)}")
+    rate = found.power_law("rms")
     assert rate.low < -0.4 and rate.high > -0.6
     assert (found.rms.mean(0) > 3 * found.rms_error).all()
 
@@ -106,8 +106,8 @@ def test_clipping_by_a_global_norm_stops_wide_networks():
         run = train(network, RISK, Optimiser(clipped), step=1.0, t1=20.0)
         return float(jnp.sqrt((run.final.increment.weights[1] ** 2).mean()))
 
-    fixed = fit_rate(widths, [[moved(n, s, 1.0) for n in widths] for s in range(5)])
-    scaled = fit_rate(widths, [[moved(n, s, n / 32) for n in widths] for s in range(5)])
+    fixed = fit_power_law(widths, [[moved(n, s, 1.0) for n in widths] for s in range(5)])
+    scaled = fit_power_law(widths, [[moved(n, s, n / 32) for n in widths] for s in range(5)])
     print(f"\nmovement of a middle weight: c fixed N^{fixed}, c ∝ N N^{scaled}")
     assert abs(fixed.exponent + 1) < 0.1
     assert abs(scaled.exponent) < 0.1

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import erf, roots_genlaguerre, roots_hermitenorm
 
 from ensembles import Measure, Network
-from limits import Adaptive, Data, Risk, fit_rate, flow, train
+from limits import Adaptive, Data, Risk, fit_power_law, flow, train
 from limits.kernels import ErfKernel, charged, teacher_student
 from limits.references import single_neuron
 
@@ -122,7 +122,7 @@ def test_steps_to_a_risk_are_proportional_to_the_dimension():
             high, low = (np.log(np.take_along_axis(np.asarray(risks), i[:, None], 1)[:, 0] / GOAL)
                          for i in (k - 1, k))  # fmt: skip
             found[:, j] = (times[k - 1] + high / (high - low) * (times[k] - times[k - 1])) * d / c
-        rate = fit_rate(DIMS, found)
+        rate = fit_power_law(DIMS, found)
         print(f"\nstep {c}/d: {found.mean(0).round(0)} steps, exponent {rate}")
         assert rate.low > 0.85 and rate.high < 1.2
     times = jnp.array([0.0, 60.0])
@@ -142,10 +142,10 @@ def test_the_error_of_sgd_is_the_root_of_dimension_times_step():
 
     sizes = np.array([0.000125, 0.00025, 0.0005, 0.001])
     laws = {
-        "in d": fit_rate(DIMS, np.stack([errors(d, 0.0005) for d in DIMS], 1)),
-        "in the step": fit_rate(sizes, np.stack([errors(40, s) for s in sizes], 1)),
+        "in d": fit_power_law(DIMS, np.stack([errors(d, 0.0005) for d in DIMS], 1)),
+        "in the step": fit_power_law(sizes, np.stack([errors(40, s) for s in sizes], 1)),
     }
-    still = fit_rate(DIMS, np.stack([errors(d, 0.02 / d) for d in DIMS], 1))
+    still = fit_power_law(DIMS, np.stack([errors(d, 0.02 / d) for d in DIMS], 1))
     print(f"\nexponents { {k: str(v) for k, v in laws.items()} }, at one d × step {still}")
     for rate in laws.values():
         assert rate.low <= 0.5 <= rate.high and rate.low > 0.3
@@ -179,10 +179,10 @@ def test_the_width_needed_does_not_depend_on_the_dimension():
             ends = follow(jnp.array(d), n, times, keys)[:, -1]
             far[:, i, j] = [one(x) for x in ends]
     for j, d in enumerate(DIMS):
-        rate = fit_rate(widths, far[:, :, j])
+        rate = fit_power_law(widths, far[:, :, j])
         print(f"\nd = {d}: exponent in N {rate}")
         assert rate.low <= -0.5 <= rate.high and rate.high < -0.2
-    rate = fit_rate(DIMS, (far * np.sqrt(widths)[None, :, None]).reshape(-1, len(DIMS)))
+    rate = fit_power_law(DIMS, (far * np.sqrt(widths)[None, :, None]).reshape(-1, len(DIMS)))
     print(f"exponent in d {rate}")
     assert rate.low <= 0 <= rate.high and rate.high < 0.25
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from ensembles import Gaussian, Measure, MonteCarlo, Network, Product, Uniform, quadrature
-from limits import Adaptive, Data, Interaction, Risk, fit_rate, flow, train
+from limits import Adaptive, Data, Interaction, Risk, fit_power_law, flow, train
 from limits.kernels import ErfKernel, charged, teacher_student
 from limits.references import single_neuron, sparse_relu
 
@@ -116,7 +116,7 @@ def test_networks_lose_at_most_the_constant_over_n():
             f"  N = {n}: N R_N sampled {n * mean:.4f} ± {n * error:.4f}, "
             f"optimised {n * end[:, j].mean():.2e}, at most {n * end[:, j].max():.2e}"
         )
-    sampled, best = fit_rate(widths, start), fit_rate(widths, end)
+    sampled, best = fit_power_law(widths, start), fit_power_law(widths, end)
     print(f"  exponents: sampled {sampled}, optimised {best}")
     assert sampled.low <= -1 <= sampled.high
     assert (end < constant / np.array(widths)[None]).all()
@@ -191,12 +191,12 @@ def test_the_distance_to_the_limit_is_free_of_the_dimension():
     }
     print()
     for dim, distances in found.items():
-        rate = fit_rate(widths, distances)
+        rate = fit_power_law(widths, distances)
         scaled = (distances * np.sqrt(widths)).mean(0).round(3)
         print(f"  D = {dim}: exponent in N {rate}, √N distance {scaled}")
         assert rate.low <= -0.5 <= rate.high
     for j, n in enumerate(widths):
-        grows = fit_rate(DIMS, np.stack([found[dim][:, j] for dim in DIMS], 1))
+        grows = fit_power_law(DIMS, np.stack([found[dim][:, j] for dim in DIMS], 1))
         print(f"  N = {n}: exponent in D {grows}")
         assert grows.high < 0.2  # a constant that grew as D^½ would have 0.5
 
@@ -237,17 +237,17 @@ def test_single_samples_add_the_root_of_dimension_times_step():
     noisy = np.array([[from_flow(dim, step, keys) for step in steps] for dim in DIMS])
     print()
     for dim, distances in zip(DIMS, noisy, strict=True):
-        rate = fit_rate(steps, distances.T)
+        rate = fit_power_law(steps, distances.T)
         print(f"  D = {dim}: exponent in the step {rate}, distances {distances.mean(1).round(4)}")
         assert rate.low - 0.05 <= 0.5 <= rate.high + 0.05
     for step, distances in zip(steps, noisy.swapaxes(0, 1), strict=True):
-        rate = fit_rate(DIMS, distances.T)
+        rate = fit_power_law(DIMS, distances.T)
         print(f"  step {step}: exponent in D {rate}")
         assert rate.low - 0.05 <= 0.5 <= rate.high + 0.05
     still = np.array(
         [[from_flow(dim, step, keys[:3], None) for step in (0.1, 0.02)] for dim in DIMS]
     )
-    rates = [fit_rate([0.1, 0.02], distances.T) for distances in still]
-    print(f"  full batches: {[str(r) for r in rates]}, in D {fit_rate(DIMS, still[:, 1].T)}")
+    rates = [fit_power_law([0.1, 0.02], distances.T) for distances in still]
+    print(f"  full batches: {[str(r) for r in rates]}, in D {fit_power_law(DIMS, still[:, 1].T)}")
     assert all(abs(rate.exponent - 1) < 0.1 for rate in rates)
-    assert fit_rate(DIMS, still[:, 1].T).high < 0.2
+    assert fit_power_law(DIMS, still[:, 1].T).high < 0.2

@@ -31,7 +31,7 @@ from limits import (
     Risk,
     WassersteinFisherRao,
     coupling,
-    fit_rate,
+    fit_power_law,
     flow,
     fluctuations,
     initial_motion,
@@ -70,7 +70,7 @@ def kept():
         "energy": RISK,
         "solver": Adaptive(rtol=1e-3),
         "trajectory": flow(NETWORK, RISK, WassersteinFisherRao(), **RUN, observe=outputs),
-        "rate": fit_rate([1.0, 2.0, 4.0], [1.0, 0.7, 0.5]),
+        "rate": fit_power_law([1.0, 2.0, 4.0], [1.0, 0.7, 0.5]),
         "motion": initial_motion(ENSEMBLE, RISK),
     }
 

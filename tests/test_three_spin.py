@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ensembles import Gaussian, Network, Product, Sphere, particles, quadrature, shallow
-from limits import Data, Interaction, Risk, fit_rate, mean_field_gradient, train
+from limits import Data, Interaction, Risk, fit_power_law, mean_field_gradient, train
 from limits.kernels import RBFKernel, ReLUKernel, charged
 from limits.references import ThreeSpin
 
@@ -139,7 +139,7 @@ def test_errors_are_of_order_one_over_n_at_finite_times_and_heal():
     far = np.stack(
         [((descents(n, seeds(n), times)[1] - limit[None]) ** 2).mean(2) / 2 for n in widths], 2
     )
-    rates = [fit_rate(widths, far[:, i]) for i in range(3)]
+    rates = [fit_power_law(widths, far[:, i]) for i in range(3)]
     print(f"\nat t = 0, 1, 16: {', '.join(map(str, rates))}; n e: {256 * far[:, :, -1].mean(0)}")
     assert all(rate.low <= -1 <= rate.high for rate in rates[:2])
     assert rates[2].high < -0.5  # not 0, and steeper than 1/n while small networks heal less
@@ -155,7 +155,7 @@ def test_errors_under_sgd_are_of_order_one_over_n_for_batches_like_n_and_not_for
     def far(n, batch):
         return ((stochastic(n, batch, seeds(n), risk) - limit[None]) ** 2).mean(1) / 2
 
-    grown = fit_rate(widths, np.stack([far(n, n // 8) for n in widths], 1))
-    fixed = fit_rate(widths, np.stack([far(n, 8) for n in widths], 1))
+    grown = fit_power_law(widths, np.stack([far(n, n // 8) for n in widths], 1))
+    fixed = fit_power_law(widths, np.stack([far(n, 8) for n in widths], 1))
     print(f"\nt = 1, batch n/8: {grown}; batch 8: {fixed}")
     assert grown.low <= -1 <= grown.high and fixed.low > -0.5

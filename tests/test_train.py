@@ -8,7 +8,16 @@ import pytest
 from models import largest, regression, smooth, tanh_edges
 
 from ensembles import Elementwise, Uniform
-from limits import Adaptive, Data, GradientFlow, Risk, fit_rate, flow, mean_field_gradient, train
+from limits import (
+    Adaptive,
+    Data,
+    GradientFlow,
+    Risk,
+    fit_power_law,
+    flow,
+    mean_field_gradient,
+    train,
+)
 
 TIMES = 0.2 * np.arange(1, 11)
 STEPS = [0.1, 0.05, 0.025, 0.0125, 0.00625]
@@ -49,7 +58,7 @@ def _step_errors(network, risk, batch, seeds, key):
 def test_sgd_error_is_of_order_one_half_in_the_step():
     """Batch 1, 128 seeds, sup over weights and ten checkpoints."""
     errors = _step_errors(smooth(3).discretise(16), Risk(regression()), 1, 128, jax.random.key(40))
-    rate = fit_rate(STEPS, errors)
+    rate = fit_power_law(STEPS, errors)
     print("SGD, batch 1: exponent in the step", rate, errors.mean(0))
     assert rate.low <= 0.5 <= rate.high and rate.high - rate.low < 0.1
 
@@ -58,7 +67,7 @@ def test_sgd_error_is_of_order_one_half_in_the_step():
 def test_gradient_descent_error_is_of_first_order_in_the_step(layers):
     network = smooth(3, layers).discretise(16)
     errors = _step_errors(network, Risk(regression()), None, 1, jax.random.key(41))[0]
-    rate = fit_rate(STEPS, errors)
+    rate = fit_power_law(STEPS, errors)
     print("gradient descent: exponent in the step", rate, errors)
     assert abs(rate.exponent - 1) < 0.03
 

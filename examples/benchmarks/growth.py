@@ -18,7 +18,7 @@ import numpy as np
 from machine import best, rates
 
 from ensembles import Affine, Gaussian, NeuronalEnsemble, Product, Uniform, iid, particles
-from limits import Adaptive, Data, Interaction, Risk, fit_rate, flow, train
+from limits import Adaptive, Data, Interaction, Risk, fit_power_law, flow, train
 from limits.kernels import GaussianOverlap, charged
 
 STEP, INPUTS = 0.01, 16
@@ -120,7 +120,7 @@ for name, (make, sizes, needed) in SWEEPS.items():
         program = jax.jit(lambda known, run=run, static=static: run(*eqx.combine(known, static)))
         sizes_held.append(held(program.lower(known).compile()))
         times.append(best(lambda p=program, a=known: p(a), 5))
-    time, memory = (fit_rate(sizes, np.array(a)) for a in (times, sizes_held))
+    time, memory = (fit_power_law(sizes, np.array(a)) for a in (times, sizes_held))
     print(
         f"{name:>20} {f'{sizes[0]} … {sizes[-1]}':>24} {time!s:>24} {needed:>7} "
         f"{memory!s:>24} {NEEDED.get(name, needed):>7}", flush=True,

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensembles import Affine, NeuronalEnsemble, Uniform
-from limits import Adaptive, Data, Risk, fit_rate, flow
+from limits import Adaptive, Data, Risk, fit_power_law, flow
 
 jax.config.update("jax_enable_x64", True)
 TIMES = jnp.linspace(0, 3, 7)
@@ -75,8 +75,8 @@ for n, seeds in ((64, 16), (256, 8), (1024, 4), (2048, 3)):
 # the fitted laws of error and time in width.
 
 widths = np.array(list(networks))
-error = fit_rate(widths, [networks[n][0] for n in networks])
-cost = fit_rate(widths[-3:], [networks[n][1] for n in list(networks)[-3:]])
+error = fit_power_law(widths, [networks[n][0] for n in networks])
+cost = fit_power_law(widths[-3:], [networks[n][1] for n in list(networks)[-3:]])
 print(f"networks: error exponent {error}, time exponent {cost}")
 for n, (e, seconds, _) in nodes.items():
     width = (e / error.prefactor) ** (1 / error.exponent)

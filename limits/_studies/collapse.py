@@ -27,7 +27,7 @@ from .._result import Result
 from .coupling import coupling
 from .coupling_result import Coupling
 from .noise import without_edge_noise
-from .rates import Rate, described, fit_rate
+from .power_law import PowerLaw, described, fit_power_law
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -162,9 +162,9 @@ class Collapse(Result):
             "all layers: print(collapse.table())",
         ]
 
-    def rate(self, of: str, layer: int) -> Rate:
+    def power_law(self, of: str, layer: int) -> PowerLaw:
         """The exponent in min_i N_i of `largest(of, layer)`."""
-        return fit_rate(self.coupling.smallest, self.largest(of, layer))
+        return fit_power_law(self.coupling.smallest, self.largest(of, layer))
 
     def table(self) -> str:
         """Means over seeds, a line a width; the exponents and what the limit has below."""
@@ -179,7 +179,7 @@ class Collapse(Result):
                 cells = (f"{np.nanmean(c[:, j]):.2e} ± {np.nanstd(c[:, j]):.0e}" for c in columns)
                 lines.append(f"{name:>14}" + "".join(f"{cell:>24}" for cell in cells))
             if len(names) > 1:
-                rates = "".join(f"{self.rate(of, i)!s:>24}" for i in layers)
+                rates = "".join(f"{self.power_law(of, i)!s:>24}" for i in layers)
                 lines.append(f"{'exponent':>14}" + rates)
             if of in floor:
                 lines.append(f"{'limit error':>14}" + "".join(f"{e:>24.0e}" for e in floor[of]))

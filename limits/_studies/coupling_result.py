@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, PyTree, Shaped
 from .._result import Result, when
 from .._solvers.solver import Solver
 from .._solvers.trajectory import Trajectory
-from .rates import Rate, described, fit_rate
+from .power_law import PowerLaw, described, fit_power_law
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,10 +74,10 @@ class Coupling(Result):
             f"the limit's own error: weights' {self.error.max():.2g}{limit}",
         ]
 
-    def rate(self, of: str = "sup") -> Rate:
+    def power_law(self, of: str = "sup") -> PowerLaw:
         """The exponent in min_i N_i of "sup", "rms", "growth" (largest layer), "outputs" or
         "energies"."""
-        return fit_rate(self.smallest, self.distance(of))
+        return fit_power_law(self.smallest, self.distance(of))
 
     def distance(self, of: str = "sup") -> Float[np.ndarray, "seeds widths"]:
         """One distance per seed and width; the largest layer's for "sup", "rms" and "growth"."""
@@ -157,7 +157,7 @@ class Coupling(Result):
         low, high = np.nanquantile(values, [0.1, 0.9], axis=0)
         bars = ax.errorbar(self.smallest, mean, [mean - low, high - mean], fmt=marker, capsize=2)
         if len(set(self.smallest)) > 1 and np.isfinite(values).sum(axis=0).min() > 1:
-            rate = fit_rate(self.smallest, values)
+            rate = fit_power_law(self.smallest, values)
             name = f"{name}: $N^{{{rate.exponent:.2f}}}$ [{rate.low:.2f}, {rate.high:.2f}]"
             rate.plot(self.smallest, ax, color=bars.lines[0].get_color(), zorder=0)
         bars.set_label(name)

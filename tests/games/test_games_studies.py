@@ -28,7 +28,7 @@ from limits import (
     MirrorProx,
     WassersteinFisherRao,
     coupling,
-    fit_rate,
+    fit_power_law,
     flow,
     nikaido_isoda,
     train,
@@ -204,9 +204,9 @@ def test_chaos_propagates_as_one_over_the_root_of_the_number_of_particles():
             start, SMOOTH, WassersteinFisherRao(), widths=WIDTHS, seeds=[48, 32, 16], nodes=129,
             t1=t, key=KEY,
         )  # fmt: skip
-        rms, growth = found.rate("rms"), found.rate("growth")
+        rms, growth = found.power_law("rms"), found.power_law("growth")
         constants.append(float(np.nanmean(found.distance("rms") * np.sqrt(WIDTHS)[None])))
-        say(f"t = {t}: rms {rms}, sup {found.rate('sup')}, growth {growth}; "
+        say(f"t = {t}: rms {rms}, sup {found.power_law('sup')}, growth {growth}; "
             f"√N rms = {constants[-1]:.3f}; limit's error {found.error.max():.1e}")  # fmt: skip
         assert rms.low < -0.5 < rms.high or abs(rms.exponent + 0.5) < 0.1
     assert (np.diff(constants) > 0).all()
@@ -234,7 +234,7 @@ def test_laws_of_particles_are_apart_in_the_wasserstein_distance_as_their_start_
             one, other = (Measure(jnp.asarray(ends[k]), jnp.full(n, 1 / n)) for k in (s, seeds + s))
             apart[s, j] = wasserstein(one, other)
     size = np.sqrt((apart**2).mean(0))  # single pairs of laws on atoms may coincide
-    rate = fit_rate(widths, size)
+    rate = fit_power_law(widths, size)
     print(f"{name}: W2 falls as N to {rate}, theory {theory:.3f}; {size}")
     others = [t for _, t in LAWS.values() if t != theory]
     assert abs(rate.exponent - theory) < min(abs(rate.exponent - t) for t in others)

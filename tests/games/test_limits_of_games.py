@@ -54,7 +54,7 @@ def test_players_follow_their_limit_as_one_over_the_root_of_their_number():
     found = coupling(
         Network.players(*START), GAUSSIAN, widths=[4, 8, 32], seeds=32, nodes=8, t1=1.0, key=KEY
     )
-    assert found.rate("rms").low < -0.5 < found.rate("rms").high
+    assert found.power_law("rms").low < -0.5 < found.power_law("rms").high
     assert (found.error.max() <= 1e-4 * found.distance("sup").mean(0)).all()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ensembles import Affine, Atoms, Gaussian, Sobol, diverse, iid
-from limits import Adaptive, Data, Risk, Steps, WassersteinFisherRao, collapse, fit_rate, flow
+from limits import Adaptive, Data, Risk, Steps, WassersteinFisherRao, collapse, fit_power_law, flow
 
 KEY = jax.random.key(0)
 U = jax.random.normal(jax.random.key(1), (24, 2))
@@ -49,8 +49,8 @@ def test_births_and_deaths_do_not_undo_the_collapse_of_iid_starts():
     print(f"\n{found.table()}\nlargest |growth| of the limit, by layers: {ours}")
     for layer in middle:
         spread, moved = (
-            found.rate("preactivations", layer),
-            fit_rate(widths, growth[..., layer - 1]),
+            found.power_law("preactivations", layer),
+            fit_power_law(widths, growth[..., layer - 1]),
         )
         print(f"layer {layer}: exponents of the spread {spread}, of growth {moved}")
         assert spread.low <= -0.5 and spread.high < -0.4 and moved.high < 0
@@ -62,6 +62,6 @@ def test_births_and_deaths_do_not_undo_the_collapse_of_iid_starts():
         correlated, RISK, WassersteinFisherRao(), nodes=64, rule=Sobol(), **options
     )  # fmt: skip
     for layer in middle:
-        spread = apart.rate("preactivations", layer)
+        spread = apart.power_law("preactivations", layer)
         print(f"diverse, layer {layer}: exponent of the spread {spread}")
         assert spread.low > -0.25

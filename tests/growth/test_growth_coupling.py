@@ -16,7 +16,7 @@ from limits import (
     Risk,
     WassersteinFisherRao,
     coupling,
-    fit_rate,
+    fit_power_law,
     flow,
     fluctuations,
     simulate,
@@ -39,7 +39,7 @@ def test_weights_and_growth_approach_the_limit_as_the_square_root_of_width(depth
         nodes=24, key=jax.random.key(600 + depth),
     )  # fmt: skip
     print(f"\ndepth {depth}\n{result.table()}")
-    rates = {of: result.rate(of) for of in ("sup", "growth", "rms", "outputs", "energies")}
+    rates = {of: result.power_law(of) for of in ("sup", "growth", "rms", "outputs", "energies")}
     for of, rate in rates.items():
         print(f"  exponent of {of}: {rate}")
     for of in ("sup", "growth"):
@@ -73,7 +73,7 @@ def test_growth_at_labels_drawn_independently_does_not_come_closer():
         distances[:, j] = jax.jit(
             lambda keys, width=width: jax.lax.map(lambda k: _growth_apart(ensemble, width, k), keys)
         )(keys)
-    rate = fit_rate(widths, distances)
+    rate = fit_power_law(widths, distances)
     print("\nindependent labels: exponent of growth", rate, distances.mean(0))
     assert rate.low > -0.1
 

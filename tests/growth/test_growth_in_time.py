@@ -17,7 +17,7 @@ from limits import (
     Risk,
     WassersteinFisherRao,
     coupling,
-    fit_rate,
+    fit_power_law,
     flow,
     initial_motion,
     limit,
@@ -43,7 +43,7 @@ def test_training_converges_to_the_flow_with_the_step():
         growth.append(largest(run.observed[0].growth, exact.observed[0].growth))
         assert unit_sums(run.observed[1]) < 1e-12
     for name, errors in [("weights", weights), ("growth", growth)]:
-        rate = fit_rate(STEPS, np.array(errors))
+        rate = fit_power_law(STEPS, np.array(errors))
         print(f"{name}: exponent in the step {rate}, errors {errors}")
         assert abs(rate.exponent - 1) < 0.03
 

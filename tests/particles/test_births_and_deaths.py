@@ -8,7 +8,7 @@ from clouds import ATTRACTION, DATA, KEY, X, sine, well
 from models import largest, smooth
 
 from ensembles import Gaussian, Measure, Network, particles
-from limits import BirthDeath, GradientFlow, Risk, WassersteinFisherRao, fit_rate, limit, train
+from limits import BirthDeath, GradientFlow, Risk, WassersteinFisherRao, fit_power_law, limit, train
 from limits._dynamics.birth_death import offspring
 
 
@@ -97,6 +97,6 @@ def test_births_and_deaths_converge_to_masses_that_move_as_one_over_root_n():
         for s in range(seeds):
             far[s, w] = end(n, jax.random.key(1000 * w + s)) - exact.observed[-1]
     rms = np.sqrt((far**2).mean(0))
-    rate = fit_rate(np.array(widths), np.abs(far))
+    rate = fit_power_law(np.array(widths), np.abs(far))
     print(f"\nrms {rms}, exponent {rate}, bias {far.mean(0)}")
     assert rate.low <= -0.5 <= rate.high

@@ -83,7 +83,7 @@ def test_coupling_follows_particles_one_by_one_growth_included():
         seeds=16, nodes=31, t1=1.0, key=KEY,
     )  # fmt: skip
     for what in ("sup", "growth"):
-        rate = found.rate(what)
+        rate = found.power_law(what)
         rate = rate[0] if isinstance(rate, tuple) else rate
         assert rate.low < -0.5 + 0.1 and rate.high > -0.5 - 0.1
     assert (found.error <= 0.1 * found.sup.mean(0)).all()

@@ -16,7 +16,7 @@ from limits import (
     convergence,
     coupling,
     diversity,
-    fit_rate,
+    fit_power_law,
     fluctuations,
     limit,
     sgd_noise,
@@ -208,15 +208,15 @@ CALLS = {
         r"limit runs on the host and is not for use under jit",
     ),
     "rate of zeros": (
-        lambda: fit_rate([1.0, 2.0, 4.0], [1.0, 0.0, 1.0]),
+        lambda: fit_power_law([1.0, 2.0, 4.0], [1.0, 0.0, 1.0]),
         r"x and y must be positive and finite",
     ),
     "rate of two points": (
-        lambda: fit_rate([1.0, 2.0], [1.0, 0.5]),
+        lambda: fit_power_law([1.0, 2.0], [1.0, 0.5]),
         r"y \(n,\) with n ≥ 3, or \(seeds, n\) with n ≥ 2; got \(2,\) and \(2,\)",
     ),
     "rate of one seed": (
-        lambda: fit_rate([1.0, 2.0], [[1.0, 0.5]]),
+        lambda: fit_power_law([1.0, 2.0], [[1.0, 0.5]]),
         r"y needs at least two seeds for every x to have an interval, got \[1, 1\] seeds",
     ),
 }

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Rate(Result):
+class PowerLaw(Result):
     """A fitted power law y ≈ prefactor · x^exponent, with the exponent's interval [low, high]."""
 
     exponent: float
@@ -42,7 +42,7 @@ class Rate(Result):
         return f"{self.exponent:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
 
-def fit_rate(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> Rate:
+def fit_power_law(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> PowerLaw:
     """Fit log y = log prefactor + exponent · log x by least squares.
 
     `x` has shape (n,), n ≥ 3 (n ≥ 2 with seeds). `y` has shape (n,) for one measurement each, and
@@ -84,9 +84,11 @@ def fit_rate(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> Rate:
     return _rate(slope, intercept, variance, freedom, level)
 
 
-def _rate(slope: float, intercept: float, variance: float, freedom: float, level: float) -> Rate:
+def _rate(
+    slope: float, intercept: float, variance: float, freedom: float, level: float
+) -> PowerLaw:
     half = scipy.stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(variance)
-    return Rate(
+    return PowerLaw(
         float(slope), float(slope - half), float(slope + half), float(np.exp(intercept)), level
     )
 
@@ -99,6 +101,6 @@ def described(
     means = [column[np.isfinite(column)] for column in values.T]
     text = f"{name} " + ", ".join(f"{m.mean():.2e}" if m.size else "NaN" for m in means)
     try:
-        return f"{text}: N^{fit_rate(widths, values)}"
+        return f"{text}: N^{fit_power_law(widths, values)}"
     except ValueError:  # one width, one seed or zeros
         return text
