@@ -91,6 +91,7 @@ def keys(what, n, seeds=SEEDS):
 
 
 late_limit = descend(particles(quadrature(start, 512, key=jax.random.key(512))))
+say(f"the limit's loss at t = {LATE[-1]:.0f} is {late_limit[-1]:.1e}")
 losses = np.stack([descents(n, keys(1, n)) for n in FEW], 2)  # seeds, times, widths
 say(f"exact gradients, n = {FEW}, {SEEDS} seeds: the loss (mean over seeds), its exponent in n")
 for i, t in enumerate(LATE):
