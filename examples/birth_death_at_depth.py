@@ -209,7 +209,7 @@ for panel in panels[1]:
     panel.set(xscale="log", yscale="log", xlabel="width $N$")
     panel.set_xticks(WIDTHS, WIDTHS)
     panel.set_xticks([], minor=True)
-panels[0, 0].set_ylabel(f"risk (lines: limit, bands: N = {WIDTHS[-1]})")
+panels[0, 0].set_ylabel(f"risk (limit ± its error; pale: N = {WIDTHS[-1]})")
 panels[0, 2].legend(fontsize="x-small")
 panels[1, 0].set_ylim(top=2)
 panels[1, 0].legend(fontsize="x-small", ncols=2, loc="upper center")

@@ -30,7 +30,7 @@ def test_units_without_biases_never_cross_the_floor_and_come_as_near_as_one_wait
     above = np.stack([losses(key) for key in KEYS]) - FLOOR
     print(f"\nabove the floor: {above.round(8)}")
     assert (above > 0).all() and (np.diff(above, axis=1) < 0).all()
-    assert above[:, -1].max() < 1e-5
+    assert above[:, -1].max() < 1e-4 * FLOOR
 
 
 @pytest.mark.slow
@@ -48,4 +48,4 @@ def test_units_with_biases_go_below_the_floor():
 
     ends = np.stack([loss(key) for key in KEYS])
     print(f"\nfloor {FLOOR:.4f}, with biases {ends.round(4)}")
-    assert ends.max() < 0.9 * FLOOR
+    assert ends.max() < 0.2 * FLOOR
