@@ -44,6 +44,6 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
     "filename_pattern": r"examples/[^/]*\.py$",
-    "ignore_pattern": r"benchmarks/|examples/_",
+    "ignore_pattern": r"^_",  # what examples share
     "reset_modules": ("matplotlib", "examples_alone.begin"),
 }

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike, Float
 
 
 def concrete(x: Any) -> np.ndarray | None:
@@ -47,6 +47,17 @@ def floating(name: str, x: Any, ndim: int | None = None) -> Array:
             f"{values.size}: remove or impute them first"
         )
     return x
+
+
+def positive(name: str, value: ArrayLike, dtype: jnp.dtype) -> Float[Array, ""]:
+    """`value` as a positive scalar of that dtype."""
+    known = concrete(value)
+    if known is None:
+        return jnp.asarray(value, dtype)
+    number = known.ndim == 0 and np.issubdtype(known.dtype, np.number)
+    if not (number and 0 < known < float("inf")):
+        raise ValueError(f"{name} must be a positive finite number, got {value}: write {name}=0.1")
+    return jnp.asarray(np.asarray(known, dtype))
 
 
 def probabilities(name: str, masses: Any, like: Array) -> Array:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ._checks import concrete, count, floating, probabilities
+from ._checks import concrete, count, floating, on_host, positive, probabilities
 from ._contractions import tensordot
 
 _ROW = 2**12  # masses from which one is drawn by a single number
@@ -67,6 +67,53 @@ class Measure(eqx.Module):
         chosen = choose(self.masses, n, key)
         return uniform(self.points[chosen])
 
+    @staticmethod
+    def mixture(measures: "Sequence[Measure]", weights: ArrayLike | None = None) -> "Measure":
+        """Σ_j w_j μ_j of `measures` on one space, with weights (equal by default) that sum to 1."""
+        if not measures:
+            raise ValueError("measures must be one or more measures, got none")
+        n = len(measures)
+        each = jnp.full(n, 1 / n) if weights is None else jnp.asarray(weights)
+        if each.shape != (n,):
+            raise ValueError(
+                f"weights must have shape ({n},), one for each measure, got {each.shape}"
+            )
+        dims = sorted({m.points.shape[1] for m in measures})
+        if len(dims) > 1:
+            raise ValueError(f"measures must live in one space, got points of dimensions {dims}")
+        parts = [w.astype(m.masses.dtype) * m.masses for w, m in zip(each, measures, strict=True)]
+        return Measure(jnp.concatenate([m.points for m in measures]), jnp.concatenate(parts))
+
+    def aggregated(self, radius: float, *, period: float | None = None) -> "Measure":
+        """The atoms that particles have come together in: clusters of points nearer than `radius`.
+
+        Points of mass 0 do not count. From the heaviest point on, what is within `radius` of it is
+        one atom at its mean. `period` is that of every coordinate on a torus (1.0 for `Torus`).
+        Runs on the host.
+        """
+        on_host("measure.aggregated", self, radius, period)
+        positive("radius", radius, np.dtype(float))
+        if period is not None:
+            positive("period", period, np.dtype(float))
+        points, left = np.asarray(self.points, float), np.asarray(self.masses, float).copy()
+        atoms, masses = [], []
+        while left.max() > 0:
+            middle = points[left.argmax()]
+            apart = points - middle
+            if period is not None:
+                apart -= period * np.round(apart / period)
+            near = (np.linalg.norm(apart, axis=1) <= radius) & (left > 0)
+            share = left[near] / left[near].sum()
+            place = middle + share @ apart[near]
+            atoms.append(place if period is None else place % period)
+            masses.append(left[near].sum())
+            left[near] = 0
+        total = np.array(masses)
+        return Measure(
+            np.array(atoms).astype(self.points.dtype),
+            (total / total.sum()).astype(self.masses.dtype),
+        )
+
     def plot(self, ax: Any = None, *, entries: tuple[int, int] = (0, 1), **kwargs: Any) -> Any:
         """Points in the plane of two of their `entries`, with areas in proportion to their masses
         (one at the mean mass has the area `s`, 20 by default); `kwargs` go to `scatter`. Returns
@@ -98,22 +145,6 @@ class Measure(eqx.Module):
             jnp.concatenate([self.points, points]),
             jnp.concatenate([self.masses, jnp.zeros(len(points), self.masses.dtype)]),
         )
-
-
-def mixture(measures: Sequence[Measure], weights: ArrayLike | None = None) -> Measure:
-    """Σ_j w_j μ_j of `measures` on one space, with weights (equal by default) that sum to 1."""
-    if not measures:
-        raise ValueError("measures must be one or more measures, got none")
-    each = jnp.full(len(measures), 1 / len(measures)) if weights is None else jnp.asarray(weights)
-    if each.shape != (len(measures),):
-        raise ValueError(
-            f"weights must have shape ({len(measures)},), one for each measure, got {each.shape}"
-        )
-    dims = sorted({m.points.shape[1] for m in measures})
-    if len(dims) > 1:
-        raise ValueError(f"measures must live in one space, got points of dimensions {dims}")
-    parts = [w.astype(m.masses.dtype) * m.masses for w, m in zip(each, measures, strict=True)]
-    return Measure(jnp.concatenate([m.points for m in measures]), jnp.concatenate(parts))
 
 
 def uniform(points: Float[Array, "n dim"]) -> Measure:

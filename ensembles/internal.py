@@ -1,5 +1,6 @@
 """What `limits` takes from the lower storey beyond the public names: checks of arguments, sums of
-products in full precision, and derivatives per unit mass. No promise to anyone else."""
+products in full precision, derivatives per unit mass, layers that users do not write. No promise to
+anyone else."""
 
 from ._checks import concrete as concrete
 from ._checks import count as count
@@ -9,6 +10,7 @@ from ._checks import indexed as indexed
 from ._checks import inside as inside
 from ._checks import kind as kind
 from ._checks import on_host as on_host
+from ._checks import positive as positive
 from ._checks import probabilities as probabilities
 from ._checks import randomness as randomness
 from ._checks import shape_of as shape_of
@@ -19,7 +21,8 @@ from ._contractions import einsum as einsum
 from ._contractions import matmul as matmul
 from ._contractions import tensordot as tensordot
 from ._final import Family as Family
+from ._layers.player import Player as Player
+from ._layers.unit import position as position
 from ._measures import choose as choose
 from ._network.backpropagate import backpropagate as backpropagate
 from ._network.factors import Outer as Outer
-from ._starts.shallow import position as position

@@ -19,8 +19,10 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ensembles import Gaussian, Symmetry, cyclic, defining, intertwining, shallow, symmetric
-from limits import Data, GradientFlow, Risk, augmented, discover_architecture
+from ensembles import Gaussian, Network, Symmetry
+from ensembles.groups import cyclic, defining, intertwining, symmetric
+from limits import Data, Risk
+from limits.symmetries import augmented, discover_architecture
 
 jax.config.update("jax_enable_x64", True)
 N, SEEDS, THRESHOLD = 50, 10, 1e-3
@@ -62,7 +64,7 @@ def problem(group, seed):
     nodes = jax.random.normal(of_teacher, (32, dim)) * 4
     data = Data.from_space(Gaussian(dim, scale=4.0), teacher, 2048, key=of_teacher)
     still = augmented(Data(nodes, jax.vmap(teacher)(nodes)), acts)
-    student = shallow(Unit(dim), Gaussian(dim**2, scale=0.25).sample(N, key=of_student))
+    student = Network.shallow(Unit(dim), Gaussian(dim**2, scale=0.25).sample(N, key=of_student))
     return acts, data, still, student
 
 
@@ -75,19 +77,18 @@ def problem(group, seed):
 # where one atom is better off outside. Runs are short, and steps small, for this.
 
 RULES = {
-    "mean, SGD": (SGD(batch=20), "mean"),
-    "principal, SGD": (SGD(batch=20), "principal"),
-    "mean, augmented": (GradientFlow(), "mean"),
+    "mean, SGD": (20, "mean"),
+    "principal, SGD": (20, "principal"),
+    "mean, augmented": (None, "mean"),
 }
 found = {}
 for title, group in GROUPS.items():
-    for name, (update, direction) in RULES.items():
+    for name, (batch, direction) in RULES.items():
         for seed in range(SEEDS):
             acts, data, still, student = problem(group, seed)
             found[title, name, seed] = discover_architecture(
-                student, Risk(data if update.random else still), update, step=0.04, t1=200.0,
-                threshold=THRESHOLD, direction=direction,
-                key=jax.random.key(100 + seed) if update.random else None,
+                student, Risk(still if batch is None else data), step=0.04, batch=batch, t1=200.0,
+                threshold=THRESHOLD, direction=direction, key=jax.random.key(100 + seed),
             ), np.asarray(acts.projection)  # fmt: skip
         say(f"{title}, {name}")
 

@@ -32,14 +32,13 @@ from ensembles import Atoms, Gaussian, Product, Uniform, particles
 from limits import (
     Adaptive,
     BirthDeath,
-    GaussianOverlap,
     GradientFlow,
     Interaction,
     WassersteinFisherRao,
-    charged,
     flow,
     train,
 )
+from limits.kernels import GaussianOverlap, charged
 
 N, STEP, SEEDS, QUENCH, EVERY = 200, 0.01, 5, 1000, 50
 WIDTH = 0.5

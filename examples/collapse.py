@@ -50,10 +50,10 @@ print(ensemble(5), flush=True)
 # intervals over seeds. Layers 2 and 3 collapse, layer 4 sees the random w_5(0) and does not.
 
 WIDTHS = [32, 64, 128, 256]
-steps = Steps(0.05, limit=Adaptive(rtol=1e-4))
 result = collapse(
-    ensemble(5), risk, widths=WIDTHS, seeds=[24, 16, 12, 8], t1=20.0, solver=steps,
-    times=jnp.linspace(0, 20, 11), nodes=[1024, 1, 1, 32], key=jax.random.key(1),
+    ensemble(5), risk, widths=WIDTHS, seeds=[24, 16, 12, 8], t1=20.0,
+    solver=Steps(0.05), limit_solver=Adaptive(rtol=1e-4), times=jnp.linspace(0, 20, 11),
+    nodes=[1024, 1, 1, 32], key=jax.random.key(1),
     progress=diffrax.TqdmProgressMeter(),
 )  # fmt: skip
 say(f"\n{result.table()}")
@@ -77,9 +77,9 @@ say(
 
 for depth in (3, 4):
     shallower = collapse(
-        ensemble(depth), risk, widths=[32, 128], seeds=[12, 8], t1=20.0, solver=steps,
-        times=jnp.linspace(0, 20, 3), nodes=[512, *[1] * (depth - 3), 32],
-        key=jax.random.key(depth),
+        ensemble(depth), risk, widths=[32, 128], seeds=[12, 8], t1=20.0,
+        solver=Steps(0.05), limit_solver=Adaptive(rtol=1e-4), times=jnp.linspace(0, 20, 3),
+        nodes=[512, *[1] * (depth - 3), 32], key=jax.random.key(depth),
     )  # fmt: skip
     rates = ", ".join(f"H_{i}: {shallower.rate('preactivations', i)}" for i in range(2, depth))
     print(f"{depth} layers, exponents of the spread of {rates}", flush=True)

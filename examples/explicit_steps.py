@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ensembles import Measure, Torus, players
+from ensembles import Measure, Network, Torus
 from limits import Game, GradientFlow, MirrorProx, WassersteinFisherRao, fit_rate, train
 
 jax.config.update("jax_enable_x64", True)
@@ -73,7 +73,13 @@ def near(method, step, times):
             Measure(p[:, None], jax.nn.softmax(1e-2 * w)) for p, w in zip(places, g, strict=True)
         ]
         run = train(
-            players(*laws), game, method, step=step, t1=times[-1], times=times, observe=moments
+            Network.players(*laws),
+            game,
+            method,
+            step=step,
+            t1=times[-1],
+            times=times,
+            observe=moments,
         )
         return jnp.linalg.norm(jnp.abs(run.observed[:, :, 0]), axis=1)
 
@@ -113,7 +119,13 @@ def shifted(method, times):
         points = (jnp.arange(15) / 15 + jax.random.uniform(key, (2, 1))) % 1
         laws = [Measure(z[:, None], jnp.full(15, 1 / 15)) for z in points]
         run = train(
-            players(*laws), game, method, step=STEPS[0], t1=times[-1], times=times, observe=moments
+            Network.players(*laws),
+            game,
+            method,
+            step=STEPS[0],
+            t1=times[-1],
+            times=times,
+            observe=moments,
         )
         return jax.vmap(error)(run.observed)
 

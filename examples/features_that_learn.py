@@ -32,7 +32,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Affine, Gaussian, diverse, iid, shallow
-from limits import Data, Penalty, PowerPenalty, ReLUKernel, Risk, fit_rate, train
+from limits import Data, PowerPenalty, Risk, fit_rate, train
+from limits.kernels import ReLUKernel
 
 DIM, UNITS, T1, STEP, SEEDS = 8, 128, 200.0, 0.1, 8
 SAMPLES = [32, 64, 128, 256, 512]
@@ -67,7 +68,7 @@ def unit(theta, x):
 def learned(network, samples, test):
     penalty = PowerPenalty(0.05 / math.sqrt(len(samples.y)) / 2)
     run = train(
-        network, Risk(samples) + Penalty(penalty), step=STEP, t1=T1, times=[0.0, T1 / 2, T1],
+        network, Risk(samples) + penalty, step=STEP, t1=T1, times=[0.0, T1 / 2, T1],
         observe=Risk(test),
     )  # fmt: skip
     return 2 * run.observed[-1], 1 - run.energies[2] / run.energies[1]

@@ -28,18 +28,17 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ensembles import Atoms, Measure, Torus, players
-from limits import (
+from ensembles import Atoms, Measure, Network, Torus
+from limits import (  # fmt: skip
     FisherRao,
     Game,
     GradientFlow,
     Langevin,
     MirrorProx,
     WassersteinFisherRao,
-    aggregate,
     nikaido_isoda,
     train,
-)  # fmt: skip
+)
 
 jax.config.update("jax_enable_x64", True)
 
@@ -121,7 +120,7 @@ def study(keys, method, dim, size, times):
 
     def one(key):
         start, f = (
-            players(uniform(grid(size, dim)), uniform(grid(size, dim))),
+            Network.players(uniform(grid(size, dim)), uniform(grid(size, dim))),
             random_game(key, dim),
         )
         run = train(
@@ -181,7 +180,7 @@ check = nikaido_isoda(end, game, key=jax.random.key(1), spaces=(Atoms(grid(10_00
 print(f"\nthe first game on 10,000 points each: {check}\n  by moments: "
       f"{last['WFR, mirror prox', 1][0, -1]:.3g}")  # fmt: skip
 for i in (0, 1):
-    atoms = aggregate(end.measure(i), 0.02, period=1.0)
+    atoms = end.measure(i).aggregated(0.02, period=1.0)
     pairs = zip(np.asarray(atoms.masses), np.asarray(atoms.points)[:, 0], strict=True)
     heavy = [f"{p:.3f} at {x:.4f}" for p, x in pairs if p > 1e-3]
     print(f"  atoms of player {i + 1}: {', '.join(heavy)}")
@@ -193,9 +192,9 @@ for i in (0, 1):
 
 print(f"\non the circle after {2 * STEPS} steps")
 print(row("", "NI error", "below 0.02"))
-for name, update in (("explicit", SGD), ("mirror prox", MirrorProx)):
+for name, passes in (("explicit", 1), ("mirror prox", 2)):
     for size, slower in ((15, 40), (15, 400), (60, 40), (60, 400)):
-        _, moments = study(keys, update(wfr(1 / slower)), 1, size, 2 * times[-1:])
+        _, moments = study(keys, MirrorProx(wfr(1 / slower), passes), 1, size, 2 * times[-1:])
         values = np.asarray(errors(keys, moments, 1))[:, 0]
         title = f"{name}, {size} + {size}, positions 1/{slower}"
         say(row(title, spread(values), f"{(values < 0.02).sum()} of {GAMES}"))
@@ -240,9 +239,8 @@ end = jax.tree.map(lambda a: a[0], final["WFR, mirror prox", 2])
 other, ax = end.measure(1), panels[1, 1]
 level = jax.vmap(lambda x: other.expectation(lambda y: f(x, y)))(grid(100, 2)).reshape(100, 100)
 shade = ax.imshow(level.T, origin="lower", extent=(0, 1, 0, 1), cmap="cividis")
-atoms = aggregate(end.measure(0), 0.03, period=1.0)
-atoms.plot(ax, s=600 / len(atoms.masses), color="w", edgecolor="k", lw=0.5)
-ax.set(title="player 1 on the torus, after: atoms, areas are masses", xlabel="$x_1$",
-       ylabel="$x_2$")  # fmt: skip
+atoms = end.measure(0).aggregated(0.03, period=1.0)
+atoms.plot(ax, s=600 / len(atoms.masses), color="w", edgecolor="k", lw=0.5, alpha=1)
+ax.set(title="player 1 on the torus, after: atoms", xlabel="$x_1$", ylabel="$x_2$")
 figure.colorbar(shade, ax=ax, label="$\\int f(x, y) d\\mu_2(y)$", shrink=0.8)
 save(figure, "games")

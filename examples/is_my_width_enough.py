@@ -4,7 +4,7 @@ Is the width of my network enough?
 
 One network is at hand, an ``equinox.nn.MLP`` that is to learn handwritten digits. How much of what
 it will say is its own, and would be another after another draw of the start? Its neurons are a
-sample of their law, so that it answers itself: ``fluctuations(network, ...)`` differentiates the
+sample of their law, so that it answers itself: ``jackknife(network, ...)`` differentiates the
 training in the mass of every neuron (the infinitesimal jackknife), and gives the standard deviation
 of every output over retrained networks, at this width and at others, and the width at which the
 outputs are within a tolerance of those of infinite width. No other network is trained for this.
@@ -37,7 +37,7 @@ from scipy import stats
 from sklearn.datasets import load_digits
 
 from ensembles import from_mlp
-from limits import Data, Risk, fluctuations
+from limits import Data, Risk, jackknife
 
 OWN, WIDTHS, SEEDS = 64, (16, 64, 256, 512), 24
 T1, STEP = 24.0, 0.1
@@ -68,7 +68,7 @@ def scores(network):
 # --------------------------
 
 network = from_mlp(draw(OWN, jax.random.key(0))).network
-found = fluctuations(network, risk, scores, t1=T1, times=TIMES)
+found = jackknife(network, risk, scores, t1=T1, times=TIMES)
 spread = np.sqrt(np.asarray(found.variance))
 needed = {tolerance: found.width(tolerance) for tolerance in (0.1, 0.03)}
 say(f"one network of width {OWN}, scores of true classes")

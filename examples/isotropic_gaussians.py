@@ -26,8 +26,9 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ensembles import Gaussian, Measure, particles, shallow
-from limits import Adaptive, Data, IsotropicGaussians, Risk, flow, grid_flow, train
+from ensembles import Gaussian, Measure, Network, shallow
+from limits import Adaptive, Data, Risk, flow, train
+from limits.references import IsotropicGaussians, grid_flow
 
 jax.config.update("jax_enable_x64", True)
 
@@ -36,7 +37,7 @@ jax.config.update("jax_enable_x64", True)
 def settle(delta, t1):
     begin = Measure(jnp.linspace(0.5, 3.0, 16)[:, None], jnp.full(16, 1 / 16))
     run = flow(
-        particles(begin),
+        Network.particles(begin),
         IsotropicGaussians(delta).interaction,
         t1=t1,
         solver=Adaptive(rtol=1e-8, atol=1e-10, max_steps=10**6),
@@ -79,6 +80,10 @@ class Classes(eqx.Module):
         return (1 + DELTA * y) * jax.random.normal(noise, (size, D), jnp.float32), y
 
 
+def neurons(network):
+    return network.points(0)
+
+
 @eqx.filter_jit
 def learned(keys):
     """Norms of neurons (seeds, times, neurons)."""
@@ -95,7 +100,7 @@ def learned(keys):
             batch=100,
             t1=times[-1],
             times=times,
-            observe=lambda network: network.points(0),
+            observe=neurons,
             key=jax.random.fold_in(key, 1),
         ).observed
 
@@ -131,7 +136,7 @@ radii = np.asarray(laws[D].points)[:, 0]
 faces = radii + (radii[1] - radii[0]) / 2
 quantiles = np.interp((np.arange(400) + 0.5) / 400, np.cumsum(laws[D].masses[0]), faces)
 points = flow(
-    particles(Measure(quantiles[:, None], np.full(400, 1 / 400))),
+    Network.particles(Measure(quantiles[:, None], np.full(400, 1 / 400))),
     IsotropicGaussians(DELTA, D).interaction,
     t1=TIMES[-1],
     times=TIMES,

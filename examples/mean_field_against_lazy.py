@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ensembles import Measure, shallow
+from ensembles import Measure, Network
 from limits import Data, Risk, fit_rate, train
 
 WIDTH, LEVEL, SEEDS, RATIOS = 100, 0.02, 4, [1, 2, 4, 8, 16]
@@ -103,7 +103,7 @@ def fitted(x, y, masses, validation, test, key):
     d = x.shape[1]
     scales = jnp.append(1.0, jnp.full(d, d**-0.5))
     draws = jax.random.normal(key, (WIDTH, 1 + d)) * scales
-    start = shallow(unit, Measure(draws, jnp.full(WIDTH, 1 / WIDTH)))
+    start = Network.shallow(unit, Measure(draws, jnp.full(WIDTH, 1 / WIDTH)))
     looks = [lambda network, data=data: error(network, data) for data in (validation, test)]
     run = train(
         start, Risk(Data(x, y, masses)), step=0.5, t1=100.0, times=jnp.arange(0, 101, 2.5),

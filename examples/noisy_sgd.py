@@ -27,18 +27,9 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ensembles import Gauss, Gaussian, Measure, particles, shallow
-from limits import (
-    Data,
-    Interaction,
-    Langevin,
-    PowerPenalty,
-    Risk,
-    boltzmann,
-    fit_rate,
-    grid_flow,
-    train,
-)
+from ensembles import Gauss, Gaussian, Measure, Network, shallow
+from limits import Data, Interaction, Langevin, PowerPenalty, Risk, fit_rate, train
+from limits.references import boltzmann, grid_flow
 
 jax.config.update("jax_enable_x64", True)
 COLD, WEAK = 0.02, 0.05
@@ -65,7 +56,7 @@ rest = boltzmann(energy, tol=1e-12, temperature=COLD, **BOX)
 hours = np.array([0.0, 0.5, 2.0, 8.0, 16.0, 24.0, 32.0, 48.0, 64.0])
 run = grid_flow(energy, bump, t1=64.0, times=hours, temperature=COLD, **BOX)
 cells = np.asarray(run.points)[:, 0]
-psi = np.asarray(energy.first_variation(particles(rest.measure()))[0])
+psi = np.asarray(energy.first_variation(Network.particles(rest.measure()))[0])
 gibbs = np.exp(-(psi - psi.min()) / COLD)
 off = np.abs(gibbs / gibbs.sum() - rest.masses[0]).sum() / 2
 gap = np.asarray(run.free_energies - rest.free_energies[0])
@@ -87,14 +78,18 @@ wavy = Risk(inputs) + PowerPenalty(WEAK / 2)
 cloud = shallow(wave, Gaussian(1, -1.0, 0.3**0.5))
 
 
+def neurons(network):
+    return network.points(0)
+
+
 @eqx.filter_jit
 def noisy(update, n, times, keys):
-    """Neurons at `times`, for each of the keys."""
+    """Neurons under noisy SGD at `times`, for each of the keys."""
 
     def one(key):
         return train(
             cloud.sample(n, key=jax.random.fold_in(key, 0)), wavy, update, step=0.02, t1=times[-1],
-            times=times, observe=lambda network: network.points(0), key=jax.random.fold_in(key, 1),
+            times=times, observe=neurons, key=jax.random.fold_in(key, 1),
         ).observed  # fmt: skip
 
     return jax.vmap(one)(keys)
@@ -143,7 +138,7 @@ lowest = grid_flow(energy, bump, t1=64.0, **BOX).energies[-1]
 @eqx.filter_jit
 def energies(points):
     def one(p):
-        return energy(particles(Measure(p, jnp.full(len(p), 1 / len(p)))))
+        return energy(Network.particles(Measure(p, jnp.full(len(p), 1 / len(p)))))
 
     return jax.vmap(jax.vmap(one))(points)
 

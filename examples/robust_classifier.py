@@ -30,7 +30,7 @@ import numpy as np
 from scipy import stats
 from sklearn.datasets import load_digits
 
-from ensembles import Atoms, Gaussian, Measure, Product, Sphere, players, shallow
+from ensembles import Atoms, Gaussian, Measure, Network, Product, Sphere
 from limits import (
     Data,
     Game,
@@ -142,7 +142,7 @@ def played(key, radius):
         s.draw(n, jax.random.fold_in(key, i))
         for i, (s, n) in enumerate(zip(spheres, (NEURONS, SAMPLES), strict=True))
     )
-    start = players(uniform(beside(thetas, signs)), uniform(beside(u, numbers)))
+    start = Network.players(uniform(beside(thetas, signs)), uniform(beside(u, numbers)))
     ends = Atoms(jnp.array([[-1.0], [1.0]])), Atoms(numbers[:, None])
     spaces = [Product(*pair) for pair in zip(spheres, ends, strict=True)]
     game = Game(Margin(x, y, radius), spaces=spaces)
@@ -163,9 +163,9 @@ def trained(key):
     x, y, test_x, test_y = split(key)
     scales = np.append(1.0, np.full(DIM + 1, 0.3, np.float32))
     neurons = Gaussian(DIM + 2, scale=jnp.asarray(scales, x.dtype)).draw(NEURONS, key)
-    network = shallow(lambda t, x: t[:1] * relu(t[1:], x), uniform(neurons))
+    network = Network.shallow(lambda t, x: t[:1] * relu(t[1:], x), uniform(neurons))
     risk = Risk(Data(x, y[:, None]), LogisticLoss())
-    final = train(network, risk, GradientFlow(), step=0.5, t1=0.5 * STEPS).final
+    final = train(network, risk, step=0.5, t1=0.5 * STEPS).final
 
     def f(x):
         return final(x)[:, 0]

@@ -19,16 +19,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 
-from ensembles import Gaussian, Symmetry, direct_sum, generated, pixels, shallow, trivial
-from limits import (
-    Data,
+from ensembles import Gaussian, Symmetry, shallow
+from ensembles.groups import direct_sum, generated, pixels, trivial
+from limits import Data, Risk, train
+from limits.symmetries import (
     EquivariantArchitecture,
     FeatureAveraging,
-    GradientFlow,
-    Risk,
     augmented,
     discover_architecture,
-    train,
 )
 
 jax.config.update("jax_enable_x64", True)
@@ -66,9 +64,7 @@ start = shallow(unit, Gaussian(17, scale=0.3)).sample(60, key=jax.random.key(1))
 shared = np.asarray(mirror.projection)
 found = {}
 for title, data in (("with mirror images", BOTH), ("images alone", PLAIN)):
-    found[title] = discover_architecture(
-        start, Risk(data), GradientFlow(), step=1.0, t1=300.0, threshold=2e-3
-    )
+    found[title] = discover_architecture(start, Risk(data), step=1.0, t1=300.0, threshold=2e-3)
     basis = found[title].basis
     outside = np.linalg.norm(basis - shared @ basis, axis=0)
     say(f"{title}: {found[title]}")
@@ -104,7 +100,7 @@ for j, n in enumerate(SAMPLES):
         begin = shallow(unit, Gaussian(17, scale=0.3)).sample(100, key=jax.random.key(seed))
         for way, energy in WAYS.items():
             risk = energy(Data(x[chosen], y[chosen]))
-            final = train(begin, risk, GradientFlow(), step=1.0, t1=600.0).final
+            final = train(begin, risk, step=1.0, t1=600.0).final
             scores[way][seed, j] = accuracy(risk, final)
     say(f"{n} digits")
 print(f"\naccuracy, means ± standard errors of {SEEDS} seeds\n samples"

@@ -28,9 +28,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy.special import roots_genlaguerre, roots_hermitenorm
 
-from ensembles import Measure, particles, shallow
-from limits import Adaptive, Data, ErfKernel, Risk, charged, fit_rate, flow, single_neuron, train
-from limits import teacher_student as distance_from
+from ensembles import Measure, Network
+from limits import Adaptive, Data, Risk, fit_rate, flow, train
+from limits.kernels import ErfKernel, charged
+from limits.kernels import teacher_student as distance_from
+from limits.references import single_neuron
 
 DIMS, LARGEST, WIDTH = [10, 20, 40, 80], 80, 100
 PAIRS = charged(ErfKernel())
@@ -70,8 +72,12 @@ def draws(d, n, key):
 NEURON = distance_from(PAIRS, measure(jnp.zeros((1, 1 + LARGEST)).at[0, :2].set(1.0)))
 
 
+def neurons(network):
+    return network.points(0)
+
+
 def population_risk(network):
-    return NEURON(particles(network.measure(0)))
+    return NEURON(Network.particles(network.measure(0)))
 
 
 @eqx.filter_jit
@@ -81,7 +87,7 @@ def descend(d, step, times, keys):
     risk = Risk(Data(*nothing, sampler=Fresh(ones(d))))
 
     def one(key):
-        start = shallow(unit, measure(draws(d, WIDTH, jax.random.fold_in(key, 0))))
+        start = Network.shallow(unit, measure(draws(d, WIDTH, jax.random.fold_in(key, 0))))
         return train(
             start,
             risk,
@@ -118,21 +124,24 @@ def reduced(d, sizes=(12, 4, 3)):
     return Measure(np.stack(grid, -1).reshape(-1, 3).astype(np.float32), masses)
 
 
-def reduced_flow(d, t1, times, **options):
+def reduced_flow(d, **options):
+    start, energy = Network.particles(reduced(d, **options)), single_neuron(d)
     return flow(
-        particles(reduced(d, **options)),
-        single_neuron(d),
-        t1=t1,
-        times=times,
-        observe=lambda network: network.points(0),
+        start,
+        energy,
+        t1=16.0,
+        times=moments,
+        observe=neurons,
         solver=Adaptive(rtol=1e-4, atol=1e-5),
     )
 
 
-T1 = 16.0
-moments = np.linspace(0, T1, 65)
-limits = {d: reduced_flow(d, T1, moments) for d in [*DIMS, None]}
-finer = reduced_flow(10, T1, moments, sizes=(16, 6, 4))
+moments = np.linspace(0, 16.0, 65)
+limits = {}
+for d in [*DIMS, None]:
+    limits[d] = reduced_flow(d)
+    say(f"the limit for d = {d or '∞'}: risk {limits[d].energies[-1]:.1e} at the end")
+finer = reduced_flow(10, sizes=(16, 6, 4))
 resolved = np.abs(finer.energies - limits[10].energies).max()
 say(f"risk at the start {limits[10].energies[0]:.4f}; the limit is resolved to {resolved:.0e}")
 
@@ -208,7 +217,7 @@ def follow(d, n, keys):
     """Neurons at time 4 of the gradient flow of the population's risk, from the same starts."""
 
     def one(key):
-        start = particles(measure(draws(d, n, jax.random.fold_in(key, 0))))
+        start = Network.particles(measure(draws(d, n, jax.random.fold_in(key, 0))))
         return flow(start, NEURON, t1=END, solver=Adaptive(rtol=1e-4, atol=1e-5)).final.points(0)
 
     return jax.vmap(one)(keys)

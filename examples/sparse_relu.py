@@ -26,18 +26,17 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ensembles import Gaussian, Measure, Product, Sphere, Uniform, shallow
+from ensembles import Gaussian, Measure, Network, Product, Sphere, Uniform, shallow
 from limits import (
     Data,
     GradientFlow,
     PowerPenalty,
     Risk,
     WassersteinFisherRao,
-    activation_patterns,
     optimality_gap,
-    sparse_relu,
     train,
 )
+from limits.references import activation_patterns, sparse_relu
 
 jax.config.update("jax_enable_x64", True)
 LAMBDA, POINTS, PARTICLES, SEEDS, STEP, T = 0.05, 8, 64, 4, 1e-3, 400.0
@@ -85,8 +84,7 @@ def polar(network):
 def trained(energy, dynamics):
     def one(key):
         start = shallow(pair, Gaussian(3)).sample(PARTICLES, key=key)
-        update = dynamics
-        run = train(start, energy, update, step=STEP, t1=times[-1], times=times, observe=polar)
+        run = train(start, energy, dynamics, step=STEP, t1=times[-1], times=times, observe=polar)
         return run.energies, run.observed
 
     return jax.vmap(one)(jax.random.split(jax.random.key(1), SEEDS))
@@ -114,7 +112,9 @@ def certified(measure):
         jnp.append(masses, jnp.maximum(1 - masses.sum(), 0.0)),
     )
     space = Product(Uniform(-most, most), Sphere(2))
-    return optimality_gap(shallow(pair, spread), variation, space=space, key=jax.random.key(99)).gap
+    return optimality_gap(
+        Network.shallow(pair, spread), variation, space=space, key=jax.random.key(99)
+    ).gap
 
 
 toward = np.asarray(data.x) / np.linalg.norm(data.x, axis=1, keepdims=True)
@@ -167,7 +167,7 @@ for name, (energy, dynamics) in runs.items():
     for seed in range(SEEDS):
         history = jax.tree.map(lambda a, seed=seed: a[seed], measures)
         last = jax.tree.map(lambda a: a[-1], history)
-        network, found = shallow(pair, last), atoms(last)
+        network, found = Network.shallow(pair, last), atoms(last)
         value = float(variation(network))
         gap = certified(last)
         results[name].append((np.asarray(energies[seed]), history, last, found))
@@ -213,7 +213,7 @@ ax.legend(fontsize="small")
 lower = panels[1, 0]
 lower.plot(turns, certificate(best(data.x)), "k", lw=3, alpha=0.3, label="program")
 for name, several in results.items():
-    outputs = shallow(pair, several[0][2])(data.x)
+    outputs = Network.shallow(pair, several[0][2])(data.x)
     lower.plot(turns, certificate(outputs), color=colors[name], lw=1, label=name)
 for level in (LAMBDA, -LAMBDA):
     lower.axhline(level, color="k", ls="--", lw=0.8)
@@ -246,7 +246,7 @@ ax.plot(turns, best(sweep)[:, 0], "k", lw=3, alpha=0.3, label="program")
 for name, several in results.items():
     ax.plot(
         turns,
-        shallow(pair, several[0][2])(jnp.asarray(sweep)),
+        Network.shallow(pair, several[0][2])(jnp.asarray(sweep)),
         color=colors[name],
         lw=1,
         label=name,

@@ -24,29 +24,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from ensembles import (
-    Gauss,
-    Gaussian,
-    Measure,
-    Symmetry,
-    cyclic,
-    defining,
-    intertwining,
-    relative_measure_distance,
-    shallow,
-)
-from limits import (
-    Data,
-    EquivariantArchitecture,
-    FeatureAveraging,
-    Langevin,
-    Penalty,
-    PowerPenalty,
-    Risk,
-    augmented,
-    fit_rate,
-    train,
-)
+from ensembles import Gauss, Gaussian, Measure, Network, Symmetry, relative_measure_distance
+from ensembles.groups import cyclic, defining, intertwining
+from limits import Data, Langevin, PowerPenalty, Risk, fit_rate, train
+from limits.symmetries import EquivariantArchitecture, FeatureAveraging, augmented
 
 jax.config.update("jax_enable_x64", True)
 FULL = "--full" in sys.argv
@@ -116,27 +97,27 @@ def in_pairs(data):
 
 
 WAYS = {
-    "vanilla": lambda data: Risk(data) + Penalty(PENALTY),
-    "DA": lambda data: Risk(augmented(data, SWAP)) + Penalty(PENALTY),
-    "DA-2": lambda data: Risk(in_pairs(data)) + Penalty(PENALTY),
-    "FA": lambda data: Risk(data, prediction=FeatureAveraging(SWAP)) + PENALTY,
-    "EA": lambda data: Risk(data, prediction=EquivariantArchitecture(SWAP)) + PENALTY,
+    "vanilla": lambda data: Risk(data),
+    "DA": lambda data: Risk(augmented(data, SWAP)),
+    "DA-2": lambda data: Risk(in_pairs(data)),
+    "FA": lambda data: Risk(data, prediction=FeatureAveraging(SWAP)),
+    "EA": lambda data: Risk(data, prediction=EquivariantArchitecture(SWAP)),
 }
 NOISE = {
-    "SI": SGD(Langevin(temperature=TEMPERATURE, projection=SUBSPACE), batch=20),
-    "WI": SGD(Langevin(temperature=TEMPERATURE), batch=20),
+    "SI": Langevin(temperature=TEMPERATURE, projection=SUBSPACE),
+    "WI": Langevin(temperature=TEMPERATURE),
 }
 
 
 @eqx.filter_jit
-def learn(points, n, risk, update, plain, step, keys):
+def learn(points, n, risk, update, step, keys):
     """Neurons at the end, the first n of which have masses, and the risks of their function."""
     masses = jnp.where(jnp.arange(points.shape[1]) < n, 1 / n, 0)
 
     def one(points, key):
-        start = shallow(sigma, Measure(points, masses))
-        final = train(start, risk, update, step=step, t1=2000.0, key=key).final
-        return final.points(0), plain(final)
+        start = Network.shallow(sigma, Measure(points, masses))
+        final = train(start, risk + PENALTY, update, step=step, batch=20, t1=2000.0, key=key).final
+        return final.points(0), risk(final)
 
     return jax.vmap(one)(points, keys)
 
@@ -155,16 +136,8 @@ for n in WIDTHS:
         for title, teacher in TEACHERS.items():
             data = population(teacher)
             for way, risk in WAYS.items():
-                energy = risk(data)
-                plain = eqx.tree_at(lambda r: r.penalty, energy, None, is_leaf=lambda x: x is None)
                 ends, risks = learn(
-                    points,
-                    jnp.array(float(n)),
-                    energy,
-                    NOISE[kind],
-                    plain,
-                    jnp.array(100 / n),
-                    keys,
+                    points, jnp.array(float(n)), risk(data), NOISE[kind], jnp.array(100 / n), keys
                 )
                 found[kind, title, way, n] = np.asarray(ends)[:, :n], np.asarray(risks)
     say(f"width {n}")

@@ -30,6 +30,7 @@ import numpy as np
 from ensembles import (
     Affine,
     Gaussian,
+    Network,
     NeuronalEnsemble,
     Product,
     Sphere,
@@ -37,7 +38,9 @@ from ensembles import (
     quadrature,
     shallow,
 )
-from limits import Data, Interaction, RBFKernel, Risk, ThreeSpin, fit_rate, train
+from limits import Data, Interaction, Risk, fit_rate, train
+from limits.kernels import RBFKernel
+from limits.references import ThreeSpin
 
 D, SCALE, SEEDS, STEP = 5, 32.0, 8, 0.1
 
@@ -97,7 +100,7 @@ probes = data.x[:512]
 
 
 def outputs(network):
-    return shallow(unit, network.measure(0))(probes)[:, 0]
+    return Network.shallow(unit, network.measure(0))(probes)[:, 0]
 
 
 @eqx.filter_jit
@@ -116,7 +119,7 @@ def keys(what, n, seeds=SEEDS):
 
 
 def quadratures(n, number):
-    return particles(quadrature(start, n, key=jax.random.key(number)))
+    return Network.particles(quadrature(start, n, key=jax.random.key(number)))
 
 
 (limit_loss, limit), (_, other) = (descend(quadratures(n, n)) for n in (2048, 1024))
@@ -246,7 +249,8 @@ for ax, title, legend in zip(
     strict=True,
 ):
     ax.set(title=title, xlabel="units n", ylabel="$\\frac{1}{2}\\Vert f_n - f_\\infty\\Vert^2$")
-    ax.legend(fontsize="small", title=legend)
+    ax.set_ylim(bottom=ax.get_ylim()[0] / 8)  # room for the legend
+    ax.legend(fontsize="small", title=legend, loc="lower left")
     ax.set_xticks(WIDTHS, [str(n) for n in WIDTHS])
     ax.xaxis.minorticks_off()
 save(figure, "three_spin")

@@ -26,8 +26,10 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ensembles import Gaussian, Product, Sphere, particles, quadrature, shallow
-from limits import Data, Interaction, RBFKernel, Risk, ThreeSpin, fit_rate, train
+from ensembles import Gaussian, Network, Product, Sphere, particles, quadrature, shallow
+from limits import Data, Interaction, Risk, fit_rate, train
+from limits.kernels import RBFKernel
+from limits.references import ThreeSpin
 
 D, SCALE, SEEDS, STEP = 5, 32.0, 8, 0.1
 f = ThreeSpin(jax.random.normal(jax.random.key(D), (D, D, D)))
@@ -90,7 +92,7 @@ def keys(what, n, seeds=SEEDS):
     return jax.random.split(jax.random.fold_in(jax.random.key(what), n), seeds)
 
 
-late_limit = descend(particles(quadrature(start, 512, key=jax.random.key(512))))
+late_limit = descend(Network.particles(quadrature(start, 512, key=jax.random.key(512))))
 losses = np.stack([descents(n, keys(1, n)) for n in FEW], 2)  # seeds, times, widths
 say(f"exact gradients, n = {FEW}, {SEEDS} seeds: the loss (mean over seeds), its exponent in n")
 for i, t in enumerate(LATE):
@@ -127,7 +129,7 @@ def quench(networks, batch, keys):
     def one(network, key):
         options = dict(t0=TURN, t1=END, step=STEP)
         large = train(network, risk, batch=batch, key=key, **options)
-        still = train(particles(network.measure(0)), exact, **options)
+        still = train(Network.particles(network.measure(0)), exact, **options)
         return jnp.stack([large.energies[-1], still.energies[-1]], 0)
 
     return jax.vmap(one)(networks, keys)

@@ -3,22 +3,10 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-import numpy as np
 import scipy
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles.internal import concrete
-
-
-def positive(name: str, value: ArrayLike, dtype: jnp.dtype) -> Float[Array, ""]:
-    """`value` as a positive scalar of that dtype."""
-    known = concrete(value)
-    if known is None:
-        return jnp.asarray(value, dtype)
-    number = known.ndim == 0 and np.issubdtype(known.dtype, np.number)
-    if not (number and 0 < known < float("inf")):
-        raise ValueError(f"{name} must be a positive finite number, got {value}: write {name}=0.1")
-    return jnp.asarray(np.asarray(known, dtype))
+from ensembles.internal import positive as positive
 
 
 def tolerance(name: str, value: ArrayLike | None, dtype: jnp.dtype) -> Float[Array, ""]:

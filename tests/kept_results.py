@@ -14,22 +14,20 @@ from limits import (
     Collapse,
     Convergence,
     Coupling,
-    Discovery,
     Diversity,
     Fluctuations,
-    GridFlow,
     InitialMotion,
     Jackknife,
-    MatrixGame,
     NikaidoIsoda,
     OptimalityGap,
     Rate,
     SGDNoise,
     Simulation,
-    SparseReLU,
-    Spreads,
     Trajectory,
 )
+from limits._studies.collapse import Spreads
+from limits.references import GridFlow, MatrixGame, SparseReLU
+from limits.symmetries import Discovery
 
 T, SEEDS, WIDTHS, DEPTH = 4, 3, 2, 5
 TIMES = np.linspace(0.0, 1.5, T)

@@ -12,7 +12,7 @@ from models import regression, smooth, tanh_edges
 
 from ensembles import Elementwise
 from limits import Adaptive, Risk, Steps, coupling, fit_rate, flow
-from limits._solvers.seeds import in_batches
+from limits._solvers.seeds import map_over_seeds
 
 WIDTHS = [32, 64, 128, 256, 512]
 SEEDS = [96, 64, 48, 32, 24]
@@ -154,8 +154,8 @@ def test_batches_of_seeds_side_by_side_are_those_one_after_another():
     def drawn(keys):
         return jax.vmap(lambda key: jax.random.normal(key, (2,), float))(keys)
 
-    whole, parts = np.asarray(drawn(keys)), in_batches(drawn, keys, 3)
+    whole, parts = np.asarray(drawn(keys)), map_over_seeds(drawn, keys, 3)
     assert (whole == parts).all() and parts.dtype == np.float64
     with jax.enable_x64(False):
-        single = in_batches(drawn, keys, 3)
+        single = map_over_seeds(drawn, keys, 3)
         assert single.dtype == np.float32 and (single == np.asarray(drawn(keys))).all()

@@ -14,14 +14,14 @@ from limits import (
     GradientFlow,
     HuberLoss,
     Risk,
-    StationaryStart,
     convergence,
     diversity,
     flow,
     initial_motion,
     limit,
     mean_field_gradient,
-)  # fmt: skip
+)
+from limits.warnings import StationaryStart  # fmt: skip
 
 TANH, KEY = Affine(jnp.tanh), jax.random.key(5)
 

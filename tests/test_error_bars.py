@@ -15,18 +15,17 @@ from ensembles import Affine, Gaussian, MonteCarlo, NeuronalEnsemble, Sobol, Tor
 from limits import (
     Adaptive,
     Data,
-    EdgeNoise,
     FailedRun,
     GradientFlow,
     Risk,
-    UnresolvedStart,
     coupling,
     flow,
     fluctuations,
     initial_motion,
     limit,
 )
-from limits._studies.noise import without_noise
+from limits._studies.noise import without_edge_noise
+from limits.warnings import EdgeNoise, UnresolvedStart
 
 TANH = Affine(jnp.tanh)
 RESOLVED = 1e-9  # what the exact runs are good for
@@ -67,7 +66,9 @@ def error_over_estimate(c: Case) -> tuple[float, float] | None:
     return max(true - unknown, 0) / float(run.error), true / float(run.error)
 
 
-@pytest.mark.parametrize("family", [pytest.param("bumps", marks=pytest.mark.slow), "torus"])
+@pytest.mark.parametrize(
+    "family", ["smooth", *(pytest.param(f, marks=pytest.mark.slow) for f in ("bumps", "torus"))]
+)
 def test_a_limit_that_says_it_converged_is_honest(family):
     found = [error_over_estimate(case(family, number)) for number in range(3001, 3003)]
     ratios = np.array([r[0] for r in found if r is not None])
@@ -421,7 +422,7 @@ def test_weight_decay_is_no_spread_of_collapsed_layers():
     decay = GradientFlow(weight_decay=0.5)
     run = flow(start, Risk(regression(8)), decay, t1=2.0)
     assert abs(float(jnp.std(run.final.increment.weights[2])) - 0.63) < 0.05
-    assert float(jnp.std(without_noise(ensemble, run.final).increment.weights[2])) < 0.05
+    assert float(jnp.std(without_edge_noise(ensemble, run.final).increment.weights[2])) < 0.05
 
 
 def test_times_beyond_the_end_are_refused_under_jit_too():

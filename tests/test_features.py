@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from ensembles import Affine, Gaussian, diverse, iid, shallow
-from limits import Data, PowerPenalty, ReLUKernel, Risk, fit_rate, sparse_relu, train
+from limits import Data, PowerPenalty, Risk, fit_rate, train
+from limits.kernels import ReLUKernel
+from limits.references import sparse_relu
 
 DIM, SEEDS = 8, 6
 TARGETS = {

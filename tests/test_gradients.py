@@ -106,7 +106,7 @@ def test_mean_field_gradient_of_a_shallow_unit():
     network = shallow(unit, Gaussian(3)).sample(9, key=jax.random.key(5))
     risks = [Risk(regression())]
     assert relative_to_autodiff(unequal(network, jax.random.key(6)), risks)[0] < 1e-12
-    same = shallow(unit, Measure(network.labels[0], network.masses[0]))
+    same = Network.shallow(unit, Measure(network.labels[0], network.masses[0]))
     np.testing.assert_allclose(same(regression().x), network(regression().x), rtol=1e-14)
 
 

@@ -6,18 +6,10 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from ensembles import Measure, particles
-from limits import (
-    Adaptive,
-    FailedRun,
-    GridFlow,
-    Interaction,
-    WassersteinFisherRao,
-    boltzmann,
-    flow,
-    grid_flow,
-)
-from limits._references import cells
+from ensembles import Measure, Network
+from limits import Adaptive, FailedRun, Interaction, WassersteinFisherRao, flow
+from limits.references import GridFlow, boltzmann, grid_flow
+from limits.references import _cells as cells
 
 
 def nothing(theta, other):
@@ -189,7 +181,7 @@ def test_boltzmann_is_the_gaussian_of_the_noisy_linear_unit_and_where_the_flow_e
 def test_boltzmann_in_two_dimensions_is_self_consistent():
     still = boltzmann(bumps(0.7), low=[-3.0, -3.0], high=[3.0, 3.0], cells=24, temperature=0.3)
     m = still.measure()
-    network = particles(m)
+    network = Network.particles(m)
     psi = np.asarray(bumps(0.7).first_variation(network)[0])
     gibbs = np.exp(-(psi - psi.min()) / 0.3)
     np.testing.assert_allclose(m.masses, gibbs / gibbs.sum(), atol=1e-10)
@@ -202,7 +194,11 @@ def test_particles_and_cells_agree(rate):
     start = grid_flow(bumps(1.0), gaussian(0.5, 0.3), low=-3.0, high=3.0, cells=30, t1=0.01)
     dynamics = None if rate is None else WassersteinFisherRao(rate=rate)
     run = flow(
-        particles(start.measure(0)), bumps(1.0), dynamics, t1=1.0, solver=Adaptive(rtol=1e-6)
+        Network.particles(start.measure(0)),
+        bumps(1.0),
+        dynamics,
+        t1=1.0,
+        solver=Adaptive(rtol=1e-6),
     )
     gaps, sizes = [], (30, 60, 120)
     for n in sizes:

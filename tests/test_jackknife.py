@@ -14,14 +14,15 @@ from ensembles import Affine, Atoms, Gaussian, NeuronalEnsemble, Noisy, from_mlp
 from limits import (
     Adaptive,
     Data,
-    EdgeNoise,
     GradientFlow,
     Jackknife,
     Risk,
     flow,
     fluctuations,
+    jackknife,
     simulate,
 )
+from limits.warnings import EdgeNoise
 
 X = regression(16).x[:5]
 RISK = Risk(regression(16))
@@ -35,7 +36,7 @@ def outputs(network):
 def test_at_the_start_it_is_the_sample_variance_of_a_mean():
     network = iid(dim=2, depth=2, first=Gaussian(2), last=Gaussian(1), layers=Affine(jnp.tanh))
     network = network.sample(32, key=jax.random.key(0))
-    found = fluctuations(network, RISK, outputs, t1=0.5, times=jnp.zeros(1))
+    found = jackknife(network, RISK, outputs, t1=0.5, times=jnp.zeros(1))
     w, v = (np.asarray(a) for a in network.weights)
     terms = np.tanh(np.asarray(X) @ w.T) * v[:, 0]
     assert isinstance(found, Jackknife)
@@ -92,7 +93,7 @@ def test_independent_edges_count_once():
         return network(x)[:, 0]
 
     def told(key):
-        found = fluctuations(AVERAGES.sample(8, key=key), risk, mean, t1=0.1, times=jnp.zeros(1))
+        found = jackknife(AVERAGES.sample(8, key=key), risk, mean, t1=0.1, times=jnp.zeros(1))
         return [float(a[0, 0]) for a in (found.variance, *found.shares, found.edges)]
 
     each = np.array([told(k) for k in jax.random.split(jax.random.key(1), 100)])
@@ -107,7 +108,7 @@ def test_independent_edges_count_once():
 def unequal():
     """A network of widths 6 and 8, and what it tells."""
     network = smooth(3).sample((6, 8), key=jax.random.key(4))
-    return network, fluctuations(network, RISK, outputs, t1=3.0, times=TIMES)
+    return network, jackknife(network, RISK, outputs, t1=3.0, times=TIMES)
 
 
 def test_influences_are_finite_differences_in_masses(unequal):
@@ -133,7 +134,7 @@ def test_influences_are_finite_differences_in_masses(unequal):
 @pytest.mark.slow
 def test_a_wide_network_tells_what_its_ensemble_does():
     network = smooth(3).sample(100, key=jax.random.key(3))
-    found = fluctuations(network, RISK, outputs, t1=3.0, times=TIMES)
+    found = jackknife(network, RISK, outputs, t1=3.0, times=TIMES)
     exact = fluctuations(smooth(3), RISK, outputs, t1=3.0, times=TIMES, nodes=16)
     apart = (100 * found.variance - exact.variance) / (100 * found.variance_error)
     assert largest(apart[0], 0.0) < 4
@@ -164,7 +165,7 @@ def test_bands_and_widths_follow_the_law_of_the_variance(unequal):
 def test_a_standard_start_is_told_that_its_law_depends_on_the_width():
     mlp = eqx.nn.MLP(2, 1, 6, 2, activation=jnp.tanh, key=jax.random.key(5))
     network, rates = from_mlp(mlp)
-    found = fluctuations(network, RISK, outputs, t1=0.1, dynamics=GradientFlow(**rates))
+    found = jackknife(network, RISK, outputs, t1=0.1, dynamics=GradientFlow(**rates))
     found.band()  # of its own width: nothing is assumed
     with pytest.warns(EdgeNoise, match="standard parametrisation"):
         found.width(0.1)
@@ -174,16 +175,14 @@ def test_a_standard_start_is_told_that_its_law_depends_on_the_width():
 
 def test_it_refuses_what_is_not_a_draw(unequal):
     network, found = unequal
-    with pytest.raises(ValueError, match="nodes must be None"):
-        fluctuations(network, RISK, outputs, t1=1.0, nodes=8)
     with pytest.raises(ValueError, match="equal masses"):
-        fluctuations(smooth(3).discretise(8), RISK, outputs, t1=1.0)
+        jackknife(smooth(3).discretise(8), RISK, outputs, t1=1.0)
     one = jax.tree.map(jnp.ones_like, network.increment)
     moved = network.moved(one)
     with pytest.raises(ValueError, match="as training found it"):
-        fluctuations(moved, RISK, outputs, t1=1.0)
-    with pytest.raises(ValueError, match="nodes is required"):
-        fluctuations(smooth(3), RISK, outputs, t1=1.0)
+        jackknife(moved, RISK, outputs, t1=1.0)
+    with pytest.raises(ValueError, match="network must be a Network, got NeuronalEnsemble"):
+        jackknife(smooth(3), RISK, outputs, t1=1.0)
     with pytest.raises(ValueError, match="width must be at least 1"):
         found.band(0)
     with pytest.raises(ValueError, match="tolerance must be a positive"):
@@ -224,7 +223,7 @@ def test_bands_cover_the_limit_and_other_networks(name, width):
     spread, errors = [], []
     for s in range(200):
         key = jax.random.split(jax.random.fold_in(jax.random.key(8), s))[0]
-        found = fluctuations(ensemble.sample(width, key=key), RISK, few, t1=3.0, times=t)
+        found = jackknife(ensemble.sample(width, key=key), RISK, few, t1=3.0, times=t)
         assert largest(found.observed[0], drawn.values[s, 0]) < 1e-5
         spread.append(np.asarray(found.variance[0]))
         errors.append(np.asarray(found.variance_error[0]))

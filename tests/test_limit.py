@@ -114,15 +114,15 @@ def straight(c):
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "nodes"),
+    ("first", "last"),
     [
-        (bent, straight, (143, 71)),
-        pytest.param(straight, bent, (71, 143), marks=pytest.mark.slow),
-        (bent, bent, (143, 143)),
+        (bent, straight),
+        pytest.param(straight, bent, marks=pytest.mark.slow),
+        (bent, bent),
     ],
     ids=["first", "last", "both"],
 )
-def test_only_layers_that_matter_are_refined_further(first, last, nodes):
+def test_only_layers_that_matter_are_refined_further(first, last):
     """A kink in the weights of one layer, of the other, or of both, which need their nodes."""
     ensemble = NeuronalEnsemble(
         [Uniform(-1.0, 1.0)] * 2,
@@ -135,7 +135,8 @@ def test_only_layers_that_matter_are_refined_further(first, last, nodes):
     exact = outputs_and_energies(ensemble, risk, 600, 1e-9)
     true = distance((np.asarray(run.energies), np.asarray(run.observed)), exact)
     print(run.stats["levels"], "true error", true)
-    assert run.stats["nodes"] == nodes
+    nodes = run.stats["nodes"]
+    assert [n == max(nodes) for n in nodes] == [first is bent, last is bent]
     assert true <= float(run.error) <= 3e-5
 
 

@@ -143,11 +143,12 @@ def test_what_may_raise_under_jit_gathers_no_matrix():
 @pytest.mark.parametrize("leg", ["not slow", pytest.param("slow", marks=pytest.mark.slow)])
 def test_this_file_passes_on_eight_devices(leg):
     options = ["-q", "-p", "no:cacheprovider", "--noconftest", "-m", leg]
+    flags = os.environ.get("XLA_FLAGS", "")
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *options, __file__],
         env={
             **os.environ,
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+            "XLA_FLAGS": f"{flags} --xla_force_host_platform_device_count=8",
             "JAX_PLATFORMS": "cpu",
             "JAX_ENABLE_X64": "1",
             "EQX_ON_ERROR": "raise",

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ensembles import Affine, Gaussian, NeuronalEnsemble
-from limits import Data, GradientFlow, PowerPenalty, Risk, train
+from ensembles import Affine, Gaussian, Layer, NeuronalEnsemble
+from limits import Data, Energy, GradientFlow, PowerPenalty, Risk, Update, train
 from limits._solvers.merging import merging
 
 STEP, STEPS, N = 0.1, 21, 128
@@ -25,21 +25,22 @@ ensemble = NeuronalEnsemble(
 x = jax.random.normal(jax.random.key(0), (16, 2), float)
 risk = Risk(Data(x, jnp.sin(x[:, :1])))
 network = ensemble.sample(N, key=jax.random.key(1))
-update = SGD(GradientFlow([1.0, 0.5, 2.0, 0.3]), batch=1)
+update = GradientFlow([1.0, 0.5, 2.0, 0.3])
 
 
 def run(network, key, times=None, t0=0.0, t1=STEP * STEPS):
     return train(
-        network, risk, update, step=STEP, t0=t0, t1=t1, times=times, observe=outputs, key=key
-    )
+        network, risk, update, step=STEP, batch=1, t0=t0, t1=t1, times=times, observe=outputs,
+        key=key,
+    )  # fmt: skip
 
 
 def outputs(network):
     return network(x)
 
 
-def how(network, energy, update):
-    return merging(network, energy, update, jnp.asarray(STEP), jax.random.key(0))
+def how(network, energy, update, batch=1):
+    return merging(network, energy, update, batch, jnp.asarray(STEP), jax.random.key(0))
 
 
 def test_merged_steps_are_the_steps_written_by_hand():
@@ -98,40 +99,88 @@ def test_derivatives_pass_through_merged_steps():
 
 def test_only_what_knows_of_factors_is_merged():
     narrow = ensemble.sample((N, N - 1, N), key=jax.random.key(1))
-    assert how(network, risk, SGD(batch=3)) is None  # 3 samples a step are too many for 128
+    assert how(network, risk, update, batch=3) is None  # 3 samples a step are too many for 128
     assert how(narrow, risk, update) is None
-    assert how(network, risk, SGD(GradientFlow(weight_decay=0.1), batch=1)) is None
+    assert how(network, risk, GradientFlow(weight_decay=0.1)) is None
     assert how(network, Risk(risk.data) + PowerPenalty(1e-3), update) is None
     assert how(network.growing(), risk, update) is None
 
 
-class _Twice(Risk):
-    def value_and_gradient(self, network):
-        value, slope = super().derivatives(network)[:2]
-        return 2 * value, jax.tree.map(lambda a: 2 * a, slope)
+class _Twice(Energy):
+    """Twice a risk."""
+
+    risk: Risk
+
+    def __call__(self, network):
+        return 2 * self.risk(network)
+
+    def derivatives(self, network, *, variation=False):
+        return jax.tree.map(lambda a: 2 * a, self.risk.derivatives(network, variation=variation))
+
+    def outputs(self, network):
+        return self.risk.outputs(network)
+
+    def size(self, outputs):
+        return self.risk.size(outputs)
+
+    def stationarity(self, network):
+        return 2 * self.risk.stationarity(network)
+
+    def draw(self, batch, key):
+        return _Twice(self.risk.draw(batch, key))
+
+    def check(self, network, batch=None):
+        self.risk.check(network, batch)
 
 
-class _Clipped(SGD):
-    def __call__(self, *given):
-        value, change, memory = super().__call__(*given)
+class _Clipped(Update):
+    """Steps of gradient descent, entry by entry at most 1e-3."""
+
+    def step(self, at, network, memory, energy):
+        value, change, memory = GradientFlow().step(at, network, memory, energy)
         return value, jax.tree.map(lambda a: jnp.clip(a, -1e-3, 1e-3), change), memory
 
-
-class _Halved(Affine):
-    def pullback(self, *given):
-        return jax.tree.map(lambda a: a / 2, super().pullback(*given))
+    def check(self, network, energy):
+        energy.check(network)
 
 
-def test_subclasses_that_change_derivatives_are_not_merged():
-    assert how(network, _Twice(risk.data), update) is None
-    assert how(network, risk, _Clipped(batch=1)) is None
+class _Halved(Layer):
+    """An affine layer that pulls half of every derivative back."""
+
+    layer: Affine
+
+    def first(self, w, b, x):
+        return self.layer.first(w, b, x)
+
+    def forward(self, masses, w, b, h):
+        return self.layer.forward(masses, w, b, h)
+
+    def pullback(self, masses, w, b, h, d, masses_out):
+        return jax.tree.map(lambda a: a / 2, self.layer.pullback(masses, w, b, h, d, masses_out))
+
+    def check(self, name, w, first):
+        self.layer.check(name, w, first)
+
+    def input_shape(self, w):
+        return self.layer.input_shape(w)
+
+
+def test_what_changes_derivatives_of_another_is_not_merged():
+    assert how(network, _Twice(risk), update) is None
+    assert how(network, risk, _Clipped()) is None
     other = NeuronalEnsemble(
-        [Gaussian(2), *[Gaussian(1)] * 2], ensemble.weights, layers=_Halved(jnp.tanh)
+        [Gaussian(2), *[Gaussian(1)] * 2], ensemble.weights, layers=_Halved(Affine(jnp.tanh))
     )
     assert how(other.sample(N, key=jax.random.key(1)), risk, update) is None
     key = jax.random.key(5)
     twice, once = (
-        train(network, _Twice(risk.data), step=STEP / 2, batch=1, t1=STEP, key=key).final,
+        train(network, _Twice(risk), step=STEP / 2, batch=1, t1=STEP, key=key).final,
         train(network, risk, step=STEP, batch=1, t1=2 * STEP, key=key).final,
     )
     np.testing.assert_allclose(twice.weights[1], once.weights[1], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("base", [Risk, GradientFlow, Affine])
+def test_nothing_concrete_is_inherited_from_that_would_say_it_takes_factors(base):
+    with pytest.raises(TypeError, match=f"{base.__name__} is final, got a subclass Other: hold"):
+        type("Other", (base,), {})

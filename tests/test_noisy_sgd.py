@@ -6,21 +6,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ensembles import Gauss, Gaussian, Measure, particles, shallow
+from ensembles import Gauss, Gaussian, Measure, Network, shallow
 from limits import (
     Adaptive,
     Data,
+    GradientFlow,
     Interaction,
-    IsotropicGaussians,
     Langevin,
     PowerPenalty,
     Risk,
-    boltzmann,
     fit_rate,
     flow,
-    grid_flow,
     train,
 )
+from limits.references import IsotropicGaussians, boltzmann, grid_flow
 
 RIDGE, TAU, COLD, WEAK = 0.5, 0.25, 0.02, 0.05
 VALLEY = dict(low=-8.0, high=8.0, cells=160, temperature=TAU)
@@ -49,11 +48,11 @@ def neurons(network):
 
 
 @eqx.filter_jit
-def noisy(start, risk, update, n, step, times, keys):
+def noisy(start, risk, update, batch, n, step, times, keys):
     def one(key):
         return train(
-            start.sample(n, key=jax.random.fold_in(key, 0)), risk, update, step=step, t1=times[-1],
-            times=times, observe=neurons, key=jax.random.fold_in(key, 1),
+            start.sample(n, key=jax.random.fold_in(key, 0)), risk, update, step=step, batch=batch,
+            t1=times[-1], times=times, observe=neurons, key=jax.random.fold_in(key, 1),
         ).observed  # fmt: skip
 
     return jax.vmap(one)(keys)
@@ -80,7 +79,7 @@ def test_the_free_energy_of_a_linear_unit_falls_at_the_log_sobolev_rate_or_faste
 @pytest.mark.slow
 def test_the_law_of_waves_is_a_boltzmann_law_of_its_own_where_the_flow_ends():
     rest = boltzmann(ENERGY, tol=1e-10, **BOX)
-    psi = np.asarray(ENERGY.first_variation(particles(rest.measure()))[0])
+    psi = np.asarray(ENERGY.first_variation(Network.particles(rest.measure()))[0])
     gibbs = np.exp(-(psi - psi.min()) / COLD)
     m = np.asarray(rest.masses[0])
     assert np.abs(gibbs / gibbs.sum() - m).sum() / 2 < 1e-6
@@ -113,10 +112,10 @@ def test_noisy_sgd_of_a_linear_unit_has_the_moments_of_its_gaussian_law():
     exact = np.concatenate([mean, variance], 1)
     largest = []
     for tau in (TAU, TAU / 2):
-        update = SGD(Langevin(temperature=tau), batch=50)
+        update = Langevin(temperature=tau)
         start = shallow(linear, Gaussian(2, jnp.asarray(begin), 0.3))
         keys = jax.random.split(jax.random.key(1), 16)
-        seen = noisy(start, risk, update, 1000, jnp.array(0.0025), jnp.asarray(times), keys)
+        seen = noisy(start, risk, update, 50, 1000, jnp.array(0.0025), jnp.asarray(times), keys)
         points = np.asarray(seen)[:, 1:]
         found = np.concatenate([points.mean(2), points.var(2)], -1)
         error = found.std(0, ddof=1) / 4
@@ -137,7 +136,7 @@ def test_noisy_particles_approach_the_law_on_the_grid_as_one_over_root_n():
         """W_1 from the law at the last times, (12, 2)."""
         update, keys = Langevin(temperature=tau), jax.random.split(key, 12)
         seen = noisy(
-            shallow(wave, start), risk, update, n, jnp.array(0.02), jnp.asarray(times), keys
+            shallow(wave, start), risk, update, None, n, jnp.array(0.02), jnp.asarray(times), keys
         )
         clouds = np.sort(np.asarray(seen)[..., 0], axis=-1)
         return np.array([
@@ -161,7 +160,7 @@ def test_noisy_particles_approach_the_law_on_the_grid_as_one_over_root_n():
 def settle(delta, t1):
     begin = Measure(jnp.linspace(0.5, 3.0, 16)[:, None], jnp.full(16, 1 / 16))
     run = flow(
-        particles(begin),
+        Network.particles(begin),
         IsotropicGaussians(delta).interaction,
         t1=t1,
         solver=Adaptive(rtol=1e-8, atol=1e-10, max_steps=10**6),
@@ -202,7 +201,7 @@ def test_norms_under_sgd_in_forty_dimensions_have_the_law_of_the_grid():
     start = shallow(hinge, Gaussian(D, 0.0, SPREAD / D**0.5))
     risk = Risk(Data(jnp.zeros((1, D)), jnp.zeros((1, 1)), sampler=Classes()))
     keys = jax.random.split(jax.random.key(30), 8)
-    seen = noisy(start, risk, SGD(batch=100), 400, jnp.array(0.002), jnp.asarray(times), keys)
+    seen = noisy(start, risk, GradientFlow(), 100, 400, jnp.array(0.002), jnp.asarray(times), keys)
     norms = np.sort(np.linalg.norm(seen, axis=-1).transpose(1, 0, 2).reshape(len(times), -1))
 
     def chi(theta):

@@ -7,7 +7,7 @@ import optax
 import pytest
 from models import largest, regression, smooth
 
-from limits import GradientFlow, Optimiser, Risk, Steps, coupling, fit_rate, limit, train
+from limits import Optimiser, Risk, Steps, coupling, fit_rate, limit, train
 
 RISK = Risk(regression(16))
 ADAM = Optimiser(optax.adam(0.02))
@@ -25,8 +25,8 @@ def test_the_limit_beside_an_optimiser_is_its_run_on_nodes():
 
 def test_steps_on_both_sides_leave_the_distance_of_width_alone():
     """Steps of .5 against the same steps, not against continuous time."""
-    descent = coupling(smooth(3), RISK, GradientFlow(), solver=Steps(0.5), **FEW)
-    flow = coupling(smooth(3), RISK, GradientFlow(), solver=Steps(0.5), **FEW)
+    descent = coupling(smooth(3), RISK, solver=Steps(0.5), limit_solver=Steps(0.5), **FEW)
+    flow = coupling(smooth(3), RISK, solver=Steps(0.5), **FEW)
     run = train(smooth(3).discretise(17), RISK, step=0.5, t1=5.0, times=descent.times)
     assert largest(descent.limit.energies, run.energies) < 1e-12
     assert largest(descent.curves, flow.curves) < 1e-12
@@ -44,8 +44,8 @@ def test_a_tolerance_chooses_the_nodes():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"solver": None}, r"solver=Steps\(step, batch\)"),
-        ({"dynamics": Optimiser(optax.adam(0.1), batch=4)}, "without randomness"),
+        ({"solver": None}, r"dynamics must be a Dynamics, got Optimiser: .* solver=Steps\(0\.1\)"),
+        ({"solver": Steps(1.0, batch=4)}, "without randomness"),
         ({"dynamics": Optimiser(optax.clip_by_global_norm(0.1))}, "every entry alone"),
         ({"dynamics": Optimiser(optax.add_noise(0.1, 0.5, 0))}, "without randomness"),
         (

@@ -8,21 +8,19 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from ensembles import Measure, Sphere, shallow
-from limits import (
+from ensembles import Measure, Network, Sphere
+from limits import Data, Risk, mean_field_gradient
+from limits.kernels import (
     CosineKernel,
-    Data,
     ErfKernel,
     GaussianOverlap,
     RBFKernel,
     ReLUKernel,
-    Risk,
-    ThreeSpin,
     charged,
     from_potentials,
-    mean_field_gradient,
     teacher_student,
 )
+from limits.references import ThreeSpin
 
 KERNELS = {
     "erf": ErfKernel(),
@@ -264,8 +262,8 @@ def problem():
     teacher = Measure(0.7 * rng.standard_normal((3, 3)), np.array([0.5, 0.3, 0.2]))
     student = Measure(rng.standard_normal((5, 3)), np.full(5, 0.2))
     x, q = hermite(40)
-    y = shallow(sigma, teacher)(jnp.asarray(x))
-    return teacher, shallow(sigma, student), Data(x, y, q)
+    y = Network.shallow(sigma, teacher)(jnp.asarray(x))
+    return teacher, Network.shallow(sigma, student), Data(x, y, q)
 
 
 def test_a_teacher_and_its_students_have_the_population_risk():
@@ -275,13 +273,13 @@ def test_a_teacher_and_its_students_have_the_population_risk():
     ours, theirs = (gradients(student, e) for e in (energy, risk))
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-7)
-    known = shallow(sigma, teacher)
+    known = Network.shallow(sigma, teacher)
     assert abs(float(energy(known))) < 1e-15
     assert max(np.abs(g).max() for g in gradients(known, energy)) < 1e-14
     wrong = Measure(
         teacher.points * jnp.array([[-1.0, 1, 1]]), teacher.masses
     )  # all charges flipped
-    assert float(energy(shallow(sigma, wrong))) > 0.05
+    assert float(energy(Network.shallow(sigma, wrong))) > 0.05
 
 
 def test_energies_of_the_sources_are_multiples_of_ours():

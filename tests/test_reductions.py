@@ -7,8 +7,9 @@ import pytest
 from scipy.optimize import linprog, nnls
 from scipy.special import erf
 
-from ensembles import Gauss, Gaussian, Measure, particles, shallow
-from limits import Adaptive, Data, Interaction, IsotropicGaussians, Risk, flow, single_neuron
+from ensembles import Gauss, Gaussian, Measure, Network
+from limits import Adaptive, Data, Interaction, Risk, flow
+from limits.references import IsotropicGaussians, single_neuron
 
 
 def unit(theta, x):
@@ -62,13 +63,13 @@ def test_pairs_of_the_single_neuron_are_means_over_inputs_and_rotations(dim):
 
 @pytest.mark.parametrize("dim", [2, 3, 50, None])
 def test_the_neuron_itself_has_no_risk_and_no_force(dim):
-    right = particles(measure([[1.0, 1.0, 0.0]]))
+    right = Network.particles(measure([[1.0, 1.0, 0.0]]))
     energy = single_neuron(dim)
     value, gradient = energy.derivatives(right)[:2]
     assert abs(value) < 1e-15
     assert max(jnp.abs(g).max() for g in jax.tree.leaves(gradient)) < 1e-14
-    assert energy(particles(measure([[1.0, 1.0, 0.5]]))) > 5e-4
-    assert abs(energy(particles(measure([[0.0, 1.0, 0.5]]))) - 1 / 6) < 1e-15
+    assert energy(Network.particles(measure([[1.0, 1.0, 0.5]]))) > 5e-4
+    assert abs(energy(Network.particles(measure([[0.0, 1.0, 0.5]]))) - 1 / 6) < 1e-15
 
 
 @pytest.mark.parametrize("dim", [2, 3, 7, None])
@@ -86,10 +87,14 @@ def test_the_reduced_flow_is_that_of_the_network(dim):
     points, n = rotated(REDUCED, dim, 8)
     times = jnp.array([0.0, 1.0, 4.0])
     full = flow(
-        shallow(unit, measure(points)), Risk(data), t1=4.0, times=times, solver=Adaptive(rtol=1e-6)
+        Network.shallow(unit, measure(points)),
+        Risk(data),
+        t1=4.0,
+        times=times,
+        solver=Adaptive(rtol=1e-6),
     )
     small = flow(
-        particles(measure(REDUCED)),
+        Network.particles(measure(REDUCED)),
         single_neuron(dim),
         t1=4.0,
         times=times,
@@ -98,7 +103,7 @@ def test_the_reduced_flow_is_that_of_the_network(dim):
     np.testing.assert_allclose(full.energies, small.energies, atol=3e-6)
     assert small.energies[0] - small.energies[-1] > 0.01
     flat = flow(
-        particles(measure(REDUCED)),
+        Network.particles(measure(REDUCED)),
         single_neuron(),
         t1=4.0,
         times=times,
@@ -132,7 +137,7 @@ def test_many_random_particles_follow_the_reduced_flow():
     times = jnp.array([0.0, 2.0, 10.0])
     runs = [
         flow(
-            particles(measure(p)), energy, t1=10.0, times=times, solver=Adaptive(rtol=1e-4)
+            Network.particles(measure(p)), energy, t1=10.0, times=times, solver=Adaptive(rtol=1e-4)
         ).energies
         for p, energy in ((full, network), (small, single_neuron(d)))
     ]
@@ -179,7 +184,7 @@ def test_pairs_in_many_dimensions_approach_their_limit_at_rate_one():
 
 def test_the_energy_is_half_the_risk_of_both_classes():
     r, p = np.array([0.5, 1.4, 2.5]), np.array([0.2, 0.5, 0.3])
-    energy = IsotropicGaussians(0.3).interaction(particles(Measure(r[:, None], p)))
+    energy = IsotropicGaussians(0.3).interaction(Network.particles(Measure(r[:, None], p)))
     right, wrong = (p @ np.asarray(IsotropicGaussians.q(t * r)) for t in (1.3, 0.7))
     risk = (1 - right) ** 2 / 2 + (1 + wrong) ** 2 / 2
     assert abs(energy - risk / 2) < 1e-14
@@ -193,7 +198,7 @@ def test_the_best_point_is_the_known_one_and_where_particles_go(delta, r, risk):
     assert abs(2 * problem.risk_of_point(r) - risk) < 1e-9
     assert abs(jax.grad(problem.risk_of_point)(r)) < 1e-5
     run = flow(
-        particles(measure([[1.0], [1.2], [2.0]])),
+        Network.particles(measure([[1.0], [1.2], [2.0]])),
         problem.interaction,
         t1=300.0,
         solver=Adaptive(rtol=1e-6),

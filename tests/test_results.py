@@ -17,7 +17,8 @@ from models import Outputs, regression, smooth
 
 import limits
 from ensembles import Affine, Elementwise, Gaussian, Measure, NeuronalEnsemble, Uniform, load, save
-from limits import RESULTS, FailedRun, GridFlow, Result, Risk, Simulation, Trajectory, train
+from limits import RESULTS, FailedRun, Result, Risk, Simulation, Trajectory, train
+from limits.references import GridFlow
 
 every = pytest.mark.parametrize("name", results())
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "results.md").read_text()
@@ -370,8 +371,8 @@ def test_results_of_runs_and_studies_are_kept_exported_and_shown(tmp_path):
         limits.sgd_noise(ensemble, energy, intervals=4, **observed),
         limits.convergence(network(), energy),
         limits.diversity(network(), energy.data, modes=1, key=jax.random.key(2)),
-        limits.matrix_game([[0.0, 1.0], [1.0, 0.0]]),
-        limits.grid_flow(limits.Interaction(jnp.sum, jnp.dot), jnp.sum, **box),
+        limits.references.matrix_game([[0.0, 1.0], [1.0, 0.0]]),
+        limits.references.grid_flow(limits.Interaction(jnp.sum, jnp.dot), jnp.sum, **box),
     ]
     assert isinstance(found[-1], GridFlow)
     for value in found:

@@ -7,19 +7,10 @@ import numpy as np
 import pytest
 from scipy.special import erf, roots_genlaguerre, roots_hermitenorm
 
-from ensembles import Measure, particles, shallow
-from limits import (
-    Adaptive,
-    Data,
-    ErfKernel,
-    Risk,
-    charged,
-    fit_rate,
-    flow,
-    single_neuron,
-    teacher_student,
-    train,
-)
+from ensembles import Measure, Network
+from limits import Adaptive, Data, Risk, fit_rate, flow, train
+from limits.kernels import ErfKernel, charged, teacher_student
+from limits.references import single_neuron
 
 DIMS, LARGEST, WIDTH, GOAL = np.array([10, 20, 40]), 40, 100, 1 / 60
 PAIRS = charged(ErfKernel())
@@ -64,7 +55,7 @@ def descend(d, step, times, keys):
     risk = Risk(Data(jnp.zeros((1, LARGEST)), jnp.zeros((1, 1)), sampler=Fresh(ones(d))))
 
     def one(key):
-        start = shallow(unit, measure(draws(d, WIDTH, jax.random.fold_in(key, 0))))
+        start = Network.shallow(unit, measure(draws(d, WIDTH, jax.random.fold_in(key, 0))))
         return train(
             start,
             risk,
@@ -78,13 +69,15 @@ def descend(d, step, times, keys):
         ).observed
 
     seen = jax.vmap(one)(keys)
-    return seen, jax.vmap(lambda p: jax.lax.map(lambda q: NEURON(particles(measure(q))), p))(seen)
+    return seen, jax.vmap(
+        lambda p: jax.lax.map(lambda q: NEURON(Network.particles(measure(q))), p)
+    )(seen)
 
 
 @eqx.filter_jit
 def follow(d, n, times, keys):
     def one(key):
-        start = particles(measure(draws(d, n, jax.random.fold_in(key, 0))))
+        start = Network.particles(measure(draws(d, n, jax.random.fold_in(key, 0))))
         run = flow(
             start, NEURON, t1=times[-1], times=times, observe=neurons, solver=Adaptive(rtol=1e-4)
         )
@@ -97,7 +90,7 @@ def follow(d, n, times, keys):
 def apart(ones, others):
     def one(pair):
         a, b = map(measure, pair)
-        return jnp.sqrt(2 * teacher_student(PAIRS, b)(particles(a)))
+        return jnp.sqrt(2 * teacher_student(PAIRS, b)(Network.particles(a)))
 
     return jax.lax.map(one, (ones, others))
 
@@ -170,7 +163,9 @@ def test_the_width_needed_does_not_depend_on_the_dimension():
     far = np.zeros((16, 2, len(DIMS)))
     for j, d in enumerate(DIMS):
         begin, energy = reduced(d), single_neuron(int(d))
-        law = flow(particles(begin), energy, t1=4.0, solver=Adaptive(rtol=1e-5)).final.measure(0)
+        law = flow(
+            Network.particles(begin), energy, t1=4.0, solver=Adaptive(rtol=1e-5)
+        ).final.measure(0)
         p, t = law.masses, law.points
         own = p @ averages(energy.K, t, t) @ p
 
@@ -235,7 +230,7 @@ def test_lazy_networks_stop_at_the_linear_part_where_the_mean_field_goes_on():
     y, wanted = (erf(v[:, :1] / np.sqrt(2)) for v in (x, z))
     start = measure(jax.random.normal(jax.random.key(0), (WIDTH, 1 + d))
                     * jnp.append(jnp.ones(1), jnp.full(d, d**-0.5))[None])  # fmt: skip
-    run = train(shallow(unit, start), Risk(Data(x, y)), step=0.5, t1=60.0)
+    run = train(Network.shallow(unit, start), Risk(Data(x, y)), step=0.5, t1=60.0)
     rich = 3 * ((np.asarray(run.final(jnp.asarray(z))) - wanted) ** 2).mean()
     print(f"\nlazy {lazy.round(4)}, mean field {rich:.4f}")
     assert lazy.min() > 0.02 and rich < 0.005

@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from limits import Data, FailedRun, activation_patterns, minimal_interpolation, sparse_relu
-from limits._references.cones import cones, peak
-from limits._references.sparse_relu import certified
+from limits import Data, FailedRun
+from limits.references import activation_patterns, minimal_interpolation, sparse_relu
+from limits.references._cones import cones, peak
+from limits.references._sparse_relu import certified
 
 
 def circle(degrees):

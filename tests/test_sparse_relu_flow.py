@@ -6,19 +6,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ensembles import Gaussian, Measure, Product, Sphere, Uniform, shallow
+from ensembles import Gaussian, Measure, Network, Product, Sphere, Uniform, shallow
 from limits import (
     Data,
     GradientFlow,
-    Penalty,
     PowerPenalty,
     Risk,
     WassersteinFisherRao,
-    activation_patterns,
     optimality_gap,
-    sparse_relu,
     train,
 )
+from limits.references import activation_patterns, sparse_relu
 
 LAMBDA = 0.05
 CHARGES = Product(Uniform(-1.0, 1.0), Sphere(2))
@@ -91,35 +89,35 @@ def test_the_ridge_of_pairs_is_the_total_variation_at_equal_lengths():
     balanced = jnp.concatenate([theta[:, :1], theta[:, 1:] * jnp.abs(theta[:, :1]) / size], 1)
     for points, equal in ((theta, False), (balanced, True)):
         measure = Measure(points, jnp.full(5, 0.2))
-        ridge = (Risk(data) + PowerPenalty(LAMBDA / 2))(shallow(pair, measure))
-        variation = (Risk(data) + Penalty(VARIATION))(shallow(pair, polar(measure)))
+        ridge = (Risk(data) + PowerPenalty(LAMBDA / 2))(Network.shallow(pair, measure))
+        variation = (Risk(data) + VARIATION)(Network.shallow(pair, polar(measure)))
         assert abs(ridge - variation) < 1e-14 if equal else ridge > variation + 1e-4
 
 
 @pytest.mark.slow
 def test_the_optimum_as_particles_is_certified_by_the_gap():
     data = eight()
-    best, risk = sparse_relu(data, LAMBDA), Risk(data) + Penalty(VARIATION)
+    best, risk = sparse_relu(data, LAMBDA), Risk(data) + VARIATION
     total = best.total_variation
     points = np.column_stack([total * np.sign(best.charges), best.directions])
     optimum = Measure(jnp.asarray(points), jnp.asarray(np.abs(best.charges) / total))
-    gap = optimality_gap(shallow(pair, optimum), risk, space=CHARGES, key=jax.random.key(0))
-    assert abs(float(risk(shallow(pair, optimum))) - best.value) < 1e-12 and gap.gap < 1e-7
+    gap = optimality_gap(Network.shallow(pair, optimum), risk, space=CHARGES, key=jax.random.key(0))
+    assert abs(float(risk(Network.shallow(pair, optimum))) - best.value) < 1e-12 and gap.gap < 1e-7
     half = Measure(optimum.points.at[:, 0].multiply(0.5), optimum.masses)
-    worse = optimality_gap(shallow(pair, half), risk, space=CHARGES, key=jax.random.key(0))
-    assert 1e-4 < float(risk(shallow(pair, half))) - best.value < worse.gap
+    worse = optimality_gap(Network.shallow(pair, half), risk, space=CHARGES, key=jax.random.key(0))
+    assert 1e-4 < float(risk(Network.shallow(pair, half))) - best.value < worse.gap
 
 
 @pytest.mark.slow
 def test_both_flows_find_the_optimum_with_one_atom_for_each_cone_and_sign():
     data, keys = eight(), jax.random.split(jax.random.key(1), 4)
-    best, risk = sparse_relu(data, LAMBDA), Risk(data) + Penalty(VARIATION)
+    best, risk = sparse_relu(data, LAMBDA), Risk(data) + VARIATION
     ridge = Risk(data) + PowerPenalty(LAMBDA / 2)
     wanted = np.sort(np.arctan2(*best.directions.T[::-1]))
     print()
     for dynamics in (GradientFlow(), WassersteinFisherRao(rate=1.0)):
         for measure in map(polar, parts(trained(ridge, dynamics, 1e-3, 400.0, keys))):
-            network, found = shallow(pair, measure), atoms(measure)
+            network, found = Network.shallow(pair, measure), atoms(measure)
             gap = optimality_gap(network, risk, space=CHARGES, key=jax.random.key(99)).gap
             above = float(risk(network)) - best.value
             print(f"{type(dynamics).__name__}: {above:.2e} above the optimum, gap {gap:.1e}")

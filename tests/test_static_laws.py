@@ -19,30 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ensembles import (
-    Gaussian,
-    Measure,
-    MonteCarlo,
-    Product,
-    Uniform,
-    particles,
-    quadrature,
-    shallow,
-)
-from limits import (
-    Adaptive,
-    Data,
-    ErfKernel,
-    Interaction,
-    Risk,
-    charged,
-    fit_rate,
-    flow,
-    single_neuron,
-    sparse_relu,
-    teacher_student,
-    train,
-)
+from ensembles import Gaussian, Measure, MonteCarlo, Network, Product, Uniform, quadrature
+from limits import Adaptive, Data, Interaction, Risk, fit_rate, flow, train
+from limits.kernels import ErfKernel, charged, teacher_student
+from limits.references import single_neuron, sparse_relu
 
 KEY = jax.random.key(0)
 TEACHER = quadrature(Gaussian(2, 0.5), 400)  # hundreds of neurons: no small network is as good
@@ -59,7 +39,7 @@ def loss_of_sampling(K, measure):
 @eqx.filter_jit
 def risks_of_samples(energy, measure, n, keys):
     """Of networks of n neurons drawn from `measure`."""
-    return jax.vmap(lambda k: energy(particles(measure.resample(n, key=k))))(keys)
+    return jax.vmap(lambda k: energy(Network.particles(measure.resample(n, key=k))))(keys)
 
 
 def assert_mean(values, wanted):
@@ -79,7 +59,7 @@ def test_n_neurons_of_an_optimal_law_lose_exactly_the_constant_over_n(n):
 def test_neurons_of_another_law_lose_more():
     """Their loss does not fall below that of the law."""
     other = Measure(TEACHER.points + 0.5, TEACHER.masses)
-    floor = float(REALISED(particles(other)))
+    floor = float(REALISED(Network.particles(other)))
     risks = risks_of_samples(REALISED, other, 256, jax.random.split(KEY, 200))
     assert_mean(risks, floor + loss_of_sampling(REALISED.K, other) / 256)
     assert floor > 4 * loss_of_sampling(REALISED.K, TEACHER) / 256
@@ -96,7 +76,7 @@ def test_the_constant_holds_where_the_optimum_has_positive_risk():
     points = np.concatenate([size * np.sign(best.charges)[:, None], best.directions], axis=1)
     optimum = Measure(points, np.abs(best.charges) / size)
     energy = Interaction.from_data(relu, data)
-    least = float(energy(particles(optimum)))
+    least = float(energy(Network.particles(optimum)))
     assert abs(least + 0.02 * size - best.value) < 1e-9 and least > 1e-3
     constant = loss_of_sampling(energy.K, optimum)
     for n in (2, 8, 32):
@@ -112,7 +92,10 @@ def relu(theta, x):
 def optimised(n, keys):
     def one(key):
         run = flow(
-            particles(TEACHER.resample(n, key=key)), REALISED, t1=200.0, solver=Adaptive(rtol=1e-5)
+            Network.particles(TEACHER.resample(n, key=key)),
+            REALISED,
+            t1=200.0,
+            solver=Adaptive(rtol=1e-5),
         )
         return run.energies
 
@@ -179,12 +162,12 @@ def apart(a, b):
 @eqx.filter_jit
 def from_limit(dim, n, keys):
     nodes = quadrature(REDUCED, 64).pushforward(lambda c: jnp.append(1.0, c))
-    options = dict(t1=2.0, times=TIMES, observe=places, rtol=1e-5)
+    options = dict(t1=2.0, times=TIMES, observe=places, solver=Adaptive(rtol=1e-5))
 
     def one(key):
         full, reduced, rest = neurons(dim, n, key)
-        finite = flow(particles(uniform(full)), population(dim), **options).observed
-        start = particles(nodes.with_tracers(reduced))
+        finite = flow(Network.particles(uniform(full)), population(dim), **options).observed
+        start = Network.particles(nodes.with_tracers(reduced))
         a, s, r = jnp.moveaxis(flow(start, single_neuron(dim, nodes=12), **options).observed, -1, 0)
         a, s, r = a[:, -n:], s[:, -n:], r[:, -n:]
         there = jnp.concatenate([jnp.stack([a, s], -1), r[..., None] * rest[None]], -1)
@@ -229,7 +212,7 @@ def from_flow(dim, step, keys, batch=1):
         start, sample = jax.random.split(key)
         points = uniform(neurons(dim, 96, start)[0])
         there = flow(
-            particles(points),
+            Network.particles(points),
             population(dim),
             t1=2.0,
             times=TIMES,
@@ -238,9 +221,9 @@ def from_flow(dim, step, keys, batch=1):
         )
         options = dict(step=step, t1=2.0, times=TIMES, observe=places)
         if batch is None:
-            run = train(particles(points), population(dim), **options)
+            run = train(Network.particles(points), population(dim), **options)
         else:
-            run = train(shallow(unit, points), fresh, batch=1, key=sample, **options)
+            run = train(Network.shallow(unit, points), fresh, batch=1, key=sample, **options)
         return apart(run.observed, there.observed)
 
     return jax.lax.map(one, keys)

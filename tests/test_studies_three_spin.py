@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from ensembles import Affine, Gaussian, NeuronalEnsemble, Product, Sphere, particles
-from limits import Data, Interaction, ReLUKernel, Risk, ThreeSpin, charged, train
+from limits import Data, Interaction, Risk, train
+from limits.kernels import ReLUKernel, charged
+from limits.references import ThreeSpin
 
 D = 5
 TARGET = ThreeSpin(jax.random.normal(jax.random.key(D), (D, D, D)))

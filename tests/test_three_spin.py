@@ -6,19 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ensembles import Gaussian, Product, Sphere, particles, quadrature, shallow
-from limits import (
-    Data,
-    Interaction,
-    RBFKernel,
-    ReLUKernel,
-    Risk,
-    ThreeSpin,
-    charged,
-    fit_rate,
-    mean_field_gradient,
-    train,
-)
+from ensembles import Gaussian, Network, Product, Sphere, particles, quadrature, shallow
+from limits import Data, Interaction, Risk, fit_rate, mean_field_gradient, train
+from limits.kernels import RBFKernel, ReLUKernel, charged
+from limits.references import ThreeSpin
 
 D, SCALE, STEP = 5, 32.0, 0.1
 TARGET = ThreeSpin(jax.random.normal(jax.random.key(D), (D, D, D)))
@@ -93,7 +84,7 @@ def test_the_kernel_of_centres_on_the_sphere_is_a_polynomial_of_their_scalar_pro
 def test_the_exact_loss_and_its_gradient_are_those_of_many_samples():
     network = particles(START).sample(6, key=jax.random.key(2))
     x = Sphere(D, D**0.5).draw(200_000, jax.random.key(3))
-    risk, same = Risk(Data(x, jax.vmap(TARGET)(x))), shallow(unit, network.measure(0))
+    risk, same = Risk(Data(x, jax.vmap(TARGET)(x))), Network.shallow(unit, network.measure(0))
     np.testing.assert_allclose(EXACT(network), risk(same), rtol=0.02)
     found, sampled = (mean_field_gradient(*p).weights[0] for p in ((network, EXACT), (same, risk)))
     assert float(jnp.abs(found - sampled).max()) < 0.02 * float(jnp.abs(found).max())
@@ -115,7 +106,7 @@ def test_relu_units_without_biases_reach_the_norm_of_the_cubic_part_and_no_less(
 @eqx.filter_jit
 def descend(network, times):
     def outputs(now):
-        return shallow(unit, now.measure(0))(PROBES)[:, 0]
+        return Network.shallow(unit, now.measure(0))(PROBES)[:, 0]
 
     run = train(network, EXACT, step=STEP, t1=times[-1], times=times, observe=outputs)
     return run.energies, run.observed
@@ -144,7 +135,7 @@ def seeds(n, many=8):
 @pytest.mark.slow
 def test_errors_are_of_order_one_over_n_at_finite_times_and_heal():
     widths, times = [64, 128, 256], jnp.array([0.0, 1.0, 16.0])
-    limit = descend(particles(quadrature(START, 1024, key=jax.random.key(5))), times)[1]
+    limit = descend(Network.particles(quadrature(START, 1024, key=jax.random.key(5))), times)[1]
     far = np.stack(
         [((descents(n, seeds(n), times)[1] - limit[None]) ** 2).mean(2) / 2 for n in widths], 2
     )
@@ -158,7 +149,7 @@ def test_errors_are_of_order_one_over_n_at_finite_times_and_heal():
 @pytest.mark.slow
 def test_errors_under_sgd_are_of_order_one_over_n_for_batches_like_n_and_not_for_fixed_ones():
     widths, times = [64, 128, 256, 512], jnp.array([0.0, 1.0])
-    limit = descend(particles(quadrature(START, 1024, key=jax.random.key(5))), times)[1][-1]
+    limit = descend(Network.particles(quadrature(START, 1024, key=jax.random.key(5))), times)[1][-1]
     risk = Risk(Data.from_space(Sphere(D, D**0.5), TARGET, 256, key=jax.random.key(6)))
 
     def far(n, batch):

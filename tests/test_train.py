@@ -23,7 +23,7 @@ def weights(network):
     return network.weights
 
 
-def _step_errors(network, risk, dynamics, seeds, key):
+def _step_errors(network, risk, batch, seeds, key):
     """(seeds, steps): the distance of training at every step size from the flow."""
     exact = flow(
         network, risk, t1=2.0, times=TIMES, observe=weights, solver=Adaptive(rtol=1e-9, atol=1e-10)
@@ -33,8 +33,8 @@ def _step_errors(network, risk, dynamics, seeds, key):
     def run(step, keys):
         def one(key):
             run = train(
-                network, risk, dynamics, step=step, t1=2.0, times=TIMES, observe=weights,
-                key=key if dynamics.random else None,
+                network, risk, step=step, batch=batch, t1=2.0, times=TIMES, observe=weights,
+                key=key,
             )  # fmt: skip
             return sup_distance(run.observed, exact.observed)
 
@@ -48,9 +48,7 @@ def _step_errors(network, risk, dynamics, seeds, key):
 @pytest.mark.slow
 def test_sgd_error_is_of_order_one_half_in_the_step():
     """Batch 1, 128 seeds, sup over weights and ten checkpoints."""
-    errors = _step_errors(
-        smooth(3).discretise(16), Risk(regression()), SGD(batch=1), 128, jax.random.key(40)
-    )
+    errors = _step_errors(smooth(3).discretise(16), Risk(regression()), 1, 128, jax.random.key(40))
     rate = fit_rate(STEPS, errors)
     print("SGD, batch 1: exponent in the step", rate, errors.mean(0))
     assert rate.low <= 0.5 <= rate.high and rate.high - rate.low < 0.1
@@ -59,7 +57,7 @@ def test_sgd_error_is_of_order_one_half_in_the_step():
 @pytest.mark.parametrize("layers", [None, Elementwise(tanh_edges)], ids=["Affine", "Elementwise"])
 def test_gradient_descent_error_is_of_first_order_in_the_step(layers):
     network = smooth(3, layers).discretise(16)
-    errors = _step_errors(network, Risk(regression()), GradientFlow(), 1, jax.random.key(41))[0]
+    errors = _step_errors(network, Risk(regression()), None, 1, jax.random.key(41))[0]
     rate = fit_rate(STEPS, errors)
     print("gradient descent: exponent in the step", rate, errors)
     assert abs(rate.exponent - 1) < 0.03

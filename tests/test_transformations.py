@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from models import largest, regression, smooth
 
-from limits import Adaptive, FreshFunction, GradientFlow, Risk, flow, train
+from limits import Adaptive, GradientFlow, Risk, flow, train
+from limits.warnings import Recompilation
 
 RISK = Risk(regression(8))
 
@@ -63,12 +64,11 @@ def test_gradient_through_training_is_the_finite_difference():
 
 def test_new_steps_seeds_times_and_rates_compile_nothing(compilations):
     network = _networks(1)[0]
-    batch = SGD(batch=2)
-    train(network, RISK, batch, step=0.1, t1=1.0, key=jax.random.key(0))
+    train(network, RISK, step=0.1, batch=2, t1=1.0, key=jax.random.key(0))
     flow(network, RISK, t1=1.0)
     other = jax.random.key(1)
     with compilations() as count:
-        train(network, RISK, batch, step=0.05, t1=2.0, key=other)
+        train(network, RISK, step=0.05, batch=2, t1=2.0, key=other)
         train(network, RISK, GradientFlow(0.3), step=0.05, batch=2, t1=2.0, key=other)
         flow(network, RISK, t1=2.0, solver=Adaptive(rtol=1e-5))
     assert count() == 0
@@ -98,7 +98,7 @@ def test_functions_that_are_made_anew_for_every_call_are_noticed_once():
         warnings.simplefilter("always")
         for _ in range(5):
             run(2.0)
-    found = [w for w in seen if w.category is FreshFunction]
+    found = [w for w in seen if w.category is Recompilation]
     assert len(found) == 1 and "define it once" in str(found[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,5 +1,6 @@
 """Code such as `limit`, `Steps(0.1)` or `Network.masses` links to its entry in the reference."""
 
+import inspect
 import re
 from typing import Any
 
@@ -8,15 +9,29 @@ from sphinx import addnodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 import ensembles
+import ensembles.groups
 import limits
+import limits.kernels
+import limits.references
+import limits.symmetries
+import limits.warnings
 
 PUBLIC = {
     name: package.__name__
-    for package in (ensembles, limits)
-    for name in vars(package)
-    if not name.startswith("_")
+    for package in (
+        ensembles,
+        ensembles.groups,
+        limits,
+        limits.kernels,
+        limits.references,
+        limits.symmetries,
+        limits.warnings,
+    )
+    for name, value in vars(package).items()
+    if not name.startswith("_") and not inspect.ismodule(value)
 }
-NAME = re.compile(r"(?:(?:ensembles|limits)\.)?([A-Za-z]\w*)((?:\.\w+)?)(\(.*\)(?:\.\w+)?)?", re.S)
+WHERE = r"(?:ensembles\.(?:groups\.)?|limits\.(?:(?:kernels|references|symmetries|warnings)\.)?)"
+NAME = re.compile(WHERE + r"?([A-Za-z]\w*)((?:\.\w+)?)(\(.*\)(?:\.\w+)?)?", re.S)
 WITHIN = (nodes.reference, nodes.title, nodes.term, addnodes.pending_xref, addnodes.desc_signature)
 
 

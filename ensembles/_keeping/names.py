@@ -1,5 +1,6 @@
 """Classes and functions by where they are defined, and found again without running anything."""
 
+import contextlib
 import importlib
 import sys
 from types import ModuleType
@@ -36,9 +37,8 @@ def find(name: str) -> Any:
         raise NotFound(f"{name} maps no numbers to numbers: write a function of your own")
     found = sys.modules.get(module)
     if found is None and module.partition(".")[0] in _OWN:
-        for package in _OWN:
-            importlib.import_module(package)
-        found = sys.modules.get(module)
+        with contextlib.suppress(ImportError):  # what is not there is not found, below
+            found = importlib.import_module(module)
     if found is None:
         raise NotFound(f"{name} is not found: import {module} before loading")
     for part in path.split("."):

@@ -27,8 +27,7 @@ class Affine(Layer):
 
     @property
     def takes_factors(self) -> bool:
-        own = type(self)
-        return own.forward is Affine.forward and own.pullback is Affine.pullback
+        return True
 
     def first(
         self, w: Float[Array, "n d"], b: Float[Array, " n"] | None, x: Float[Array, "batch d"]

@@ -2,12 +2,17 @@
 
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from .fits import check_input
+from .forward import forward
 from .network import Network
 from .parameters import Parameters
+
+_forward = eqx.filter_jit(forward)
 
 
 def backpropagate(
@@ -18,15 +23,16 @@ def backpropagate(
     The map takes D (batch, outputs), the derivative of an energy in each output, each output
     counted with mass 1, and pulls it back through the layers (`Layer.pullback`).
     """
-    w, b = network.weights, network.biases
-    h = network.preactivations(x)
+    check_input(x, network.layers[0], network.start.weights[0])
+    parameters, each, h = _forward(network, x)
+    w, b = parameters.weights, parameters.biases
 
     def pull(d: Float[Array, "batch outputs"]) -> Parameters:
         dw: list[Array | None] = [None] * network.depth
         db: list[Array | None] = [None] * network.depth
         masses_out = jnp.ones(d.shape[1], d.dtype)
         for i in range(network.depth - 1, 0, -1):
-            masses = network.masses[i - 1]
+            masses = each[i - 1]
             dw[i], db[i], d = network.layers[i].pullback(
                 masses, w[i], b[i], h[i - 1], d, masses_out
             )

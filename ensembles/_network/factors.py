@@ -22,9 +22,6 @@ class Outer(eqx.Module):
     def __rmul__(self, scale: Float[Array, ""]) -> "Outer":
         return Outer(self.left, scale * self.right)
 
-    def __radd__(self, base: Float[Array, "n m"]) -> "Updated":
-        return Updated(base, self)
-
     def written(self, rows: "Outer", at: Array) -> "Outer":
         """With these rows in the place of those from number `at` on."""
         return Outer(
@@ -44,6 +41,11 @@ class Updated(eqx.Module):
 
 
 Matrix = Array | Updated
+
+
+def added(base: Float[Array, "..."], change: Array | Outer) -> Matrix:
+    """base + change; not formed where the change is a product of factors."""
+    return Updated(base, change) if isinstance(change, Outer) else base + change
 
 
 def times(a: Float[Array, "batch n"], w: Matrix) -> Float[Array, "batch m"]:

@@ -1,6 +1,5 @@
 """Networks: neurons with labels and masses, and the weights between them."""
 
-import operator
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
@@ -8,13 +7,15 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from .._checks import concrete, floating, probabilities
+from .._checks import concrete, floating, kind, probabilities
 from .._layers.layer import Layer
+from .._layers.player import Player
+from .._layers.unit import Unit, position
 from .._measures import Measure
 from .fits import check_dtypes, check_input, check_shapes
+from .forward import forward
 from .growth import grown, log_total
 from .parameters import Parameters
 
@@ -79,6 +80,34 @@ class Network(eqx.Module):
         check_shapes(self.layers, self.initial_masses, start)
         check_dtypes(self)
 
+    @staticmethod
+    def shallow(sigma: Callable[[Array, Array], Array], neurons: Measure) -> "Network":
+        """The shallow model ŷ(x) = Σ_k p_k sigma(θ_k, x) with the neurons and masses of a measure;
+        on a `Space` of neurons the ensemble is `shallow(sigma, space)`."""
+        kind("neurons", neurons, Measure, "write shallow(sigma, space) for a space")
+        start = Parameters((neurons.points, None), (None, None))
+        return Network((Unit(sigma),) * 2, (neurons.points,), (neurons.masses,), start)
+
+    @staticmethod
+    def particles(positions: Measure) -> "Network":
+        """Particles with masses, for energies without data; on a `Space` the ensemble is
+        `particles(space)`."""
+        kind("positions", positions, Measure, "write particles(space) for a space")
+        return Network.shallow(position, positions)
+
+    @staticmethod
+    def players(*strategies: Measure) -> "Network":
+        """Players of a `Game` with these strategies and masses: hidden layer i is player i, whose
+        law is `measure(i)`, counted from 0. On `Space`s the ensemble is `players(*spaces)`."""
+        if not strategies:
+            raise ValueError("strategies must be one measure for each player, got none")
+        for law in strategies:
+            kind("strategies", law, Measure, "write players(*spaces) for spaces")
+        points = [law.points for law in strategies]
+        start = Parameters((points[0], *(None,) * len(points)), (None, *points[1:], None))
+        layers = (Player(),) * (len(points) + 1)
+        return Network(layers, tuple(points), tuple(law.masses for law in strategies), start)
+
     @property
     def depth(self) -> int:
         """The number of layers L."""
@@ -102,9 +131,8 @@ class Network(eqx.Module):
 
     @property
     def parameters(self) -> Parameters:
-        """The current weights and biases, `start` + `increment`, and the growth."""
-        moved = jax.tree.map(operator.add, self.start, self.increment.still())
-        return Parameters(moved.weights, moved.biases, self.increment.growth)
+        """The current weights and biases, start + increment, and the growth."""
+        return self.start.plus(self.increment)
 
     @property
     def weights(self) -> tuple[Any, ...]:
@@ -147,17 +175,7 @@ class Network(eqx.Module):
         Raises `ValueError` when `x` has another dtype or input shape than the network.
         """
         check_input(x, self.layers[0], self.start.weights[0])
-        w, b = self.weights, self.biases
-        try:
-            h = [self.layers[0].first(w[0], b[0], x)]
-        except TypeError as error:  # JAX's words for shapes that do not fit
-            raise ValueError(
-                f"x must fit the first layer {self.layers[0]!r} with weights of shape "
-                f"{w[0].shape[1:]}, got inputs of shape {x.shape[1:]}: {error}"
-            ) from error
-        for i in range(1, self.depth):
-            h.append(self.layers[i].forward(self.masses[i - 1], w[i], b[i], h[-1]))
-        return tuple(h)
+        return forward(self, x)[2]
 
     def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch outputs"]:
         """The outputs H_L at inputs `x` (batch, ...)."""
@@ -170,33 +188,16 @@ class Network(eqx.Module):
         b_i in the middle, (b_{L-1}, w_L) in the last, all of it for two layers, in this order and
         flat. Raises `ValueError` where neurons have nothing of their own.
         """
-        return self.rows(self.parameters, i)
+        return self.parameters.rows(i)
 
     def rows(self, parameters: Parameters, i: int) -> Float[Array, "n dim"]:
         """`points(i)` of other parameters, derivatives per unit mass, say."""
-        if not isinstance(i, int | np.integer) or not 0 <= i < self.depth - 1:
-            raise ValueError(
-                f"i must be one of the hidden layers 0, …, {self.depth - 2}, got {i!r}: they are "
-                "counted from 0"
-            )
-        w = parameters.weights
-        own = [
-            w[0] if i == 0 else None,
-            parameters.biases[i],
-            w[-1] if i == self.depth - 2 else None,
-        ]
-        parts = [a.reshape(a.shape[0], -1) for a in own if a is not None]
-        if not parts:
-            raise ValueError(
-                f"i={i} is a middle layer without biases: its neurons have no weight of their own, "
-                "only pairs have; use network.labels and network.masses"
-            )
-        return jnp.concatenate(parts, axis=1)
+        return parameters.rows(i)
 
     def with_points(self, points: Float[Array, "n dim"], i: int = 0) -> "Network":
         """This network with `points` (N, dim) as `points(i)`, all else as it is. Raises
         `ValueError` for other shapes and dtypes, and NaN."""
-        now, back = jax.vjp(lambda p: self.rows(p, i), self.parameters)
+        now, back = jax.vjp(lambda p: p.rows(i), self.parameters)
         points = floating("points", points)
         if points.shape != now.shape or points.dtype != now.dtype:
             raise ValueError(
@@ -204,8 +205,8 @@ class Network(eqx.Module):
                 f"{points.dtype}: write changes of network.points({i})"
             )
         (further,) = back(points - now)  # rows are entries of parameters: this puts them there
-        moved = jax.tree.map(jnp.add, self.increment.still(), further.still())
-        return self.moved(Parameters(moved.weights, moved.biases, self.increment.growth))
+        moved = self.increment.plus(further)
+        return self.moved(moved.with_growth(self.increment.growth))
 
     def measure(self, i: int) -> Measure:
         """The measure of what belongs to single neurons of hidden layer i: `points(i)` with
@@ -221,7 +222,7 @@ class Network(eqx.Module):
         if self.increment.growth is not None:
             return self
         zero = tuple(map(jnp.zeros_like, self.initial_masses))
-        return self.moved(Parameters(self.increment.weights, self.increment.biases, zero))
+        return self.moved(self.increment.with_growth(zero))
 
     def normalised(self) -> "Network":
         """This network with Σ p_0 exp(g) = 1 in every layer whose masses move, so that g is the log
@@ -230,7 +231,7 @@ class Network(eqx.Module):
             return self
         pairs = zip(self.initial_masses, self.increment.growth, strict=True)
         growth = tuple(g - log_total(p, g) for p, g in pairs)
-        return self.moved(Parameters(self.increment.weights, self.increment.biases, growth))
+        return self.moved(self.increment.with_growth(growth))
 
     def weighed(self, masses: tuple[Array, ...]) -> "Network":
         """This network with other masses, which stand still: growth is taken off.

@@ -8,62 +8,49 @@ from jaxtyping import Array
 from .._checks import kind
 from .._ensemble import NeuronalEnsemble
 from .._layers.player import Player
-from .._layers.unit import Unit
+from .._layers.unit import Unit, position
 from .._measures import Measure
-from .._network.network import Network
-from .._network.parameters import Parameters
 from .._spaces.space import Space
 
 
-def shallow(
-    sigma: Callable[[Array, Array], Array], neurons: Space | Measure
-) -> NeuronalEnsemble | Network:
+def shallow(sigma: Callable[[Array, Array], Array], neurons: Space) -> NeuronalEnsemble:
     """The shallow model ŷ(x) = E sigma(θ, x), whose labels are the neurons θ themselves.
 
-    `sigma(theta, x)` gives (outputs,). On a `Space` of neurons this is an ensemble, on a
-    `Measure` the network with these neurons and masses.
+    `sigma(theta, x)` gives (outputs,). The network with the neurons and masses of a `Measure` is
+    `Network.shallow(sigma, measure)`.
     """
-    if isinstance(neurons, Measure):
-        start = Parameters((neurons.points, None), (None, None))
-        return Network((Unit(sigma),) * 2, (neurons.points,), (neurons.masses,), start)
-    kind("neurons", neurons, (Space, Measure), "write Gaussian(3), or Measure(points, masses)")
+    _space("neurons", neurons, "shallow(sigma, measure)")
     return NeuronalEnsemble((neurons,), (jnp.asarray, None), layers=Unit(sigma))
 
 
-def particles(positions: Space | Measure) -> NeuronalEnsemble | Network:
+def particles(positions: Space) -> NeuronalEnsemble:
     """Particles θ for energies without data: `shallow` with the unit σ(θ, x) = θ.
 
-    On a `Space` an ensemble, whose `sample(n, key=)` are n particles of mass 1/n, on a `Measure`
-    the network with these particles and masses.
+    `sample(n, key=)` are n particles of mass 1/n; the network with the particles and masses of a
+    `Measure` is `Network.particles(measure)`.
     """
-    kind("positions", positions, (Space, Measure), "write Gaussian(3), or Measure(points, masses)")
+    _space("positions", positions, "particles(measure)")
     return shallow(position, positions)
 
 
-def players(*strategies: Space | Measure) -> NeuronalEnsemble | Network:
-    """Players of a `Game`, each with a distribution of strategies: hidden layer i is player i.
+def players(*strategies: Space) -> NeuronalEnsemble:
+    """Players of a `Game`, each with a law of strategies: hidden layer i is player i.
 
-    On `Space`s an ensemble, whose `sample((n, m), key=)` are n and m strategies of masses 1/n and
-    1/m, on `Measure`s the network with these strategies and masses. Then `measure(i)` is that of
-    player i, counted from 0.
+    `sample((n, m), key=)` are n and m strategies of masses 1/n and 1/m; the network with the
+    strategies and masses of `Measure`s is `Network.players(*measures)`. Then `measure(i)` is the
+    law of player i, counted from 0.
     """
     if not strategies:
-        raise ValueError("strategies must be one space or measure for each player, got none")
-    first = strategies[0]
-    wanted = Measure if isinstance(first, Measure) else Space
+        raise ValueError("strategies must be one space for each player, got none")
     for space in strategies:
-        kind("strategies", space, wanted, "write players(Sphere(3), Sphere(3)), or two measures")
+        _space("strategies", space, "players(*measures)")
     k = len(strategies)
-    weights, layers = (None,) * k, (Player(),) * (k + 1)
-    if isinstance(first, Measure):
-        points = [m.points for m in strategies if isinstance(m, Measure)]
-        masses = tuple(m.masses for m in strategies if isinstance(m, Measure))
-        start = Parameters((points[0], *weights), (None, *points[1:], None))
-        return Network(layers, tuple(points), masses, start)
-    spaces = tuple(s for s in strategies if isinstance(s, Space))
     places = (None, *(jnp.asarray,) * (k - 1), None)
-    return NeuronalEnsemble(spaces, (jnp.asarray, *weights), places, layers=layers)
+    weights = (jnp.asarray, *(None,) * k)
+    return NeuronalEnsemble(strategies, weights, places, layers=(Player(),) * (k + 1))
 
 
-def position(theta: Array, x: Array) -> Array:
-    return theta
+def _space(name: str, value: object, made: str) -> None:
+    """Raise `ValueError` unless `value` is a space; of a measure there is a network."""
+    network = f"write Network.{made}"
+    kind(name, value, Space, network if isinstance(value, Measure) else "write Gaussian(3)")

@@ -39,19 +39,18 @@ from ensembles import (
 from limits import (
     Data,
     Game,
-    GaussianOverlap,
     GradientFlow,
     Interaction,
     Risk,
     Steps,
     WassersteinFisherRao,
-    charged,
     coupling,
     flow,
     fluctuations,
     limit,
     train,
 )
+from limits.kernels import GaussianOverlap, charged
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--sizes", choices=["full", "small"])
@@ -297,7 +296,7 @@ charges = Interaction(bump, charged(GaussianOverlap(0.5)))
 n = 1_000_000 if FULL else 20_000
 cloud = particles(Product(Gaussian(1), Uniform(-2.0, 2.0))).sample(n, key=jax.random.key(5))
 one_step = eqx.filter_jit(
-    lambda net: GradientFlow()(0.0, jnp.float32(STEP), net, None, charges, None)
+    lambda net: GradientFlow().value_and_velocity(jnp.float32(0), net, charges)
 )
 if in_time("particles"):
     cold = seconds(lambda: one_step(cloud))

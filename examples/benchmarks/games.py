@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensembles import Measure, Sphere, Torus, players
+from ensembles import Measure, Network, Sphere, Torus, players
 from limits import Game, GradientFlow, MirrorProx, WassersteinFisherRao, train
 
 REPEATS, STEP, SLOWER = 9, 0.04, 1 / 40  # positions move at 1/40 of the rate of masses
@@ -141,7 +141,7 @@ class Fourier(eqx.Module):
 @eqx.filter_jit
 def played(c):
     grid = jnp.arange(SIZE)[:, None] / SIZE
-    start = players(*[Measure(grid, jnp.full(SIZE, 1 / SIZE))] * 2)
+    start = Network.players(*[Measure(grid, jnp.full(SIZE, 1 / SIZE))] * 2)
     game = Game(Fourier(c), spaces=(Torus(1), Torus(1)))
     return train(start, game, MirrorProx(wfr), step=STEP, t1=STEP * LONG).final.masses
 

@@ -18,17 +18,8 @@ import numpy as np
 from machine import best, rates
 
 from ensembles import Affine, Gaussian, NeuronalEnsemble, Product, Uniform, iid, particles
-from limits import (
-    Adaptive,
-    Data,
-    GaussianOverlap,
-    Interaction,
-    Risk,
-    charged,
-    fit_rate,
-    flow,
-    train,
-)
+from limits import Adaptive, Data, Interaction, Risk, fit_rate, flow, train
+from limits.kernels import GaussianOverlap, charged
 
 STEP, INPUTS = 0.01, 16
 

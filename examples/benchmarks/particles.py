@@ -22,17 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ensembles import Gaussian, Product, Uniform, particles, shallow
-from limits import (
-    BirthDeath,
-    Data,
-    GaussianOverlap,
-    GradientFlow,
-    Interaction,
-    Langevin,
-    Risk,
-    charged,
-    train,
-)
+from limits import BirthDeath, Data, GradientFlow, Interaction, Langevin, Risk, train
+from limits.kernels import GaussianOverlap, charged
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--many", type=int, default=100_000)
@@ -129,7 +120,7 @@ n = parser.parse_args().many
 network = start.sample(n, key=jax.random.key(1))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 one_step = eqx.filter_jit(
-    lambda net: GradientFlow()(0.0, jnp.float32(STEP), net, None, energy, None)
+    lambda net: GradientFlow().value_and_velocity(jnp.float32(0), net, energy)
 )
 spent = seconds(lambda _: one_step(network), 1)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

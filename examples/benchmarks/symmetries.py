@@ -14,17 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ensembles import (
-    Gaussian,
-    MonteCarlo,
-    Symmetry,
-    defining,
-    dihedral,
-    generated,
-    intertwining,
-    shallow,
-)
-from limits import Data, EquivariantArchitecture, FeatureAveraging, Risk, augmented, train
+from ensembles import Gaussian, MonteCarlo, Symmetry, shallow
+from ensembles.groups import defining, dihedral, generated, intertwining
+from limits import Data, Risk, train
+from limits.symmetries import EquivariantArchitecture, FeatureAveraging, augmented
 
 jax.config.update("jax_enable_x64", True)
 STEPS, REPEATS = 1000, 7

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles import Network, Parameters, Player
-from ensembles.internal import concrete
+from ensembles import Network, Parameters
+from ensembles.internal import Player, concrete
 
 from .._energies.energy import Energy
 from .dynamics import Dynamics

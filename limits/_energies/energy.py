@@ -104,7 +104,8 @@ class Energy(Family):
         """Raise `ValueError` when the network, or a batch of that size, does not fit."""
 
     def __add__(self, other: "Energy") -> "Energy":
-        kind("other", other, Energy, "write Risk(data) + PathNorm(1e-3)")
+        remedy = "write Risk(data) + PowerPenalty(1e-3), or + Penalty(lambda theta: ...)"
+        kind("other", other, Energy, remedy)
         return Total(self, other)
 
 

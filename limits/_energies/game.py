@@ -207,8 +207,8 @@ class Game(Energy):
         k = len(self.losses)
         if network.depth != k + 1 or any(w is not None for w in network.start.weights[1:]):
             raise ValueError(
-                f"network must be of {k} players, got {network!r}: write players(measure_1, "
-                "measure_2), or players(space_1, space_2).sample(100, key=key)"
+                f"network must be of {k} players, got {network!r}: write Network.players("
+                "measure_1, measure_2), or players(space_1, space_2).sample(100, key=key)"
             )
 
     def check(self, network: Network, batch: int | None = None) -> None:

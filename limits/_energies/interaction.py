@@ -140,7 +140,7 @@ class Interaction(Energy):
         if network.depth != 2:
             raise ValueError(
                 f"network must have one hidden layer for an Interaction, got depth {network.depth}:"
-                " write particles(measure) or shallow(sigma, measure), or use a Risk"
+                " write Network.particles(measure), Network.shallow(sigma, measure), or use a Risk"
             )
         if batch is not None:
             count("batch", batch)

@@ -79,7 +79,12 @@ class Penalty(_OfNeurons):
     function: Callable[[Array], Array]
 
     def __check_init__(self) -> None:
-        if isinstance(self.function, Energy) or not callable(self.function):
+        if isinstance(self.function, Energy):
+            raise ValueError(
+                f"function must be a function of a neuron, got {self.function!r}: an energy is "
+                "added as it is, Risk(data) + PowerPenalty(1e-3)"
+            )
+        if not callable(self.function):
             raise ValueError(
                 f"function must be a function of a neuron, got {self.function!r}: write "
                 "Penalty(lambda theta: (theta**2).sum())"

@@ -62,6 +62,7 @@ def integrate(
         )
         return now, eqx.filter_jvp(f, held, directions)[1]
 
+    @eqx.filter_jit  # solvers ask for it in several places: it is traced once
     def velocity(t: Array, both: tuple[Any, Any], args: tuple[_Given, Any]) -> tuple[Any, Any]:
         def rate(state: Any, given: _Given) -> Any:
             _, energy, dynamics = given

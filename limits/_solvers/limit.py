@@ -74,7 +74,7 @@ def limit(
     bounds the nodes of a layer; `observe` as in `flow`; `solver`: `Adaptive()` by default, whose
     tolerances and steps are left to `limit`, `Adaptive(method=..., kinks=..., max_step=...)`;
     `progress`: a diffrax progress meter, one for all levels (how many there will be is not known:
-    each takes half of what is left).
+    each takes half of what is left), moved by the solves' steps: it stands while one is compiled.
 
     Warns (`StationaryStart`) of an initialisation that does not move in the limit.
 

@@ -11,8 +11,8 @@ _OFTEN = 3  # calls that were compiled, after which it is said
 _SEEN: dict[CodeType, list[weakref.ref[FunctionType]]] = {}
 
 
-class FreshFunction(UserWarning):
-    """A function is made for every call, each of which compiles the same program again."""
+class Recompilation(UserWarning):
+    """A function is made anew for every call, each of which compiles the same program again."""
 
 
 def notice(*trees: Any) -> None:
@@ -34,11 +34,10 @@ def _watch(f: FunctionType) -> None:
     if len(before) == _OFTEN:
         code = f.__code__
         warnings.warn(
-            f"{f.__name__} ({code.co_filename}:{code.co_firstlineno}) was made anew in "
-            f"{_OFTEN} calls, each of which compiled the same program again: define it once, "
-            "outside of the loop or function, or as an equinox.Module with what it depends on in "
-            "fields",
-            FreshFunction,
+            f"{f.__name__} ({code.co_filename}:{code.co_firstlineno}) was made anew for {_OFTEN} "
+            "calls, each of which compiled the same program again: define it once, outside of the "
+            "loop or function, or as an equinox.Module with what it depends on as fields",
+            Recompilation,
             stacklevel=4,
         )
 

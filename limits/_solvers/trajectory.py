@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
-from ensembles import Network, Player
-from ensembles.internal import concrete
+from ensembles import Network
+from ensembles.internal import Player, concrete
 
 from .._energies.energy import Energy
 from .._result import Result, course, shapes, when

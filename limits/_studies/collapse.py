@@ -26,7 +26,7 @@ from .._energies.risk import Risk
 from .._result import Result
 from .coupling import coupling
 from .coupling_result import Coupling
-from .noise import without_noise
+from .noise import without_edge_noise
 from .rates import Rate, described, fit_rate
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class _Look(eqx.Module):
 
     def __call__(self, network: Network) -> Spreads:
         p = network.masses
-        increments = without_noise(self.ensemble, network).increment.weights
+        increments = without_edge_noise(self.ensemble, network).increment.weights
         pairs = zip(network.edge_masses(), increments, strict=True)
         moves = [_around(*pair) for pair in pairs]
         q, h = self.risk.data.masses, network.preactivations(self.risk.data.x)[:-1]

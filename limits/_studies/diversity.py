@@ -20,7 +20,7 @@ from ensembles.internal import count, kind, matmul, randomness
 from .._checks import positive
 from .._energies.data import Data
 from .._result import Result
-from .noise import without_noise
+from .noise import without_edge_noise
 
 _OFFSET = 1.0  # of half-spaces and balls from the mean, in standard deviations
 _RADIUS = 0.75
@@ -104,7 +104,7 @@ def diversity(
     if not all(layer.affine for layer in network.layers):
         raise ValueError(f"network must have layers affine in their weights, got {network!r}")
     preactivations = network.preactivations(data.x)
-    weights = (network if ensemble is None else without_noise(ensemble, network)).weights
+    weights = (network if ensemble is None else without_edge_noise(ensemble, network)).weights
     p = (*network.masses, jnp.ones(1, network.dtype))  # outputs count with mass 1
     found = []
     for i in range(network.depth - 1):

@@ -1,16 +1,14 @@
-"""How far players are from an equilibrium, and which atoms their measures are made of."""
+"""How far players are from an equilibrium."""
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ensembles import Measure, Network, Space
+from ensembles import Network, Space
 from ensembles.internal import count, inside, kind, on_host, randomness
 
-from .._checks import positive
 from .._energies.game import Game
 from .._result import Result
 from .optimality import OptimalityGap, search, starting_points
@@ -58,7 +56,7 @@ def nikaido_isoda(
 
     Runs on the host. Raises `ValueError` for strategies with mass outside of their space.
     """
-    kind("network", network, Network, "write players(measure_1, measure_2)")
+    kind("network", network, Network, "write Network.players(measure_1, measure_2)")
     kind("game", game, Game, "write Game(payoff)")
     on_host("nikaido_isoda", network, game, spaces, jnp.zeros(()))
     game.check(network)
@@ -100,34 +98,3 @@ def nikaido_isoda(
             )  # fmt: skip
         gaps.append(search(network, game, i, space, drawn, walk))
     return NikaidoIsoda(tuple(gaps))
-
-
-def aggregate(measure: Measure, radius: float, *, period: float | None = None) -> Measure:
-    """The atoms that particles have gathered in: clusters of points nearer than `radius`.
-
-    Points of mass 0 do not count. From the heaviest point on, what is within `radius` of it is one
-    atom at its mean. `period` is that of every coordinate on a torus (1.0 for `Torus`).
-    """
-    kind("measure", measure, Measure, "write network.measure(i)")
-    on_host("aggregate", measure, radius, period)
-    positive("radius", radius, np.dtype(float))
-    if period is not None:
-        positive("period", period, np.dtype(float))
-    points, left = np.asarray(measure.points, float), np.asarray(measure.masses, float).copy()
-    atoms, masses = [], []
-    while left.max() > 0:
-        middle = points[left.argmax()]
-        apart = points - middle
-        if period is not None:
-            apart -= period * np.round(apart / period)
-        near = (np.linalg.norm(apart, axis=1) <= radius) & (left > 0)
-        share = left[near] / left[near].sum()
-        place = middle + share @ apart[near]
-        atoms.append(place if period is None else place % period)
-        masses.append(left[near].sum())
-        left[near] = 0
-    total = np.array(masses)
-    return Measure(
-        np.array(atoms).astype(measure.points.dtype),
-        (total / total.sum()).astype(measure.masses.dtype),
-    )

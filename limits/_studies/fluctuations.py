@@ -44,7 +44,7 @@ from .._solvers.trajectory import Trajectory
 from .fluctuations_result import Fluctuations
 from .influence import apart, centred, contributions, discretisations, jacobian, of_masses
 from .noise import edge_variance
-from .observables import Observable, check_differentiable, check_observable
+from .observables import Observable, check_observable
 
 
 def fluctuations(
@@ -95,8 +95,7 @@ def fluctuations(
     kind("solver", solver, Adaptive, "it is of continuous time; write Adaptive()")
     scale = layer_ratios(ratios, ensemble.depth - 1)
     measures, network, others = discretisations(ensemble, nodes, rule, key)
-    check_observable(observe, network)
-    check_differentiable(observe, network)
+    check_observable(observe, network, differentiable=True)
     _, when = checkpoints(times, 0.0, t1, network.dtype)
     solver.check(network, energy, dynamics, when)
     solver = solver.resolved(network.dtype)
@@ -114,21 +113,22 @@ def fluctuations(
     variance_error = apart(variance, [other for _, _, other, _ in rougher])
     pair = probe_pair(ensemble, ensemble.rules(rule), measures, key)
     if pair is not None:
-        few, many = (_at_start(watch, one) for one in pair)
-        changed, missing = jax.tree.map(lambda a, b: jnp.abs(a - b), few, many)
-        share = missing.sum() / jnp.maximum(few[1].sum(), jnp.finfo(missing.dtype).tiny)
+        few, many = (jax.tree.map(np.asarray, _at_start(watch, one)) for one in pair)
+        changed, missing = (np.abs(a - b) for a, b in zip(few, many, strict=True))
+        share = missing.sum() / np.maximum(few[1].sum(), np.finfo(missing.dtype).tiny)
         warn_of(max(float(share), start_error(pair, energy, dynamics, when[-1])[1]), stacklevel=2)
-        mean_error = _at_least(mean_error, changed, share * jnp.abs(mean - mean[:1]))
-        variance_error = _at_least(variance_error, missing, share * variance)
+        moved = np.abs(np.asarray(mean) - np.asarray(mean)[:1])
+        mean_error = _at_least(mean_error, changed, share * moved)
+        variance_error = _at_least(variance_error, missing, share * np.asarray(variance))
     return Fluctuations(
         times=when,
         mean=mean,
-        mean_error=mean_error,
+        mean_error=jnp.asarray(mean_error),
         influence=influence,
         nodes=measures,
         ratios=scale,
         resampling=resampling,
-        variance_error=variance_error,
+        variance_error=jnp.asarray(variance_error),
         edges=edge_variance(ensemble, network, observe, scale),
     )
 
@@ -146,9 +146,9 @@ class _Observation(eqx.Module):
         return self.observe(network), contributions(influence, now.masses, self.ratios).sum(0)
 
 
-def _at_least(error: Array, at_start: Array, later: Array) -> Array:
-    """The error estimated from solutions, or that of the initial weights."""
-    return jnp.maximum(jnp.maximum(error, at_start[None]), later)
+def _at_least(error: np.ndarray, at_start: np.ndarray, later: np.ndarray) -> np.ndarray:
+    """What solutions tell of an error, or what many nodes see at the start does."""
+    return np.maximum(np.maximum(error, at_start[None]), later)
 
 
 @eqx.filter_jit

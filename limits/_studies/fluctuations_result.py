@@ -15,7 +15,6 @@ from ensembles.internal import count, tensordot
 
 from .._checks import positive, quantile
 from .._result import Result, span, when
-from .influence import contributions
 from .noise import EdgeNoise
 
 _EDGES = 0.1  # of the variance
@@ -60,23 +59,23 @@ class Fluctuations(Result):
     def _words(self) -> list[str]:
         sizes = [len(m.masses) for m in self.nodes]
         error, off = (np.asarray(a).max() for a in (self.variance_error, self.mean_error))
-        variance = sum(
-            np.square(np.asarray(f)) @ np.asarray(m.masses) / r
-            for f, m, r in zip(self.influence, self.nodes, self.ratios, strict=True)
-        )
         return [
             f"{when(self.times)}, {math.prod(self.mean.shape[1:])} entries, nodes {sizes}",
             f"mean {span(self.mean)}, error {off:.2g}",
-            f"N Var {span(variance)}, error {error:.2g}; by resampling {span(self.resampling)}",
+            f"N Var {span(self.variance)}, error {error:.2g}; by resampling "
+            f"{span(self.resampling)}",
         ]
 
     @property
     def shares(self) -> Float[Array, "hidden T ..."]:
-        return contributions(self.influence, [m.masses for m in self.nodes], self.ratios)
+        # on the host, which compiles nothing
+        each = zip(self.influence, self.nodes, self.ratios, strict=True)
+        parts = [np.square(np.asarray(f)) @ np.asarray(m.masses) / r for f, m, r in each]
+        return jnp.asarray(np.stack(parts))
 
     @property
     def variance(self) -> Float[Array, "T ..."]:
-        return self.shares.sum(0)
+        return jnp.asarray(np.asarray(self.shares).sum(0))
 
     @property
     def covariance(self) -> Array:

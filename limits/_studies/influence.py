@@ -7,6 +7,7 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Measure, Network, NeuronalEnsemble, Rule
@@ -47,16 +48,17 @@ def discretisations(
     return fine, ensemble.network(fine), tuple(map(ensemble.network, others))
 
 
-def apart(found: Float[Array, "T ..."], others: Sequence[Array]) -> Float[Array, "T ..."]:
-    """The error of `found` that others tell: the largest distance of each entry from them, up to
-    its time, and at least the root mean square over entries.
+def apart(found: Array, others: Sequence[Array]) -> np.ndarray:
+    """The error (T, ...) of `found` that others tell: the largest distance of each entry from them,
+    up to its time, and at least the root mean square over entries. On the host, which compiles
+    nothing.
 
     A single entry may cross the others' by chance.
     """
-    most = jnp.stack([jnp.abs(found - other) for other in others]).max(0)
-    most = jax.lax.cummax(most, axis=0)
-    mean = jnp.sqrt((most**2).mean(tuple(range(1, most.ndim)), keepdims=True))
-    return jnp.maximum(most, mean)
+    most = np.max([np.abs(np.asarray(found) - np.asarray(other)) for other in others], axis=0)
+    most = np.maximum.accumulate(most, axis=0)
+    mean = np.sqrt((most**2).mean(tuple(range(1, most.ndim)), keepdims=True))
+    return np.maximum(most, mean)
 
 
 def perturbation(masses: Float[Array, " n"], key: PRNGKeyArray) -> Float[Array, " n"]:

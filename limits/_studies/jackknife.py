@@ -21,7 +21,7 @@ from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
 from .influence import centred, jacobian, of_masses
 from .jackknife_result import Jackknife, variances
-from .observables import Observable, check_differentiable, check_observable
+from .observables import Observable, check_observable
 
 
 def jackknife(
@@ -53,8 +53,7 @@ def jackknife(
     solver = Adaptive() if solver is None else solver
     kind("solver", solver, Adaptive, "it is of continuous time; write Adaptive()")
     _check(network)
-    check_observable(observe, network)
-    check_differentiable(observe, network)
+    check_observable(observe, network, differentiable=True)
     _, when = checkpoints(times, 0.0, t1, network.dtype)
     solver.check(network, energy, dynamics, when)
     solver = solver.resolved(network.dtype)

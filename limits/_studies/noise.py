@@ -19,7 +19,7 @@ class EdgeNoise(UserWarning):
     """Noise of edges that the central limit theorem neglects is not small at a width."""
 
 
-def without_noise(ensemble: NeuronalEnsemble, network: Network) -> Network:
+def without_edge_noise(ensemble: NeuronalEnsemble, network: Network) -> Network:
     """`network` with noisy weights replaced by what its labels determine of them.
 
     Weights are w(t) = E[w(0) | c, c'] + a(t) u + δ(t, c, c'), u the noise, a = 1 but for weight
@@ -57,19 +57,21 @@ def edge_variance(
 
         N² Var f = Σ_i (r_{i-1} r_i)⁻¹ Σ p_{i-1} p_i s_i² G_i².
     """
-    masses, added = network.edge_masses(), []
+    added = []
     for i, weight in enumerate(ensemble.weights):
         if isinstance(weight, Noisy):
             draws = quadrature(weight.noise, _DRAWS, key=jax.random.key(0))
-            found = _share(weight, draws, network, masses[i], observe, i)
+            found = _of_layer(weight, draws, network, observe, i)
             added.append(found / (ratios[i - 1] * ratios[i]))
     return sum(added[1:], added[0]) if added else jnp.zeros((), network.dtype)
 
 
 @eqx.filter_jit
-def _share(
-    weight: Noisy, draws: Measure, network: Network, p: Array, observe: Observable, i: int
+def _of_layer(
+    weight: Noisy, draws: Measure, network: Network, observe: Observable, i: int
 ) -> Array:
+    p = network.edge_masses()[i]
+
     def variance(c: Array, e: Array) -> Array:
         return draws.expectation(lambda u: (weight.weight(c, e, u) - weight.mean(c, e)) ** 2)
 

@@ -15,9 +15,9 @@ from ensembles.internal import takes
 Observable = Callable[[Network], Array]
 
 
-def check_observable(observe: Observable, network: Network) -> None:
-    """Raise `ValueError` unless `observe` gives one finite array and depends on neurons by their
-    mass.
+def check_observable(observe: Observable, network: Network, differentiable: bool = False) -> None:
+    """Raise `ValueError` unless `observe` gives one finite array and sees neurons by their mass;
+    with `differentiable` also where no mass and no weight moves it, as a step function's.
 
     Neurons of mass 0, added before and behind the others, must not change it, nor splitting a
     neuron in two of half its mass. Averages with `network.masses` pass; plain means over neurons,
@@ -36,25 +36,21 @@ def check_observable(observe: Observable, network: Network) -> None:
             f"observe must return one floating array, got {found!r}: write jnp.stack or "
             "jnp.concatenate around what you observe, or ask for one after the other"
         )
-    value, beside = (np.asarray(a) for a in _twice(observe, network))
+    value, other, slopes = jax.tree.map(np.asarray, _probed(observe, network, differentiable))
     if not np.isfinite(value).all():
         raise ValueError(
             f"observe must return finite numbers, got {np.count_nonzero(~np.isfinite(value))} NaN "
             f"or infinite ones out of {value.size} at time 0"
         )
     slack = 1e4 * float(jnp.finfo(value.dtype).eps) * max(1.0, float(np.abs(value).max(initial=0)))
-    if beside.shape != value.shape or not (np.abs(beside - value) <= slack).all():
+    if other.shape != value.shape or not (np.abs(other - value) <= slack).all():
         raise ValueError(
-            "observe must weigh neurons by masses, but neurons of mass 0, or one split in two, "
-            f"changed it (shape {value.shape} → {beside.shape}): average over neurons with "
+            "observe must see neurons by their masses, but neurons of mass 0, or one split in two, "
+            f"changed it (shape {value.shape} → {other.shape}): average over neurons with "
             "network.masses. A single neuron is not a function of the network's measures, and in a "
             "finite network the noise of its edges fluctuates besides"
         )
-
-
-def check_differentiable(observe: Observable, network: Network) -> None:
-    """Raise `ValueError` where no mass and no weight moves `observe`, as a step function's."""
-    if not any(np.asarray(leaf).any() for leaf in jax.tree.leaves(_slopes(observe, network))):
+    if differentiable and not any(leaf.any() for leaf in jax.tree.leaves(slopes)):
         raise ValueError(
             "observe must be differentiable, but its derivatives in all masses and weights are 0: "
             "an accuracy is a step function of outputs, and would get variance 0. Write the "
@@ -63,18 +59,21 @@ def check_differentiable(observe: Observable, network: Network) -> None:
 
 
 @eqx.filter_jit
-def _slopes(observe: Observable, network: Network) -> Any:
+def _probed(
+    observe: Observable, network: Network, differentiable: bool
+) -> tuple[Array, Array, Any]:
+    """What is observed of a network, and of the same one with intruders; with `differentiable` a
+    random combination of its derivatives in masses and weights."""
+
     def seen(masses: tuple[Array, ...], weights: Any) -> Array:
-        there = eqx.tree_at(lambda n: n.start, network.weighed(masses), weights)
-        return observe(there)
+        return observe(eqx.tree_at(lambda n: n.start, network.weighed(masses), weights))
 
-    found, pull = jax.vjp(seen, network.masses, network.start)
-    return pull(jax.random.normal(jax.random.key(0), found.shape, found.dtype))
-
-
-@eqx.filter_jit
-def _twice(observe: Observable, network: Network) -> tuple[Array, Array]:
-    return observe(network), observe(_with_intruders(network))
+    other, slopes = observe(_with_intruders(network)), None
+    if not differentiable:
+        return observe(network), other, slopes
+    value, pull = jax.vjp(seen, network.masses, network.start)
+    slopes = pull(jax.random.normal(jax.random.key(0), value.shape, value.dtype))
+    return value, other, slopes
 
 
 def _with_intruders(network: Network) -> Network:

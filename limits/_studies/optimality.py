@@ -59,8 +59,8 @@ class OptimalityGap(Result):
         if not np.isfinite(self.gap):
             return (
                 f"E − inf E ≤ {self.gap}: Ψ falls without end (or is not finite) on this space, "
-                f"found at {np.array2string(self.minimiser, precision=3)}; give a penalty, "
-                "Risk(penalty=PowerPenalty(1e-3)), or a bounded space, Uniform(low, high)"
+                f"seen at {np.array2string(self.minimiser, precision=3)}; give a penalty, "
+                "Risk(data) + PowerPenalty(1e-3), or a bounded space, Uniform(low, high)"
             )
         above = f"neurons with mass exceed it by up to {self.support_excess:.3g}"
         if self.steps == 0:
@@ -104,7 +104,7 @@ def optimality_gap(
     dimension, neurons with mass outside of the space, and energies that are not convex in the
     measure (`Energy.check_convex`).
     """
-    kind("network", network, Network, "write particles(measure), or .final of a run")
+    kind("network", network, Network, "write Network.particles(measure), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
     on_host("optimality_gap", network, energy, space, jnp.zeros(()))
     kind("space", space, Space, "write Uniform(low, high), or Product(Uniform(-1, 1), Sphere(2))")

@@ -41,7 +41,7 @@ from .._solvers.start_error import start_error, warn_of
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
 from .influence import apart, centred, direction, discretisations, jacobian, perturbation
-from .observables import Observable, check_differentiable, check_observable
+from .observables import Observable, check_observable
 
 
 class SGDNoise(Result):
@@ -121,8 +121,7 @@ def sgd_noise(
     if count("intervals", intervals) % 2:
         raise ValueError(f"intervals must be even, got {intervals}: every second one is an error")
     measures, network, others = discretisations(ensemble, nodes, rule, key)
-    check_observable(observe, network)
-    check_differentiable(observe, network)
+    check_observable(observe, network, differentiable=True)
     dtype = network.dtype
     _, when = checkpoints(times, 0.0, t1, dtype)
     solver.check(network, energy, dynamics, when)
@@ -152,7 +151,7 @@ def sgd_noise(
     influence, variance = noise(slopes, grid)
     in_time = apart(variance, [noise(halved, grid[::2])[1]])
     error = in_time + apart(variance, [noise(one, grid)[1] for one in rougher])
-    return SGDNoise(when, grid, mean, influence, q, error)
+    return SGDNoise(when, grid, mean, influence, q, jnp.asarray(error))
 
 
 class _Reweighted(Dynamics):

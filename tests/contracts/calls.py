@@ -25,31 +25,32 @@ from ensembles import (
     Space,
     Symmetry,
     Uniform,
+    diverse,
+    from_mlp,
+    iid,
+    load,
+    particles,
+    players,
+    quadrature,
+    relative_measure_distance,
+    save,
+    shallow,
+    to_mlp,
+    wasserstein,
+)
+from ensembles.groups import (
     cyclic,
     defining,
     dihedral,
     direct_product,
     direct_sum,
-    diverse,
-    from_mlp,
     generated,
-    iid,
     intertwining,
-    load,
-    mixture,
     orthogonal,
-    particles,
     pixels,
-    players,
-    quadrature,
-    relative_measure_distance,
     rotations,
-    save,
-    shallow,
     symmetric,
-    to_mlp,
     trivial,
-    wasserstein,
 )
 from limits import (
     Adaptive,
@@ -57,8 +58,6 @@ from limits import (
     Data,
     Dynamics,
     Energy,
-    ErfKernel,
-    FeatureAveraging,
     FisherRao,
     GradientFlow,
     Interaction,
@@ -69,39 +68,38 @@ from limits import (
     Steps,
     Update,
     WassersteinFisherRao,
-    activation_patterns,
     aggregate,
-    augmented,
-    boltzmann,
-    boltzmann_game,
-    charged,
     collapse,
     convergence,
     coupling,
-    discover_architecture,
     diversity,
     fit_rate,
     flow,
     fluctuations,
-    from_potentials,
-    grid_flow,
     initial_motion,
     jackknife,
     limit,
-    matrix_game,
     mean_field_gradient,
-    minimal_interpolation,
-    minimising_movement,
     nikaido_isoda,
     optimality_gap,
-    quadratic_on_sphere,
     sgd_noise,
     simulate,
-    single_neuron,
-    sparse_relu,
-    teacher_student,
     train,
 )
+from limits.kernels import ErfKernel, charged, from_potentials, teacher_student
+from limits.references import (
+    activation_patterns,
+    boltzmann,
+    boltzmann_game,
+    grid_flow,
+    matrix_game,
+    minimal_interpolation,
+    minimising_movement,
+    quadratic_on_sphere,
+    single_neuron,
+    sparse_relu,
+)
+from limits.symmetries import FeatureAveraging, augmented, discover_architecture
 
 
 @functools.cache
@@ -151,7 +149,7 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
     studied = {"ensemble": NeuronalEnsemble, "energy": Energy}
     moved = {"dynamics": Dynamics}
     space = Uniform(-1.0, 1.0)
-    duel, game = players(*[quadrature(space, 2)] * 2), GAMES["bilinear game"]
+    duel, game = Network.players(*[quadrature(space, 2)] * 2), GAMES["bilinear game"]
     return {
         "quadrature": (quadrature, dict(space=space, n=4), {"space": Space, "rule": Rule}),
         "shallow": (shallow, dict(sigma=neuron, neurons=space), {"neurons": Measure}),
@@ -161,7 +159,7 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
             dict(strategies=space),
             {"strategies": Measure},
         ),
-        "mixture": (mixture, dict(measures=[quadrature(space, 2)]), {}),
+        "mixture": (Measure.mixture, dict(measures=[quadrature(space, 2)]), {}),
         "wasserstein": (
             wasserstein,
             dict(mu=quadrature(space, 2), nu=quadrature(space, 3)),
@@ -192,7 +190,7 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
         "discover_architecture": (
             discover_architecture,
             dict(
-                network=shallow(neuron, quadrature(space, 2)),
+                network=Network.shallow(neuron, quadrature(space, 2)),
                 energy=PARTICLES["penalised risk"],
                 step=0.1,
                 t1=0.2,
@@ -214,7 +212,7 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
         "optimality_gap": (
             optimality_gap,
             dict(
-                network=shallow(neuron, quadrature(space, 2)),
+                network=Network.shallow(neuron, quadrature(space, 2)),
                 space=space,
                 key=KEY,
                 energy=PARTICLES["penalised risk"],
@@ -333,7 +331,7 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
         "minimising_movement": (
             minimising_movement,
             dict(
-                network=particles(quadrature(space, 2)),
+                network=Network.particles(quadrature(space, 2)),
                 step=0.1,
                 t1=0.2,
                 energy=Interaction(jnp.sum, jnp.dot),

@@ -7,14 +7,13 @@ import jax.numpy as jnp
 from models import regression
 
 from contracts.layers import neuron
-from ensembles import Gauss, Symmetry, Uniform, cyclic, defining, trivial
+from ensembles import Gauss, Symmetry, Uniform
+from ensembles.groups import cyclic, defining, trivial
 from limits import (
     CrossEntropyLoss,
     Data,
     Derivatives,
     Energy,
-    EquivariantArchitecture,
-    FeatureAveraging,
     Game,
     HuberLoss,
     Interaction,
@@ -25,6 +24,7 @@ from limits import (
     Risk,
     SquaredLoss,
 )
+from limits.symmetries import EquivariantArchitecture, FeatureAveraging
 
 
 def quartic(prediction, y):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ensembles import Gaussian, Measure, Sphere, Torus, players
+from ensembles import Gaussian, Measure, Network, Sphere, Torus
 from limits import Game
 
 KEY = jax.random.key(0)
@@ -39,7 +39,7 @@ ATOMS = jnp.array([[3 / 8], [7 / 8]]), jnp.array([[1 / 8], [5 / 8]])
 def near_equilibrium(shift, weight):
     """Two particles a player, off by `shift` in position and `weight` in mass."""
     p = jnp.array([0.5 + weight, 0.5 - weight])
-    return players(*(Measure(x + shift, p) for x in ATOMS))
+    return Network.players(*(Measure(x + shift, p) for x in ATOMS))
 
 
 # Two on the line, whose laws stay Gaussian

@@ -8,7 +8,7 @@ import pytest
 from models import largest
 from played import LOSSES, THREE, keys
 
-from ensembles import Gaussian, Measure, Sphere, players
+from ensembles import Gaussian, Measure, Network, Sphere
 from limits import Game, mean_field_gradient
 
 
@@ -46,7 +46,7 @@ def by_hand():
 
 
 def test_every_player_sees_the_derivatives_of_its_own_loss(by_hand):
-    network = players(*LAWS)
+    network = Network.players(*LAWS)
     value, slopes, variations = by_hand
     assert abs(THREE(network) - value) < 1e-15
     found = mean_field_gradient(network, THREE)
@@ -57,7 +57,7 @@ def test_every_player_sees_the_derivatives_of_its_own_loss(by_hand):
 
 def test_tracers_of_players_are_inert_and_feel_what_others_feel(by_hand):
     _, slopes, variations = by_hand
-    traced = players(*(m.with_tracers(m.points[:2]) for m in LAWS))
+    traced = Network.players(*(m.with_tracers(m.points[:2]) for m in LAWS))
     assert abs(THREE(traced) - by_hand[0]) < 1e-15
     found, psi = mean_field_gradient(traced, THREE), THREE.first_variation(traced)
     for i in range(3):
@@ -69,7 +69,7 @@ def test_tracers_of_players_are_inert_and_feel_what_others_feel(by_hand):
 
 
 def test_batches_of_opponents_are_unbiased(by_hand):
-    network = players(*LAWS)
+    network = Network.players(*LAWS)
 
     @eqx.filter_jit
     def drawn(keys):
@@ -88,7 +88,7 @@ def test_batches_of_opponents_are_unbiased(by_hand):
 
 
 def test_the_second_player_of_a_zero_sum_game_raises_what_the_first_lowers():
-    two = players(*LAWS[1:])
+    two = Network.players(*LAWS[1:])
     one = Game(payoff_of_two)
     both = Game(payoff_of_two, lambda y, z: -payoff_of_two(y, z))
     assert largest(mean_field_gradient(two, one), mean_field_gradient(two, both)) == 0

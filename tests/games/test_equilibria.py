@@ -9,18 +9,9 @@ import scipy.optimize
 from models import largest
 from played import A_X, B_XY, KEY, START, gaussian_payoff
 
-from ensembles import Atoms, Measure, Sphere, Uniform, players
-from limits import (
-    Adaptive,
-    FisherRao,
-    Game,
-    QuadraticGame,
-    aggregate,
-    flow,
-    matrix_game,
-    nikaido_isoda,
-    quadratic_on_sphere,
-)
+from ensembles import Atoms, Measure, Network, Sphere, Uniform, players
+from limits import Adaptive, FisherRao, Game, flow, nikaido_isoda
+from limits.references import QuadraticGame, matrix_game, quadratic_on_sphere
 
 # Finite games
 
@@ -31,7 +22,9 @@ SIDES = jnp.array([[1.0], [-1.0]])
 
 def test_masses_circle_an_interior_equilibrium_and_their_average_tends_to_it():
     """Σ KL is conserved; NI(average) ≤ [max log 1/p_0 + max log 1/q_0]/(α t)."""
-    start = players(Measure(SIDES, jnp.array([0.9, 0.1])), Measure(SIDES, jnp.array([0.3, 0.7])))
+    start = Network.players(
+        Measure(SIDES, jnp.array([0.9, 0.1])), Measure(SIDES, jnp.array([0.3, 0.7]))
+    )
     times = np.linspace(0, 40, 2001)
     run = flow(
         start,
@@ -92,9 +85,11 @@ def test_gains_in_a_finite_game_are_found_completely():
     p, q, _ = matrix_game(A)
     one_hot = jnp.eye(6), jnp.eye(5)
     game = Game(lambda x, y: x @ A @ y, spaces=tuple(map(Atoms, one_hot)))
-    best = players(*(Measure(e, jnp.asarray(m)) for e, m in zip(one_hot, (p, q), strict=True)))
+    best = Network.players(
+        *(Measure(e, jnp.asarray(m)) for e, m in zip(one_hot, (p, q), strict=True))
+    )
     assert nikaido_isoda(best, game, key=KEY).value < 1e-14
-    flat = players(*(Measure(e, jnp.full(len(e), 1 / len(e))) for e in one_hot))
+    flat = Network.players(*(Measure(e, jnp.full(len(e), 1 / len(e))) for e in one_hot))
     found = nikaido_isoda(flat, game, key=KEY)
     assert abs(found.value - float(A.mean(0).max() - A.mean(1).min())) < 1e-14
     assert abs(found.value - sum(g.gap for g in found.gaps)) < 1e-15
@@ -166,11 +161,11 @@ def test_the_search_finds_the_gains_in_quadratic_games():
 def test_particles_that_came_together_are_one_atom():
     points = jnp.array([[0.1], [0.98], [0.11], [0.5], [0.02], [0.3]])
     masses = jnp.array([0.3, 0.1, 0.1, 0.2, 0.3, 0.0])
-    found = aggregate(Measure(points, masses), 0.05, period=1.0)
+    found = Measure(points, masses).aggregated(0.05, period=1.0)
     order = np.argsort(np.asarray(found.points[:, 0]))
     assert largest(found.points[order, 0], jnp.array([0.01, 0.1025, 0.5])) < 1e-14
     assert largest(found.masses[order], jnp.array([0.4, 0.4, 0.2])) < 1e-14
-    alone = aggregate(Measure(points, masses), 0.05)
+    alone = Measure(points, masses).aggregated(0.05)
     assert len(alone.masses) == 4
     assert largest(alone.mean, masses @ points) < 1e-15
 
@@ -183,7 +178,7 @@ def test_a_search_that_misses_a_narrow_optimum_says_how_its_own_was_found():
     """The spike at 0.123 of width 1e-5 is not seen from 16 starts; asked there, it is."""
     game = Game(lambda x, y: jnp.exp(-(((y[0] - 0.123) / 1e-5) ** 2)) - 0.1 * x[0] * y[0],
                 spaces=(Uniform(), Uniform()))  # fmt: skip
-    network = players(*[Measure(jnp.array([[0.5]]), jnp.ones(1))] * 2)
+    network = Network.players(*[Measure(jnp.array([[0.5]]), jnp.ones(1))] * 2)
     found = nikaido_isoda(network, game, key=KEY, starts=16, steps=50)
     assert abs(found.value - (0.025 + 0.025)) < 1e-12
     assert "player 2" in str(found) and "found by 17 of 17 starts" in str(found.gaps[1])
@@ -195,7 +190,7 @@ def test_a_search_that_misses_a_narrow_optimum_says_how_its_own_was_found():
 @pytest.mark.slow
 def test_restpoints_of_scipy_agree():
     """Best answers in the Gaussian game, by another optimiser."""
-    network = players(*START).sample(5, key=KEY)
+    network = Network.players(*START).sample(5, key=KEY)
     boxed = Game(gaussian_payoff, spaces=(Uniform(-3.0, 3.0), Uniform(-3.0, 3.0)))
     found = nikaido_isoda(network, boxed, key=KEY, starts=16, steps=100)
     x, y = (np.asarray(network.points(i))[:, 0] for i in range(2))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from ensembles import Atoms, Measure, Product, Sphere, Torus, players
+from ensembles import Atoms, Measure, Network, Product, Sphere, Torus, players
 from limits import (
     FisherRao,
     Game,
@@ -68,7 +68,7 @@ def test_explicit_steps_spiral_outward_and_mirror_prox_inward_as_linearised(expl
     laws = [Measure(z[:, None], p) for z, p in zip(places, masses, strict=True)]
     wfr = WassersteinFisherRao(GradientFlow(1 / 40))
     run = train(
-        players(*laws), Game(example, spaces=TORUS), wfr if explicit else MirrorProx(wfr),
+        Network.players(*laws), Game(example, spaces=TORUS), wfr if explicit else MirrorProx(wfr),
         step=eta, t1=16.0, times=jnp.array([8.0, 16.0]),
         observe=lambda n: jnp.hypot(*[p[0] - p[1] for p in n.masses]),
     )  # fmt: skip
@@ -90,7 +90,7 @@ def test_the_robust_margin_of_linear_neurons_is_the_distance_of_the_hull_less_th
     adversaries = jnp.concatenate([u, jnp.tile(jnp.arange(4.0), 2)[:, None]], axis=1)
     spaces = (Sphere(2), Product(Sphere(3), Atoms(jnp.arange(4.0)[:, None])))
     game = Game(margin, spaces=spaces)
-    start = players(*[Measure(z, jnp.full(8, 1 / 8)) for z in (a, adversaries)])
+    start = Network.players(*[Measure(z, jnp.full(8, 1 / 8)) for z in (a, adversaries)])
     run = train(start, game, MirrorProx(), step=0.1, t1=100.0)
     np.testing.assert_allclose(-run.energies[-1], 1 - radius, atol=1e-3)
     np.testing.assert_array_equal(run.final.points(1)[:, -1], adversaries[:, -1])
@@ -111,7 +111,7 @@ class Fourier(eqx.Module):
 @pytest.mark.slow
 def test_mirror_prox_solves_random_games_where_other_dynamics_do_not():
     grid = jnp.arange(15.0)[:, None] / 15
-    start = players(*[Measure(grid, jnp.full(15, 1 / 15))] * 2)
+    start = Network.players(*[Measure(grid, jnp.full(15, 1 / 15))] * 2)
     slow = WassersteinFisherRao(GradientFlow(1 / 400))
     updates = {
         "mirror prox": MirrorProx(slow),

@@ -12,10 +12,10 @@ from ensembles import (
     Atoms,
     Gaussian,
     Measure,
+    Network,
     Sphere,
     Torus,
     Uniform,
-    mixture,
     players,
     wasserstein,
 )
@@ -26,7 +26,6 @@ from limits import (
     GradientFlow,
     Langevin,
     MirrorProx,
-    QuadraticGame,
     WassersteinFisherRao,
     coupling,
     fit_rate,
@@ -34,6 +33,7 @@ from limits import (
     nikaido_isoda,
     train,
 )
+from limits.references import QuadraticGame
 
 pytestmark = pytest.mark.slow
 KEY = jax.random.key(20)
@@ -119,10 +119,8 @@ def gains_of(waves, particles, halvings=0, passes=2, positions=1 / 40, steps=800
     equal times in steps halved."""
     grid = Measure(jnp.arange(particles)[:, None] / particles, jnp.full(particles, 1 / particles))
     step, times = 0.04 / 2**halvings, 0.04 * np.arange(0, steps + 1, 20)
-    update = MirrorProx(
-        WassersteinFisherRao(GradientFlow(positions)), passes=passes, proximal_masses=True
-    )
-    network = players(grid, grid)
+    update = MirrorProx(WassersteinFisherRao(GradientFlow(positions)), passes)
+    network = Network.players(grid, grid)
     ((x, p), (y, q)) = jax.tree.map(
         np.asarray, play(waves, network, update, step, jnp.asarray(times))
     )
@@ -324,7 +322,7 @@ def laws_of(payoff, dim, seeds, update):
     out = []
     for s, one in enumerate(each):
         snapshots = [[Measure(z[s, t], m[s, t]) for t in range(1, 14)] for z, m in found]
-        out.append((one, *(mixture(laws, jnp.full(13, 1 / 13)) for laws in snapshots)))
+        out.append((one, *(Measure.mixture(laws, jnp.full(13, 1 / 13)) for laws in snapshots)))
     return out
 
 
@@ -346,7 +344,11 @@ def test_moving_particles_beat_fixed_ones_in_many_dimensions():
             spaces = Sphere(dim), Sphere(dim)
             for payoff, mu, nu in laws_of(cubic_payoff, dim, 4, update):
                 found = nikaido_isoda(
-                    players(mu, nu), Game(payoff, spaces=spaces), key=KEY, starts=64, steps=100
+                    Network.players(mu, nu),
+                    Game(payoff, spaces=spaces),
+                    key=KEY,
+                    starts=64,
+                    steps=100,
                 )
                 each.append(found.value)
             gains["a", dim, name] = np.array(each)

@@ -10,7 +10,7 @@ import scipy.optimize
 from models import largest
 from played import A_X, B_XY, C_Y, GAUSSIAN, KEY, START
 
-from ensembles import players
+from ensembles import Network
 from limits import GradientFlow, WassersteinFisherRao, coupling, fluctuations, limit, simulate
 
 TIMES = jnp.array([0.0, 0.7, 1.5])
@@ -37,7 +37,7 @@ def moments_at(times, transport, rate):
 @pytest.mark.slow
 def test_the_limit_of_a_gaussian_game_is_its_closed_form():
     dynamics = WassersteinFisherRao(GradientFlow(0.5), rate=1.3)
-    run = limit(players(*START), GAUSSIAN, dynamics, t1=1.5, times=TIMES, tol=1e-7)
+    run = limit(Network.players(*START), GAUSSIAN, dynamics, t1=1.5, times=TIMES, tol=1e-7)
     m, n, s, r = moments_at(TIMES, 0.5, 1.3)
     payoff = A_X / 2 * (m**2 + s) + B_XY * m * n - C_Y / 2 * (n**2 + r)
     assert largest(run.energies, jnp.asarray(payoff)) < 1e-7 and float(run.error) <= 1e-7
@@ -52,7 +52,7 @@ def test_the_limit_of_a_gaussian_game_is_its_closed_form():
 def test_players_follow_their_limit_as_one_over_the_root_of_their_number():
     """Particle by particle; with masses that move in `test_games_studies.py`."""
     found = coupling(
-        players(*START), GAUSSIAN, widths=[4, 8, 32], seeds=32, nodes=8, t1=1.0, key=KEY
+        Network.players(*START), GAUSSIAN, widths=[4, 8, 32], seeds=32, nodes=8, t1=1.0, key=KEY
     )
     assert found.rate("rms").low < -0.5 < found.rate("rms").high
     assert (found.error.max() <= 1e-4 * found.distance("sup").mean(0)).all()
@@ -62,14 +62,16 @@ def test_players_follow_their_limit_as_one_over_the_root_of_their_number():
 def test_the_payoff_fluctuates_as_predicted():
     """N Var = s (e^{K't} g)_1² + a²s² e^{−4at}/2 + the same of the other, g = ∂L/∂(means)."""
     t, width, seeds = 1.5, 60, 200
-    found = fluctuations(players(*START), GAUSSIAN, _payoff, t1=t, nodes=8)
+    found = fluctuations(Network.players(*START), GAUSSIAN, _payoff, t1=t, nodes=8)
     K = np.array([[-A_X, -B_XY], [B_XY, -C_Y]])
     m = scipy.linalg.expm(K * t) @ np.array([0.8, -0.5])
     g = scipy.linalg.expm(K * t).T @ [A_X * m[0] + B_XY * m[1], B_XY * m[0] - C_Y * m[1]]
     s = np.array([0.36, 0.16])
     wanted = s @ g**2 + (np.exp(-4 * t) * s**2 / 2).sum()
     assert abs(float(found.variance[-1]) / wanted - 1) < 1e-5
-    seen = simulate(players(*START), GAUSSIAN, _payoff, width=width, seeds=seeds, t1=t, key=KEY)
+    seen = simulate(
+        Network.players(*START), GAUSSIAN, _payoff, width=width, seeds=seeds, t1=t, key=KEY
+    )
     low, high = seen.interval(0.999)
     assert low[-1] < wanted < high[-1]
 

@@ -41,7 +41,7 @@ def test_rates_of_steps_are_those_of_the_linearisation_at_the_equilibrium(passes
 def test_mirror_prox_finds_the_equilibrium_that_explicit_steps_leave():
     ends = {}
     for passes in (1, 2):
-        update = MirrorProx(WassersteinFisherRao(GradientFlow(0.006)), passes, proximal_masses=True)
+        update = MirrorProx(WassersteinFisherRao(GradientFlow(0.006)), passes)
         run = train(near_equilibrium(0.01, 0.1), CIRCLING, update, step=0.25, t1=100.0)
         ends[passes] = nikaido_isoda(run.final, CIRCLING, key=KEY, starts=32, steps=100).value
     print(f"\nNI after 400 steps: {ends}")

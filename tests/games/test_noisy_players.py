@@ -8,7 +8,8 @@ import pytest
 from played import A_X, B_XY, C_Y, CIRCLING, FOURIER, GAUSSIAN, KEY, TAU, fourier_payoff, keys
 
 from ensembles import Atoms, Gaussian, Torus, players
-from limits import Game, Langevin, boltzmann_game, matrix_game, nikaido_isoda, train
+from limits import Game, Langevin, nikaido_isoda, train
+from limits.references import boltzmann_game, matrix_game
 
 
 def test_noisy_players_of_a_gaussian_game_have_its_law_and_means_of_variance_one_over_n():

@@ -9,20 +9,19 @@ import pytest
 from models import largest
 from played import ATOMS, CIRCLING, KEY
 
-from ensembles import Measure, Product, Sphere, Torus, Uniform, players
+from ensembles import Measure, Network, Product, Sphere, Torus, Uniform, players
 from limits import (
     Adaptive,
     Game,
     GradientFlow,
     Langevin,
-    QuadraticGame,
     WassersteinFisherRao,
-    aggregate,
     flow,
     limit,
     nikaido_isoda,
     train,
 )
+from limits.references import QuadraticGame
 
 
 def test_players_on_spheres_stay_there_in_continuous_time():
@@ -53,8 +52,8 @@ def test_steps_on_a_torus_follow_the_flow_around_it():
     for i, way in enumerate((1.5, -1.5)):
         assert largest(run.final.points(i), start.points(i) + way) < 1e-14
     pair = Measure(jnp.array([[1.99], [-3.0]]), jnp.full(2, 0.5))
-    assert largest(aggregate(pair, 0.05, period=1.0).points, jnp.array([[0.995]])) < 1e-14
-    around = players(*(Measure(x + 3.0, jnp.full(2, 0.5)) for x in ATOMS))
+    assert largest(pair.aggregated(0.05, period=1.0).points, jnp.array([[0.995]])) < 1e-14
+    around = Network.players(*(Measure(x + 3.0, jnp.full(2, 0.5)) for x in ATOMS))
     assert nikaido_isoda(around, CIRCLING, key=KEY, starts=4, steps=20).value < 1e-12
 
 
@@ -87,7 +86,7 @@ def _points(network):
 def test_players_stop_at_the_walls_of_a_box_in_continuous_time(how):
     """Under −0.7 x they are at min(x + 0.7t, 1)."""
     start = players(Uniform(), Uniform()).sample(5, key=KEY)
-    run = flow(start, BOXED, t1=2.0, times=WHEN, observe=_points, **how)
+    run = flow(start, BOXED, t1=2.0, times=WHEN, observe=_points, solver=Adaptive(**how))
     wanted = jnp.minimum(start.points(0)[None] + 0.7 * WHEN[:, None, None], 1)
     assert run.observed.max() <= 1 and largest(run.final.points(0), jnp.ones(())) < 1e-15
     assert largest(run.observed, wanted) < (1e-6 if not how else 0.3)
@@ -105,14 +104,14 @@ def test_players_that_turn_back_leave_the_wall_at_once():
     """x' = 2 − y, y' = 1 from x = 1/2, y = 0: x is 1 from 0.268 to 2, then 1 − (t − 2)²/2."""
     game = Game(lambda x, y: (y[0] - 2) * x[0], lambda x, y: -y[0] + 0 * x[0],
                 spaces=(Uniform(), None))  # fmt: skip
-    start = players(*(Measure(jnp.array([[z]]), jnp.ones(1)) for z in (0.5, 0.0)))
+    start = Network.players(*(Measure(jnp.array([[z]]), jnp.ones(1)) for z in (0.5, 0.0)))
     run = flow(start, game, t1=3.0, times=jnp.array([0.1, 1.0, 2.0, 3.0]), observe=_points)
     assert largest(run.observed[:, 0, 0], jnp.array([0.695, 1.0, 1.0, 0.5])) < 1e-5
 
 
 def test_derivatives_know_that_players_have_stopped():
     """dx/dv is t in the box, and 0 at the wall."""
-    start = players(*[Measure(jnp.array([[0.1], [0.6]]), jnp.full(2, 0.5))] * 2)
+    start = Network.players(*[Measure(jnp.array([[0.1], [0.6]]), jnp.full(2, 0.5))] * 2)
 
     def ends(v):
         game = Game(Loss(v), spaces=(Uniform(), Uniform()))

@@ -9,20 +9,8 @@ from models import smooth
 from played import KEY, THREE
 
 from ensembles import Gaussian, Product, Sphere, Torus, Uniform, players, quadrature
-from limits import (
-    Game,
-    Langevin,
-    MirrorProx,
-    QuadraticGame,
-    aggregate,
-    boltzmann_game,
-    flow,
-    limit,
-    matrix_game,
-    nikaido_isoda,
-    quadratic_on_sphere,
-    train,
-)
+from limits import Game, Langevin, MirrorProx, flow, limit, nikaido_isoda, train
+from limits.references import QuadraticGame, boltzmann_game, matrix_game, quadratic_on_sphere
 
 PAIR = players(Gaussian(2), Gaussian(2)).sample(3, key=KEY)
 DOT = Game(jnp.dot)
@@ -61,13 +49,9 @@ WRONG = {
         lambda: train(PAIR, DOT, MirrorProx(Langevin()), step=0.1, t1=1.0),
         "dynamics must be without noise for MirrorProx",
     ),
-    "masses of weights between layers": (
-        lambda: MirrorProx(proximal_masses=True).check(
-            smooth(4).sample(3, key=KEY), DOT, jnp.asarray(0.1)
-        ),
-        "network must be of 2 players|proximal_masses",
+    "batches of nothing": (
+        lambda: train(PAIR, DOT, MirrorProx(), step=0.1, batch=0, t1=1.0, key=KEY), "batch must be",
     ),
-    "batches of nothing": (lambda: MirrorProx(batch=0), "batch must be"),
     "gains in unknown spaces": (lambda: nikaido_isoda(PAIR, DOT, key=KEY), "spaces must be given"),
     "gains in other spaces": (
         lambda: nikaido_isoda(PAIR, DOT, key=KEY, spaces=(Sphere(2), Sphere(3))), r"spaces\[1\]",
@@ -107,14 +91,14 @@ WRONG = {
     ),
     "players that start outside": (
         game_with(jnp.dot, spaces=(Sphere(2), None)),
-        r"strategies of player 1 must be in the space Sphere\(2\).*write game\.retracted",
+        r"strategies of player 1 must be in the space Sphere\(2\).*write game\.domain\.project",
     ),
     "gains under jit": (
         lambda: jax.jit(lambda n: nikaido_isoda(n, DOT, key=KEY).value)(PAIR),
         "nikaido_isoda runs on the host",
     ),
     "atoms under jit": (
-        lambda: jax.jit(lambda m: aggregate(m, 0.1).masses)(PAIR.measure(0)),
+        lambda: jax.jit(lambda m: m.aggregated(0.1).masses)(PAIR.measure(0)),
         "aggregate runs on the host",
     ),
     "one space that is no tuple": (
@@ -129,8 +113,6 @@ WRONG = {
     "a complex payoff": (
         game_with(lambda x, y: jax.lax.complex(x @ y, x @ x)), "payoff must return .* complex128",
     ),
-    "samples without a key": (lambda: Game(jnp.dot, sample=3), "sample must be a number of"),
-    "samples by a number": (lambda: Game(jnp.dot, sample=(3, 0)), "key must be one JAX key"),
     "values of no players": (
         lambda: DOT(smooth(3).sample(3, key=KEY)), "network must be of 2 players",
     ),
@@ -138,12 +120,12 @@ WRONG = {
         lambda: limit(smooth(3), DOT, t1=1.0), "network must be of 2 players",
     ),
     "a period of nothing": (
-        lambda: aggregate(PAIR.measure(0), 0.1, period=0.0), "period must be a positive",
+        lambda: PAIR.measure(0).aggregated(0.1, period=0.0), "period must be a positive",
     ),
     "entries that strategies do not have": (
         game_with(lambda x, y: x[2] * y[0]), r"payoff must fit strategies of dimensions \[2, 2\]",
     ),
-    "a radius of nothing": (lambda: aggregate(PAIR.measure(0), 0.0), "radius must be"),
+    "a radius of nothing": (lambda: PAIR.measure(0).aggregated(0.0), "radius must be"),
 }  # fmt: skip
 
 

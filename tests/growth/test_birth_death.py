@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from jax.scipy.stats import norm
 
-from ensembles import Atoms, Gaussian, Measure, Product, Uniform, mixture, particles, quadrature
+from ensembles import Atoms, Gaussian, Measure, Network, Product, Uniform, particles, quadrature
 from limits import (
+    Adaptive,
     BirthDeath,
-    GaussianOverlap,
     GradientFlow,
     Interaction,
     WassersteinFisherRao,
-    charged,
     flow,
     train,
 )
+from limits.kernels import GaussianOverlap, charged
 
 N, STEP, SEEDS, QUENCH, EVERY, RATE = 200, 0.01, 5, 1000, 500, 5.0
 WIDTH = 0.5
@@ -59,10 +59,10 @@ def test_the_minimiser_of_the_gaussian_example_has_energy_zero():
     atoms = Measure(jnp.array([[4 / 3, -2.0], [4 / 3, 2.0]]), jnp.full(2, 0.5))
     middle = quadrature(Gaussian(1, 0.0, np.sqrt(0.5)), 41)
     middle = middle.pushforward(lambda y: jnp.concatenate([jnp.full(1, -4 / 3), y]))
-    network = particles(mixture([atoms, middle]))
+    network = Network.particles(Measure.mixture([atoms, middle]))
     assert abs(float(ENERGY(network))) < 1e-12
     assert (np.abs(np.asarray(ENERGY.first_variation(network)[0])) < 1e-8).all()
-    half = particles(mixture([atoms, middle], [0.3, 0.7]))
+    half = Network.particles(Measure.mixture([atoms, middle], [0.3, 0.7]))
     assert float(ENERGY(half)) > 1e-3
 
 
@@ -88,7 +88,7 @@ def solve(start, update, times, keys):
         network = particles(start).sample(N, key=first)
         options = dict(t1=times[-1], times=times)
         if isinstance(update, WassersteinFisherRao):
-            options |= dict(rtol=1e-6, adjoint=diffrax.ForwardMode())
+            options |= dict(solver=Adaptive(rtol=1e-6), adjoint=diffrax.ForwardMode())
             return flow(network, ENERGY, update, **options).energies
         options |= dict(key=other) if update.random else {}
         return train(network, ENERGY, update, step=STEP, **options).energies

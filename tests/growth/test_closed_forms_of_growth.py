@@ -153,7 +153,8 @@ def test_neurons_of_two_values_follow_the_reduced_system(depth):
         [Measure(jnp.repeat(POINTS, c, axis=0), jnp.full(8, 1 / 8)) for c in copies]
     )
     dynamics = WassersteinFisherRao(GradientFlow(LEARNING[:depth]), GROWING[: depth - 1])
-    options = dict(t1=2.0, times=TIMES, observe=state, rtol=1e-11, atol=1e-12)
+    solver = Adaptive(rtol=1e-11, atol=1e-12)
+    options = dict(t1=2.0, times=TIMES, observe=state, solver=solver)
     energies, (weights, biases, masses) = reduced(ensemble.discretise(2), depth)
 
     run = flow(two, RISK, dynamics, **options)

@@ -40,7 +40,7 @@ def test_births_and_deaths_do_not_undo_the_collapse_of_iid_starts():
     widths, middle = [48, 192], (2, 3)
     options = dict(
         widths=widths, seeds=[12, 8], t1=2.0, times=np.linspace(0.0, 2.0, 3),
-        solver=Steps(0.1, limit=Adaptive(rtol=1e-4)), key=KEY,
+        solver=Steps(0.1), limit_solver=Adaptive(rtol=1e-4), key=KEY,
     )  # fmt: skip
     independent = iid(depth=5, hidden=Gaussian(1, 1.0, 0.5), **SAME)
     found = collapse(independent, RISK, WassersteinFisherRao(), nodes=[64, 1, 1, 32], **options)

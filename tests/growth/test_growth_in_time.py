@@ -23,9 +23,11 @@ from limits import (
     limit,
     train,
 )
+from limits._solvers.integrate import integrate
 
 # Steps
 
+SOLVER = Adaptive(rtol=1e-9, atol=1e-10)
 
 STEPS = [0.05, 0.025, 0.0125, 0.00625]
 
@@ -47,8 +49,8 @@ def test_training_converges_to_the_flow_with_the_step():
 
 
 def test_batches_are_followed_and_runs_go_on_bit_for_bit():
-    network, update = model(3).discretise(6), SGD(moving(3), batch=4)
-    options = dict(step=0.05, observe=state, key=jax.random.key(63))
+    network, update = model(3).discretise(6), moving(3)
+    options = dict(step=0.05, batch=4, observe=state, key=jax.random.key(63))
     whole = train(network, RISK, update, t1=2.0, times=TIMES[[0, 4, 8]], **options)
     first = train(network, RISK, update, t1=1.0, times=TIMES[[0, 2, 4]], **options)
     then = train(first.final, RISK, update, t0=1.0, t1=2.0, times=TIMES[[4, 6, 8]], **options)
@@ -73,10 +75,18 @@ def test_a_flow_goes_on_where_another_ended():
     """With schedules, and beside a tangent, whose sensitivity starts at 0 whatever was grown."""
     network, dynamics = model(3).discretise(6).growing(), moving(3)
 
-    def run(network, t0, t1, **options):
-        times = np.linspace(t0, t1, 9)
-        options |= dict(times=times, observe=state, rtol=1e-9, atol=1e-10)
-        return flow(network, RISK, dynamics, t0=t0, t1=t1, **options)
+    def run(network, t0, t1):
+        return flow(
+            network, RISK, dynamics, t0=t0, t1=t1, times=np.linspace(t0, t1, 9), observe=state,
+            solver=SOLVER,
+        )  # fmt: skip
+
+    def beside(network, t0, t1, tangent):
+        times = jnp.linspace(t0, t1, 9)
+        return integrate(
+            network, RISK, dynamics, SOLVER.resolved(times.dtype), times[0], times[-1], times,
+            state, tangent, diffrax.ForwardMode(), diffrax.NoProgressMeter(),
+        ).raise_if_failed()  # fmt: skip
 
     whole, first = run(network, 0.0, 2.0).final, run(network, 0.0, 0.8).final
     then = run(first, 0.8, 2.0)
@@ -87,7 +97,7 @@ def test_a_flow_goes_on_where_another_ended():
     fresh = Network(first.layers, first.labels, first.masses, first.parameters.still()).growing()
     steps = []
     for start, size in [(first, 1e-9), (first, 1.0), (fresh, 1.0)]:
-        found = run(start, 0.8, 2.0, tangent=towards(start, dynamics, size))
+        found = beside(start, 0.8, 2.0, towards(start, dynamics, size))
         steps.append(int(found.stats["steps"]))
         assert largest(found.final.parameters.still(), whole.parameters.still()) < 1e-7
         assert largest(found.final.masses, whole.masses) < 1e-7
@@ -189,8 +199,9 @@ SINGLE = Risk(regression(16))
 def test_growth_is_the_log_density_in_discrete_time_too():
     """At steps far too large as well: masses are normalised, and growth with them."""
     network = smooth(3).sample((5, 6), key=jax.random.key(0))
-    update = SGD(FisherRao(50.0), batch=1)
-    final = train(network, SINGLE, update, step=0.1, t1=2.0, key=jax.random.key(1)).final
+    final = train(
+        network, SINGLE, FisherRao(50.0), step=0.1, batch=1, t1=2.0, key=jax.random.key(1)
+    ).final
     for p, q, g in zip(final.masses, final.initial_masses, final.increment.growth, strict=True):
         assert largest(g, jnp.log(p / q)) < 1e-9
         assert float(g.max()) > 0 > float(g.min())

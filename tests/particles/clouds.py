@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ensembles import Gaussian, particles, shallow
+from ensembles import Gaussian, Network, shallow
 from limits import Data, Interaction
 
 KEY = jax.random.key(0)
@@ -21,7 +21,7 @@ POTENTIALS = Interaction.from_data(unit, DATA)
 
 def cloud(network):
     """The particles of a network."""
-    return particles(network.measure(0))
+    return Network.particles(network.measure(0))
 
 
 def well(k):

@@ -7,7 +7,7 @@ import pytest
 from clouds import ATTRACTION, DATA, KEY, X, sine, well
 from models import largest, smooth
 
-from ensembles import Gaussian, Measure, particles
+from ensembles import Gaussian, Measure, Network, particles
 from limits import BirthDeath, GradientFlow, Risk, WassersteinFisherRao, fit_rate, limit, train
 from limits._dynamics.birth_death import offspring
 
@@ -31,7 +31,8 @@ def test_copies_of_neurons_at_depth_are_neurons_of_more_mass():
     assert largest(copied(X), weighed(X)) < 1e-14
     still = BirthDeath(GradientFlow(0.0), rate=2.0)
     run = train(network, Risk(DATA), still, step=0.05, t1=2.0, key=KEY)
-    assert len(np.unique(np.asarray(run.final.weights[0]), axis=0)) < 6
+    rows = np.asarray(run.final.weights[0]).round(12)  # copies are equal up to rounding
+    assert len(np.unique(rows, axis=0)) < 6
     assert run.energies[-1] < run.energies[0]
 
 
@@ -64,7 +65,7 @@ def test_particles_that_die_and_are_cloned_follow_the_masses_that_move():
 
 def test_a_prior_gives_birth_where_there_are_no_particles():
     """All at 2, the well at 0: clones stay at 2, draws of the prior are elsewhere."""
-    start = particles(Measure(jnp.array([[2.0], [2.1], [2.2], [2.0]]), jnp.full(4, 0.25)))
+    start = Network.particles(Measure(jnp.array([[2.0], [2.1], [2.2], [2.0]]), jnp.full(4, 0.25)))
     options = dict(step=0.05, t1=10.0, key=KEY)
     still = GradientFlow(0.0)
     cloned = train(start, well(1.0), BirthDeath(still, 2.0), **options).final.points(0)

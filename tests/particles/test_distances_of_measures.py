@@ -5,17 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from clouds import KEY
 
-from ensembles import (
-    Atoms,
-    Gaussian,
-    Measure,
-    Product,
-    Sphere,
-    Torus,
-    Uniform,
-    mixture,
-    wasserstein,
-)
+from ensembles import Atoms, Gaussian, Measure, Product, Sphere, Torus, Uniform, wasserstein
 
 
 def test_distances_are_those_of_sorted_points_on_the_line():
@@ -31,7 +21,7 @@ def test_unequal_masses_are_transported_exactly():
     a = Measure(jnp.array([[0.0], [1.0], [9.0]]), jnp.array([0.25, 0.75, 0.0]))
     b = Measure(jnp.array([[0.0], [2.0]]), jnp.array([0.5, 0.5]))
     assert abs(wasserstein(a, b) ** 2 - (0.25 * 1 + 0.5 * 1)) < 1e-12
-    both = mixture([a, b], jnp.array([0.5, 0.5]))
+    both = Measure.mixture([a, b], jnp.array([0.5, 0.5]))
     assert abs(float(both.mean[0]) - 0.5 * (0.75 + 1.0)) < 1e-15
 
 

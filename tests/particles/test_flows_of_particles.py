@@ -8,7 +8,7 @@ import scipy.linalg
 from clouds import ATTRACTION, KEY, POTENTIALS, SHALLOW, cloud, well
 from models import largest
 
-from ensembles import Gaussian, Measure, particles, quadrature
+from ensembles import Gaussian, Measure, Network, particles, quadrature
 from limits import (
     Adaptive,
     BirthDeath,
@@ -22,16 +22,16 @@ from limits import (
     initial_motion,
     limit,
     mean_field_gradient,
-    minimising_movement,
     train,
 )
+from limits.references import minimising_movement
 
 
 @pytest.mark.parametrize("transport", [1.0, 0.0])
 def test_a_gaussian_in_a_well_stays_gaussian(transport):
     """u = σ⁻² solves u' = 2γk u + αk, and the mean is m_0 u_0 exp(γkt)/u."""
     k, alpha, t, m, s = 0.7, 1.3, 1.5, 0.8, 0.6
-    start = particles(quadrature(Gaussian(1, m, s), 41))
+    start = Network.particles(quadrature(Gaussian(1, m, s), 41))
     dynamics = WassersteinFisherRao(GradientFlow(transport), rate=alpha)
     end = flow(start, well(k), dynamics, t1=t, solver=Adaptive(rtol=1e-11)).final.measure(0)
     grown = np.exp(2 * transport * k * t)
@@ -44,7 +44,7 @@ def test_a_gaussian_in_a_well_stays_gaussian(transport):
 
 def test_pure_births_and_deaths_lower_the_energy_as_d_over_two_alpha_t():
     alpha = 2.0
-    start = particles(quadrature(Gaussian(1, 0.3), 401))
+    start = Network.particles(quadrature(Gaussian(1, 0.3), 401))
     times = jnp.array([5.0, 10.0])
     run = flow(
         start, well(1.0), FisherRao(alpha), t1=10.0, times=times, solver=Adaptive(rtol=1e-10)
@@ -109,7 +109,7 @@ def test_tracers_that_alone_are_stiff_do_not_blow_up():
     """θ' = −θ³ from far out, beside a particle at rest; and far nodes of the limit."""
     quartic = Interaction(lambda t: -(t[0] ** 4) / 4, lambda t, u: 0.0 * t[0] * u[0])
     for far in (3.0, 30.0):
-        start = particles(Measure(jnp.array([[0.1], [far]]), jnp.array([1.0, 0.0])))
+        start = Network.particles(Measure(jnp.array([[0.1], [far]]), jnp.array([1.0, 0.0])))
         end = float(flow(start, quartic, t1=1.0).final.points(0)[1, 0])
         assert abs(end - far / np.sqrt(1 + 2 * far**2)) < 1e-3
     run = limit(particles(Gaussian(1, 0.5, 0.8)), quartic, t1=1.0, tol=1e-5)

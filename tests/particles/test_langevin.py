@@ -9,7 +9,7 @@ import scipy.linalg
 from clouds import COVARIANCE, KEY, LINEAR, RIDGE, TAU, TEACHER
 from models import largest
 
-from ensembles import Gaussian, Measure, particles
+from ensembles import Gaussian, Measure, Network, particles
 from limits import Adaptive, GradientFlow, Interaction, Langevin, flow, train
 
 
@@ -74,7 +74,7 @@ def test_a_noisy_run_that_goes_on_has_fresh_noise():
     """Free diffusion: the variance after two runs is the sum of theirs, as after one."""
     free = Interaction(lambda t: 0.0 * t[0], lambda t, u: 0.0 * t[0] * u[0])
     n, warm = 2000, Langevin(temperature=0.5)
-    start = particles(Measure(jnp.zeros((n, 1)), jnp.full(n, 1 / n)))
+    start = Network.particles(Measure(jnp.zeros((n, 1)), jnp.full(n, 1 / n)))
     half = flow(start, free, warm, t1=1.0, key=KEY).final
     rest = flow(half, free, warm, t0=1.0, t1=2.0, key=KEY).final.points(0)[:, 0]
     assert abs(float(rest.var()) - 2.0) < 4 * 2.0 * np.sqrt(2 / n)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from clouds import ATTRACTION, KEY
 
-from ensembles import Atoms, Gaussian, Measure, Product, Torus, Uniform, mixture, particles, shallow
+from ensembles import Atoms, Gaussian, Measure, Network, Product, Torus, Uniform
 from limits import Data, Interaction, PowerPenalty, Risk, optimality_gap
 
 
@@ -18,7 +18,7 @@ def test_the_gap_bounds_the_distance_from_the_infimum():
     risk = Risk(Data(jnp.zeros((1, 1)), jnp.ones((1, 1)))) + PowerPenalty(lam, 1.0, (0,))
     best = lam - lam**2 / 2
     for charge, turn in ((1 - lam, 0.0), (1.0, 0.0), (0.5, 0.1), (-1.0, 0.3)):
-        network = shallow(wave, Measure(jnp.array([[charge, turn]]), jnp.ones(1)))
+        network = Network.shallow(wave, Measure(jnp.array([[charge, turn]]), jnp.ones(1)))
         found = optimality_gap(network, risk, space=space, key=KEY, starts=32)
         above = float(risk(network)) - best
         assert above <= found.gap + 1e-9
@@ -28,7 +28,7 @@ def test_the_gap_bounds_the_distance_from_the_infimum():
 
 def test_the_search_finds_its_way_along_a_kink():
     ridge = Interaction(lambda t: -10 * jnp.abs(t[0] - t[1]) - t[0] - t[1], lambda t, u: 0 * t[0])
-    start = particles(Measure(jnp.array([[0.5, 0.5]]), jnp.ones(1)))
+    start = Network.particles(Measure(jnp.array([[0.5, 0.5]]), jnp.ones(1)))
     box = Uniform(-jnp.ones(2), jnp.ones(2))
     found = optimality_gap(start, ridge, space=box, key=KEY, starts=64)
     assert abs(found.gap - 3) < 1e-6 and np.abs(found.minimiser + 1).max() < 1e-6
@@ -36,9 +36,9 @@ def test_the_search_finds_its_way_along_a_kink():
 
 def test_a_finite_space_is_looked_at_completely():
     space = Atoms([[0.0], [1.0], [2.0]])
-    network = particles(Measure(jnp.array([[0.0], [1.0]]), jnp.array([0.5, 0.5])))
+    network = Network.particles(Measure(jnp.array([[0.0], [1.0]]), jnp.array([0.5, 0.5])))
     found = optimality_gap(network, ATTRACTION, space=space, key=KEY)
-    psi = ATTRACTION.first_variation(particles(mixture([network.measure(0)])))
+    psi = ATTRACTION.first_variation(Network.particles(Measure.mixture([network.measure(0)])))
     values = [-np.sin(t) + (np.cos(t) + np.cos(t - 1)) / 2 for t in (0.0, 1.0, 2.0)]
     assert abs(found.minimum - min(values)) < 1e-14
     assert abs(found.gap - (float(psi[0].mean()) - min(values))) < 1e-14
@@ -48,7 +48,7 @@ def test_a_finite_space_is_looked_at_completely():
 
 def test_a_variation_without_an_infimum_has_no_gap():
     """Ψ = −log(1 + θ²) falls without end; −tanh falls to a limit at infinity."""
-    start = particles(Measure(jnp.array([[0.5, 0.5]]), jnp.ones(1)))
+    start = Network.particles(Measure(jnp.array([[0.5, 0.5]]), jnp.ones(1)))
     energy = Interaction(lambda t: jnp.log(1 + t[0] ** 2), lambda t, u: 0 * t[0])
     found = optimality_gap(start, energy, space=Gaussian(2), key=KEY, starts=8)
     assert found.gap == np.inf == found.support_excess and found.minimum == -np.inf
@@ -59,7 +59,7 @@ def test_a_variation_without_an_infimum_has_no_gap():
 
 
 def test_whole_turns_stay_on_a_torus():
-    start = particles(Measure(jnp.array([[3.25, 0.5]]), jnp.ones(1)))
+    start = Network.particles(Measure(jnp.array([[3.25, 0.5]]), jnp.ones(1)))
     space, energy = Product(Torus(1), Uniform()), Interaction(_sine_of_turns, lambda t, u: 0 * t[0])
     assert optimality_gap(start, energy, space=space, key=KEY, starts=8).gap < 1e-9
 

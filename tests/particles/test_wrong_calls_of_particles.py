@@ -7,7 +7,7 @@ import pytest
 from clouds import ATTRACTION, DATA, KEY, LINEAR, POTENTIALS, SHALLOW, X, sine
 from models import smooth
 
-from ensembles import Gaussian, Uniform, mixture, particles, wasserstein
+from ensembles import Gaussian, Measure, Uniform, particles, wasserstein
 from limits import (
     BirthDeath,
     Data,
@@ -18,15 +18,13 @@ from limits import (
     PowerPenalty,
     Risk,
     WassersteinFisherRao,
-    boltzmann,
     flow,
     fluctuations,
-    grid_flow,
     limit,
-    minimising_movement,
     optimality_gap,
     train,
 )
+from limits.references import boltzmann, grid_flow, minimising_movement
 
 START = particles(Gaussian(2)).sample(4, key=KEY)
 FLAT = Interaction(lambda t: t[0], lambda t, u: t @ u)
@@ -56,7 +54,7 @@ WRONG = {
         lambda: train(
             START, LINEAR, BirthDeath(WassersteinFisherRao()), step=0.1, t1=1.0, key=KEY
         ),
-        "update must not move masses",
+        "dynamics must not move masses",
     ),
     "a prior of another dimension": (
         lambda: train(START, LINEAR, BirthDeath(prior=Gaussian(3)), step=0.1, t1=1.0, key=KEY),
@@ -103,7 +101,7 @@ WRONG = {
         "masses must be positive",
     ),
     "a mixture of different spaces": (
-        lambda: mixture([START.measure(0), SHALLOW.measure(0)]), "measures must live",
+        lambda: Measure.mixture([START.measure(0), SHALLOW.measure(0)]), "measures must live",
     ),
     "a gap in another space": (
         lambda: optimality_gap(START, FLAT, space=Gaussian(3), key=KEY), "space must have",
@@ -130,7 +128,7 @@ WRONG = {
     ),
     "power below one": (lambda: PowerPenalty(0.1, 0.5), "power must be"),
     "a negative penalty": (lambda: PowerPenalty(-0.1), "strength must be"),
-    "a penalty that is a number": (lambda: Risk(DATA) + Penalty(0.1), "penalty must be a function"),
+    "a penalty that is a number": (lambda: Penalty(0.1), "function must be .*, got 0.1: write"),
     "measures of different spaces": (
         lambda: wasserstein(START.measure(0), SHALLOW.measure(0)), "nu must live",
     ),
@@ -171,9 +169,22 @@ WRONG = {
     "F of two": (lambda: Interaction(FLAT.K, FLAT.K), "F must take 1 argument, a particle"),
     "K of one": (lambda: Interaction(FLAT.F, FLAT.F), "K must take 2 arguments, two particles"),
     "a penalty as a loss": (
-        lambda: Risk(DATA, PowerPenalty(0.1)), r"loss must take 2 arguments.*penalty=PowerPenalty",
+        lambda: Risk(DATA, PowerPenalty(0.1)),
+        r"loss must be a function .*a penalty is added, Risk\(data\) \+ PowerPenalty",
     ),
-    "a loss as a penalty": (lambda: Risk(DATA) + Penalty(FLAT.K), "penalty must take 1 argument"),
+    "a penalty as a prediction": (
+        lambda: Risk(DATA, prediction=PowerPenalty(0.1)),
+        r"prediction must be a Prediction, got PowerPenalty: a penalty is added, Risk\(data\) \+",
+    ),
+    "a function as an energy": (
+        lambda: Risk(DATA) + (lambda theta: theta @ theta),
+        r"other must be an? Energy, got function: write Risk\(data\) \+ .*Penalty\(",
+    ),
+    "an energy as a penalty": (
+        lambda: Penalty(PowerPenalty(0.1)),
+        r"function must be a function of a neuron, got .*energy is added as it is, Risk\(data\) \+",
+    ),
+    "a loss as a penalty": (lambda: Penalty(FLAT.K), "function must take 1 argument, a neuron"),
     "points that are NaN": (
         lambda: START.with_points(jnp.full((4, 2), jnp.nan)), "points has 8 NaN or infinite",
     ),
@@ -184,9 +195,9 @@ WRONG = {
     "a measure by a name": (lambda: START.measure("0"), "i must be one of the hidden layers"),
     "a rate as a transport": (lambda: WassersteinFisherRao(2.0), "and rate= for the rate"),
     "a temperature as a transport": (lambda: Langevin(0.1), "and temperature= for the temp"),
-    "a training by noise": (
+    "a training by noise without a key": (
         lambda: train(START, FLAT, Langevin(), step=0.1, t1=1.0),
-        r"write SGD\(Langevin\(\.\.\.\)\)",
+        "key is required: the run draws batches or noise",
     ),
     "a distance under jit": (
         lambda: jax.jit(lambda m: wasserstein(m, m))(START.measure(0)), "wasserstein runs on the",

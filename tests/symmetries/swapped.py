@@ -8,19 +8,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ensembles import (
-    Affine,
-    Elementwise,
-    Gaussian,
-    SetAverage,
-    Symmetry,
-    cyclic,
-    defining,
-    iid,
-    intertwining,
-    shallow,
-)
-from limits import Adaptive, Data, EquivariantArchitecture, FeatureAveraging, Risk, augmented, flow
+from ensembles import Affine, Elementwise, Gaussian, Network, SetAverage, Symmetry, iid
+from ensembles.groups import cyclic, defining, intertwining
+from limits import Adaptive, Data, Risk, flow
+from limits.symmetries import EquivariantArchitecture, FeatureAveraging, augmented
 
 KEY = jax.random.key(13)
 SWAP = Symmetry(
@@ -36,7 +27,7 @@ X = jax.random.normal(jax.random.key(1), (8, 2)) * 2
 ARBITRARY = Data(X, jnp.stack([jnp.sin(X[:, 0]), jnp.cos(X[:, 0] * X[:, 1]) - X[:, 1]], 1) / 2)
 EQUIVARIANT = augmented(ARBITRARY, SWAP)
 CLOUD = Gaussian(4).sample(5, key=KEY)
-PLAIN = shallow(sigma, CLOUD)
+PLAIN = Network.shallow(sigma, CLOUD)
 
 
 def identity(h):
@@ -49,11 +40,11 @@ SETS = iid(
 ).sample((5, 7), key=KEY)  # fmt: skip
 
 
-def risks(data, **options):
+def risks(data):
     """The four ways to learn from data."""
     return {
-        "vanilla": Risk(data, **options),
-        "DA": Risk(augmented(data, SWAP), **options),
+        "vanilla": Risk(data),
+        "DA": Risk(augmented(data, SWAP)),
         "FA": Risk(data, prediction=FeatureAveraging(SWAP)),
         "EA": Risk(data, prediction=EquivariantArchitecture(SWAP)),
     }

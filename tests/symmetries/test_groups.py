@@ -8,9 +8,8 @@ import pytest
 from models import largest
 from swapped import KEY
 
-from ensembles import (
-    Group,
-    Symmetry,
+from ensembles import Group, Symmetry
+from ensembles.groups import (
     cyclic,
     defining,
     dihedral,

@@ -12,16 +12,13 @@ from ensembles import (
     Gaussian,
     Measure,
     MonteCarlo,
+    Network,
     NeuronalEnsemble,
     Product,
     Symmetry,
     Uniform,
-    cyclic,
-    defining,
-    direct_sum,
-    shallow,
-    trivial,
 )
+from ensembles.groups import cyclic, defining, direct_sum, trivial
 from limits import Adaptive, Data, Langevin, Risk, flow, mean_field_gradient, optimality_gap, train
 
 
@@ -77,7 +74,7 @@ def test_projected_noise_keeps_laws_strongly_invariant_and_isotropic_noise_does_
 def test_projected_noise_has_the_variance_of_its_subspace():
     """Without a force each coordinate in the subspace has variance 2 τ t."""
     flat = Risk(Data(X, jnp.zeros((8, 2))))
-    start = shallow(
+    start = Network.shallow(
         lambda z, x: 0.0 * z[:2], Measure(jnp.zeros((4000, 4)), jnp.full(4000, 1 / 4000))
     )
     noise = Langevin(temperature=0.3, projection=SWAP.projection)
@@ -104,8 +101,8 @@ def test_strongly_invariant_laws_can_be_worse_than_all():
     diagonal, where it is at least risk − gap."""
     centres = Measure(jnp.array([[1.5, -1.5], [-1.5, 1.5]]), jnp.full(2, 0.5))
     grid = jnp.stack(jnp.meshgrid(*[jnp.linspace(-3.0, 3.0, 7)] * 2), -1).reshape(-1, 2)
-    risk = Risk(Data(grid, shallow(bump, centres)(grid)))
-    assert risk(shallow(bump, centres)) < 1e-30
+    risk = Risk(Data(grid, Network.shallow(bump, centres)(grid)))
+    assert risk(Network.shallow(bump, centres)) < 1e-30
     ends = jnp.array([[1.0, 1.0]]) / jnp.sqrt(2)
 
     def on_diagonal(u, x):
@@ -113,11 +110,14 @@ def test_strongly_invariant_laws_can_be_worse_than_all():
 
     line = Uniform(-8.0, 8.0)
     found = flow(
-        shallow(on_diagonal, line.sample(16, key=KEY)), risk, t1=2000.0, solver=Adaptive(rtol=1e-6)
+        Network.shallow(on_diagonal, line.sample(16, key=KEY)),
+        risk,
+        t1=2000.0,
+        solver=Adaptive(rtol=1e-6),
     ).final
     bound = optimality_gap(found, risk, space=line, key=KEY)
     assert bound.gap < 0.1 * risk(found) and risk(found) > 0.01
-    inside = shallow(bump, Measure(found.points(0) * ends, found.masses[0]))
+    inside = Network.shallow(bump, Measure(found.points(0) * ends, found.masses[0]))
     assert abs(risk(inside) - risk(found)) < 1e-12  # the same law, in E^G
 
 
@@ -136,7 +136,7 @@ def test_strongly_invariant_laws_reach_the_infimum_where_they_are_universal():
 
     data = Data(inputs, jnp.sin(1.5 * inputs.sum(1, keepdims=True)) + 0.2)
     risk = Risk(data)
-    start = symmetry.projected(shallow(unit, Gaussian(3).sample(24, key=KEY)))
+    start = symmetry.projected(Network.shallow(unit, Gaussian(3).sample(24, key=KEY)))
     found = flow(start, risk, t1=2000.0, solver=Adaptive(rtol=1e-6)).final
     assert largest(found.points(0), found.points(0) @ symmetry.projection) < 1e-6
     space = Uniform(-6.0 * jnp.ones(3), 6.0 * jnp.ones(3))

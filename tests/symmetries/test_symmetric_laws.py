@@ -7,30 +7,24 @@ import pytest
 from models import largest
 from swapped import ARBITRARY, CLOUD, EQUIVARIANT, KEY, PLAIN, SWAP, X, risks, sigma
 
-from ensembles import (
-    Gaussian,
-    Measure,
-    Symmetry,
-    defining,
-    relative_measure_distance,
-    rotations,
-    shallow,
-)
-from limits import Data, PowerPenalty, Risk, augmented, mean_field_gradient
+from ensembles import Gaussian, Measure, Network, Symmetry, relative_measure_distance
+from ensembles.groups import defining, rotations
+from limits import Data, PowerPenalty, Risk, mean_field_gradient
+from limits.symmetries import augmented
 
 
 def test_averaged_functions_are_those_of_symmetrised_laws():
     """Q_G Φ_μ = Φ_{μ^G}, for a finite group and a compact one."""
     averaged, symmetrised = SWAP.function(PLAIN), SWAP.symmetrised(PLAIN)
     assert largest(averaged(X), symmetrised(X)) < 1e-14
-    assert largest(averaged(X), shallow(sigma, SWAP.symmetrised(CLOUD))(X)) < 1e-14
+    assert largest(averaged(X), Network.shallow(sigma, SWAP.symmetrised(CLOUD))(X)) < 1e-14
     assert largest(averaged(X), PLAIN(X)) > 0.05
 
     def radial(z, x):  # jointly equivariant under rotations of z and x
         return z * jnp.tanh(z @ x)
 
     turn = Symmetry(rotations(2, 12), inputs=defining, outputs=defining, neurons=defining)
-    net = shallow(radial, Gaussian(2).sample(4, key=KEY))
+    net = Network.shallow(radial, Gaussian(2).sample(4, key=KEY))
     assert largest(turn.function(net)(X), turn.symmetrised(net)(X)) < 1e-13
     assert np.abs(turn.projection).max() < 1e-14 and turn.basis.shape == (2, 0)
 
@@ -40,7 +34,7 @@ def test_the_three_risks_are_the_risk_of_changed_laws():
     (EA on strongly invariant ones), and R = R^DA where data are equivariant."""
     each, plain = risks(ARBITRARY), Risk(ARBITRARY)
     moved = SWAP.on_neurons(CLOUD.points)
-    turned = [plain(shallow(sigma, Measure(points, CLOUD.masses))) for points in moved]
+    turned = [plain(Network.shallow(sigma, Measure(points, CLOUD.masses))) for points in moved]
     assert abs(each["DA"](PLAIN) - sum(turned) / 2) < 1e-15
     assert abs(each["FA"](PLAIN) - plain(SWAP.symmetrised(PLAIN))) < 1e-15
     assert abs(each["EA"](PLAIN) - plain(SWAP.projected(PLAIN))) < 1e-15
@@ -74,15 +68,15 @@ def test_symmetric_models_have_the_floor_of_what_no_symmetric_function_explains(
 
 def test_gradients_of_the_three_risks_are_ordinary_ones_over_masses():
     masses = jnp.array([0.1, 0.2, 0.3, 0.4, 0.0])
-    penalty = PowerPenalty(0.1)
-    for name, energy in risks(ARBITRARY, penalty=penalty).items():
-        network = shallow(sigma, Measure(CLOUD.points, masses))
+    for name, risk in risks(ARBITRARY).items():
+        energy = risk + PowerPenalty(0.1)
+        network = Network.shallow(sigma, Measure(CLOUD.points, masses))
         gradient = network.rows(mean_field_gradient(network, energy), 0)
         ordinary = jax.grad(lambda p, e=energy, n=network: e(n.with_points(p)))(CLOUD.points)
         assert largest(gradient[:4], (ordinary / jnp.where(masses > 0, masses, 1)[:, None])[:4]) < (
             1e-14
         ), name
-        alone = shallow(sigma, Measure(CLOUD.points[:4], masses[:4]))
+        alone = Network.shallow(sigma, Measure(CLOUD.points[:4], masses[:4]))
         assert abs(energy(alone) - energy(network)) < 1e-15
         assert float(jnp.abs(gradient[4]).max()) > 1e-4  # a tracer's
 

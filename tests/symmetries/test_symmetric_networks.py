@@ -8,31 +8,10 @@ import pytest
 from models import largest
 from swapped import ARBITRARY, EQUIVARIANT, KEY, PLAIN, SETS, SWAP, X, risks, sigma
 
-from ensembles import (
-    Affine,
-    Gaussian,
-    Group,
-    NeuronalEnsemble,
-    Symmetry,
-    Uniform,
-    cyclic,
-    defining,
-    direct_sum,
-    iid,
-    rotations,
-    shallow,
-    trivial,
-)
-from limits import (
-    Adaptive,
-    EquivariantArchitecture,
-    GradientFlow,
-    Langevin,
-    PathNorm,
-    Risk,
-    flow,
-    mean_field_gradient,
-)
+from ensembles import Affine, Gaussian, Group, NeuronalEnsemble, Symmetry, Uniform, iid, shallow
+from ensembles.groups import cyclic, defining, direct_sum, rotations, trivial
+from limits import Adaptive, GradientFlow, Langevin, PathNorm, Risk, flow, mean_field_gradient
+from limits.symmetries import EquivariantArchitecture
 
 # Deep ensembles
 
@@ -101,7 +80,8 @@ def test_output_biases_are_averaged_in_ensembles_and_refused_where_neurons_are_p
     noisy = iid(dim=2, depth=3, first=Gaussian(1), hidden=Gaussian(1), last=Gaussian(2),
                 layers=Affine(jnp.tanh))  # fmt: skip
     for call, message in (
-        (lambda: Risk(ARBITRARY, prediction=EquivariantArchitecture(turn)).check(network), "output bias"),
+        (lambda: Risk(ARBITRARY, prediction=EquivariantArchitecture(turn)).check(network),
+         "output bias"),
         (lambda: turn.symmetrised(network), "without output bias"),
         (lambda: turn.projected(noisy.sample(3, key=KEY)), "of one hidden layer"),
         (lambda: turn.ensemble(noisy), "functions of labels"),

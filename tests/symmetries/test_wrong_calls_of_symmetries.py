@@ -7,12 +7,8 @@ import numpy as np
 import pytest
 from swapped import ARBITRARY, CLOUD, KEY, PLAIN, SETS, SWAP, X, risks, sigma
 
-from ensembles import (
-    Affine,
-    Gaussian,
-    Group,
-    NeuronalEnsemble,
-    Symmetry,
+from ensembles import Affine, Gaussian, Group, Network, NeuronalEnsemble, Symmetry
+from ensembles.groups import (
     cyclic,
     defining,
     dihedral,
@@ -22,20 +18,11 @@ from ensembles import (
     intertwining,
     pixels,
     rotations,
-    shallow,
     symmetric,
     trivial,
 )
-from limits import (
-    EquivariantArchitecture,
-    FeatureAveraging,
-    Langevin,
-    PathNorm,
-    Penalty,
-    Risk,
-    discover_architecture,
-    flow,
-)
+from limits import Langevin, PathNorm, Penalty, Risk, flow
+from limits.symmetries import EquivariantArchitecture, FeatureAveraging, discover_architecture
 
 FIVE = np.asarray(rotations(2, 4).elements[1])  # a fifth of a turn
 ONE = jnp.eye(2)[None]
@@ -105,19 +92,21 @@ def acting(inputs, group=SWAP.group):
         (lambda: SWAP.projected(Gaussian(3).sample(2, key=KEY)), r"law must have neurons in R\^4"),
         (lambda: SWAP.ensemble(NeuronalEnsemble([Gaussian(5)], [lambda c: c[:3], lambda c: c[3:]],
          layers=Affine(jnp.tanh))), r"ensemble must have inputs in R\^2.* weights\[0\] of R\^3"),
-        (lambda: SWAP.check_units(shallow(lambda z, x: sigma(z, x) * jnp.arange(2.0), CLOUD), X),
+        (lambda: SWAP.check_units(
+            Network.shallow(lambda z, x: sigma(z, x) * jnp.arange(2.0), CLOUD), X),
          r"units must be jointly equivariant"),
         (lambda: Risk(ARBITRARY, prediction=FeatureAveraging(Symmetry(
             cyclic(3), inputs=defining, outputs=trivial(2)))), r"symmetry must act .* inputs"),
         (lambda: Risk(ARBITRARY, prediction=EquivariantArchitecture(Symmetry(
             cyclic(2), inputs=defining, outputs=defining))), r"symmetry must act on neurons"),
-        (lambda: flow(shallow(lambda z, x: z[:2] * x, CLOUD), risks(ARBITRARY)["EA"], t1=1.0),
+        (lambda: flow(
+            Network.shallow(lambda z, x: z[:2] * x, CLOUD), risks(ARBITRARY)["EA"], t1=1.0),
          r"units must be jointly equivariant"),
         (lambda: Symmetry(cyclic(2), inputs=defining, outputs=defining).basis,
          r"neurons must be a representation"),
         (lambda: discover_architecture(PLAIN, Risk(ARBITRARY), step=1.0, t1=1.0, threshold=0.5),
          r"threshold must be between 0 and 1/2"),
-        (lambda: Risk(ARBITRARY) + Penalty(PathNorm(0.1)), r"penalty must .* \+ PathNorm"),
+        (lambda: Penalty(PathNorm(0.1)), r"function must be .*got PathNorm.*added as it is, Risk"),
         (lambda: PathNorm(0.1)(PLAIN), r"network must have weights w_1 in R\^d"),
         (lambda: SETS(jnp.ones((4, 3))), r"inputs must be \(elements, d\)"),
         (lambda: Langevin(projection=jnp.ones((2, 2))), r"projection must be an orthogonal proj"),

@@ -5,7 +5,16 @@ import optax
 import pytest
 from right import KEY, ensemble, network, risk
 
-from limits import FisherRao, GradientFlow, Optimiser, WassersteinFisherRao, flow, train
+from limits import (
+    FisherRao,
+    GradientFlow,
+    MirrorProx,
+    Optimiser,
+    Steps,
+    WassersteinFisherRao,
+    flow,
+    train,
+)
 
 ADAM = Optimiser(optax.adam(0.1))
 
@@ -19,7 +28,10 @@ CALLS = {
         lambda: GradientFlow(weight_decay=-1.0),
         r"weight_decay must be a finite number ≥ 0, got -1.0",
     ),
-    "batch zero": (lambda: SGD(batch=0), r"batch must be an int of at least 1, got 0"),
+    "batch zero": (
+        lambda: train(network(), risk(), step=0.1, batch=0, t1=1.0, key=KEY),
+        r"batch must be an int of at least 1, got 0",
+    ),
     "batch > data": (
         lambda: train(network(), risk(), step=0.1, batch=9, t1=1.0, key=KEY),
         r"batch must be at most the 8 samples of the data, got 9: write batch=None",
@@ -62,28 +74,28 @@ CALLS = {
         r"transport must be a GradientFlow, got int: write transport=GradientFlow",
     ),
     "flow of an update": (
-        lambda: flow(network(), risk(), GradientFlow(), t1=1.0),
-        r"dynamics must be a Dynamics, got SGD: write GradientFlow\(\); .*SGD go to train",
+        lambda: flow(network(), risk(), MirrorProx(), t1=1.0),
+        r"dynamics must be a Dynamics, got MirrorProx: write GradientFlow\(\); .*: write train",
     ),
-    "training by a flow": (
-        lambda: train(network(), risk(), GradientFlow(), step=0.1, t1=1.0),
-        r"dynamics must be an? Update, got GradientFlow: write SGD\(.*\), or use flow",
+    "flow of optax": (
+        lambda: flow(network(), risk(), optax.adam(0.1), t1=1.0),
+        r"dynamics must be a Dynamics, got .*: train takes .* Optimiser\(optax\.adam\(1e-3\)\)",
+    ),
+    "training by a solver": (
+        lambda: train(network(), risk(), Steps(0.1), step=0.1, t1=1.0),
+        r"dynamics must be an? Update, got Steps: write GradientFlow\(\)",
     ),
     "training by optax": (
         lambda: train(network(), risk(), optax.adam(0.1), step=0.1, t1=1.0),
         r"dynamics must be an? Update, got .*: train takes .* Optimiser\(optax\.adam\(1e-3\)\)",
     ),
-    "SGD of optax": (
-        lambda: optax.adam(0.1),
-        r"dynamics must be .* as Optimiser\(optax\.adam",
-    ),
     "a line search": (
         lambda: train(network(), risk(), Optimiser(optax.lbfgs()), step=0.1, t1=1.0),
         r"transformation must need no more than gradients and parameters, .*lbfgs",
     ),
-    "memory of SGD": (
+    "memory of gradient descent": (
         lambda: train(network(), risk(), step=0.1, t1=1.0, memory=jnp.ones(2)),
-        r"memory must be None for SGD, which keeps none",
+        r"memory must be None for GradientFlow, which keeps none",
     ),
     "memory of another network": (
         lambda: train(network(), risk(), ADAM, step=0.1, t1=1.0, memory=ADAM.memory(smaller())),

@@ -29,7 +29,7 @@ from ensembles import (
     diverse,
     quadrature,
 )
-from limits import flow
+from limits import Adaptive, flow
 
 
 class Cauchy(Space):
@@ -289,6 +289,6 @@ def test_a_wrong_call_names_the_argument_and_the_remedy(name):
 def test_checks_do_not_stand_in_the_way_of_tracing():
     """Under jit values are unknown: shapes are checked, masses and NaN are not."""
     jax.jit(lambda p: Measure(X, p).mean)(jnp.array([0.5, 0.5, 0.5, 0.5]))
-    solver = diffrax.Heun()
+    solver = Adaptive(method=diffrax.Heun())
     assert np.isfinite(flow(network(), risk(), t1=0.1, solver=solver).energies).all()
     assert repr(Elementwise(jnp.tanh)) == "Elementwise(tanh)"

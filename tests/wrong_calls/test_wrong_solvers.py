@@ -1,9 +1,11 @@
 """Wrong options of runs: each error names the argument, what arrived and the remedy."""
 
+import diffrax
 import pytest
-from right import KEY, network, risk
+from models import largest
+from right import KEY, ensemble, network, risk
 
-from limits import Adaptive, Steps, flow, train
+from limits import Adaptive, Steps, flow, limit, train
 
 CALLS = {
     "t1 negative": (
@@ -57,7 +59,7 @@ CALLS = {
     ),
     "a solver that is none": (
         lambda: Adaptive(method="x"),
-        r"solver must be an? AbstractSolver, got str: write solver=diffrax\.Tsit5\(\)",
+        r"method must be an? AbstractSolver, got str: write method=diffrax\.Tsit5\(\)",
     ),
     "times between steps": (
         lambda: train(network(), risk(), step=0.1, t1=1.0, times=[0.25]),
@@ -65,11 +67,23 @@ CALLS = {
     ),
     "SGD without key": (
         lambda: train(network(), risk(), step=0.1, batch=2, t1=1.0),
-        r"key is required: the dynamics draws at random at every step",
+        r"key is required: the run draws batches or noise",
     ),
-    "key without randomness": (
-        lambda: train(network(), risk(), step=0.1, t1=1.0, key=KEY),
-        r"key must be None for a dynamics without randomness",
+    "a flow in steps": (
+        lambda: flow(network(), risk(), t1=1.0, solver=Steps(0.1)),
+        r"solver must be an? Adaptive, got Steps: .*; steps are made by train",
+    ),
+    "a method of diffrax as a solver": (
+        lambda: flow(network(), risk(), t1=1.0, solver=diffrax.Tsit5()),
+        r"solver must be an? Adaptive, got Tsit5: write solver=Adaptive\(.*method=diffrax\.Tsit5",
+    ),
+    "tolerances of a limit": (
+        lambda: limit(ensemble(), risk(), t1=1.0, solver=Adaptive(rtol=1e-3)),
+        r"solver must leave rtol to limit, .* got 0\.001: write tol=",
+    ),
+    "steps of a limit": (
+        lambda: limit(ensemble(), risk(), t1=1.0, solver=Adaptive(step=0.1)),
+        r"solver must leave step to limit, .* got 0\.1: write tol=",
     ),
     "flow with kinks that do not increase": (
         lambda: flow(network(), risk(), t1=1.0, solver=Adaptive(kinks=[0.5, 0.3])),
@@ -83,3 +97,11 @@ def test_a_wrong_call_names_the_argument_and_the_remedy(name):
     call, message = CALLS[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_key_is_accepted_where_nothing_is_random_and_changes_nothing():
+    for run in (
+        lambda key: train(network(), risk(), step=0.5, t1=1.0, key=key),
+        lambda key: flow(network(), risk(), t1=1.0, key=key),
+    ):
+        assert largest(run(KEY).final, run(None).final) == 0

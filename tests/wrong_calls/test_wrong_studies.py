@@ -10,7 +10,7 @@ from ensembles import Elementwise, Sobol
 from limits import (
     Adaptive,
     Collapse,
-    GradientFlow,
+    MirrorProx,
     Steps,
     collapse,
     convergence,
@@ -121,7 +121,7 @@ CALLS = {
         lambda: simulate(ensemble(), risk(), lambda n: n(X), width=4, seeds=1, t1=1.0, key=KEY),
         r"seeds must be at least 2 to have a variance, got 1",
     ),
-    "SGD without step": (
+    "simulated steps without a step": (
         lambda: simulate(
             ensemble(),
             risk(),
@@ -129,10 +129,10 @@ CALLS = {
             width=4,
             seeds=2,
             t1=1.0,
-            dynamics=GradientFlow(),
+            dynamics=MirrorProx(),
             key=KEY,
         ),
-        r"dynamics must be a Dynamics, got SGD: write GradientFlow\(\)",
+        r"dynamics must be a Dynamics, got MirrorProx: write GradientFlow.* solver=Steps\(0\.1\)",
     ),
     "fluctuations in steps": (
         lambda: predict(lambda n: n(X), solver=Steps(0.1)),

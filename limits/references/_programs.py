@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from .cones import Cones
+from ._cones import Cones
 
 _DROPPED = 1e-6  # of the largest charge: what an interior point leaves where there is no atom
 _MERGED = 1e-4  # atoms of one sign whose directions are nearer are one, on a wall of two cones

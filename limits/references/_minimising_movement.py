@@ -38,7 +38,7 @@ def minimising_movement(
     Raises `ValueError` for networks of several hidden layers and steps that do not divide `t1`;
     the result is `max_steps_reached` where a minimum was not found.
     """
-    kind("network", network, Network, "write particles(measure)")
+    kind("network", network, Network, "write Network.particles(measure)")
     kind("energy", energy, Energy, "write Interaction(F, K)")
     energy.check(network)
     size = positive("step", step, network.dtype)

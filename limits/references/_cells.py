@@ -9,7 +9,7 @@ import numpy as np
 from jax.scipy.special import xlogy
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles import Measure, Network, particles
+from ensembles import Measure, Network
 from ensembles.internal import concrete, counts, dot, indexed, kind
 
 from .._energies.interaction import Interaction
@@ -155,8 +155,7 @@ def make_grid(
             f"{name} must fit the grid", f, (one,) * k,
             f"low and high have dimension {dim}; write low=[-4.0, -4.0], high=[4.0, 4.0] for two",
         )  # fmt: skip
-    network = particles(Measure(points, jnp.full(n, 1 / n, points.dtype)))
-    assert isinstance(network, Network)
+    network = Network.particles(Measure(points, jnp.full(n, 1 / n, points.dtype)))
     interaction.check(network)
     return Grid(points, widths, interaction, shape)
 

@@ -11,8 +11,8 @@ from .._checks import positive
 from .._energies.data import Data
 from .._result import Result
 from .._solvers.trajectory import FailedRun
-from .cones import Cones, cones, peak
-from .programs import least, on_directions, over_cones, units
+from ._cones import Cones, cones, peak
+from ._programs import least, on_directions, over_cones, units
 
 Samples = tuple[np.ndarray, np.ndarray, np.ndarray]  # x (n, d), y (n,) and masses q (n,)
 

@@ -29,7 +29,7 @@ from .._energies.interaction import Interaction
 from .._result import Result, course, when
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import FailedRun
-from .cells import Density, Grid, cell_masses, exponential, make_grid, upwind, walls
+from ._cells import Density, Grid, cell_masses, exponential, make_grid, upwind, walls
 
 
 class GridFlow(Result):

@@ -1,1 +1,0 @@
-"""Independent answers: grids, reductions, convex programs."""
