@@ -98,7 +98,7 @@ class Network(eqx.Module):
     @staticmethod
     def players(*strategies: Measure) -> "Network":
         """Players of a `Game` with these strategies and masses: hidden layer i is player i, whose
-        law is `measure(i)`, counted from 0. On `Space`s the ensemble is `players(*spaces)`."""
+        measure is `measure(i)`, counted from 0. On `Space`s the ensemble is `players(*spaces)`."""
         if not strategies:
             raise ValueError("strategies must be one measure for each player, got none")
         for law in strategies:

@@ -59,7 +59,7 @@ class Parameters(eqx.Module):
         if not parts:
             raise ValueError(
                 f"i={i} is a middle layer without biases: its neurons have no weight of their own, "
-                "only pairs have; look at network.labels and network.masses"
+                "only pairs have; use network.labels and network.masses"
             )
         return jnp.concatenate(parts, axis=1)
 

@@ -34,11 +34,11 @@ def particles(positions: Space) -> NeuronalEnsemble:
 
 
 def players(*strategies: Space) -> NeuronalEnsemble:
-    """Players of a `Game`, each with a law of strategies: hidden layer i is player i.
+    """Players of a `Game`, each with a distribution of strategies: hidden layer i is player i.
 
     `sample((n, m), key=)` are n and m strategies of masses 1/n and 1/m; the network with the
-    strategies and masses of `Measure`s is `Network.players(*measures)`. Then `measure(i)` is the
-    law of player i, counted from 0.
+    strategies and masses of `Measure`s is `Network.players(*measures)`. Then `measure(i)` is
+    that of player i, counted from 0.
     """
     if not strategies:
         raise ValueError("strategies must be one space for each player, got none")

@@ -147,7 +147,7 @@ class _Observation(eqx.Module):
 
 
 def _at_least(error: np.ndarray, at_start: np.ndarray, later: np.ndarray) -> np.ndarray:
-    """What solutions tell of an error, or what many nodes see at the start does."""
+    """The error estimated from solutions, or that of the initial weights."""
     return np.maximum(np.maximum(error, at_start[None]), later)
 
 

@@ -1,4 +1,4 @@
-"""Regularised games on grids: the laws of noisy players at rest.
+"""Regularised games on grids: the stationary measures of noisy players.
 
 The first player lowers what the second raises, as in `Game(payoff)`.
 """
@@ -31,18 +31,18 @@ def boltzmann_game(
     tol: float = 1e-8,
     max_steps: int = 1_000,
 ) -> Network:
-    """The players' laws μ_i ∝ exp(−Ψ_i/τ) on a grid of cells, where noisy players come to rest.
+    """The stationary measures of noisy players, μ_i ∝ exp(−Ψ_i/τ), on a grid of cells.
 
-    Each law answers the other. In a zero-sum game of two there is exactly one such pair, the
-    equilibrium of L + τ ∫ μ_1 log μ_1 − τ ∫ μ_2 log μ_2 (Domingo-Enrich, Jelassi, Mensch, Rotskoff
-    & Bruna, arXiv:2002.06277). It is found by Newton's method with a line search, from the flat
-    laws of a high temperature on by factors of two, on the stored matrix of payoffs. `low`, `high`
-    and `cells` are as in `grid_flow`, the box of both players (a torus is the box from 0 to 1), or
-    a list of two of each, `low=[[0.0], [-1.0, -1.0]]`.
+    Each is the Gibbs measure given the other. In a zero-sum game of two there is exactly one such
+    pair, the equilibrium of L + τ ∫ μ_1 log μ_1 − τ ∫ μ_2 log μ_2 (Domingo-Enrich, Jelassi, Mensch,
+    Rotskoff & Bruna, arXiv:2002.06277). It is found by Newton's method with a line search, from the
+    flat measures of a high temperature on by factors of two, on the stored matrix of payoffs.
+    `low`, `high` and `cells` are as in `grid_flow`, the box of both players (a torus is the box
+    from 0 to 1), or a list of two of each, `low=[[0.0], [-1.0, -1.0]]`.
 
     Returns a network of `players` whose measures are on the centres of the cells. `tol` bounds the
-    total variation between a law and the answer to its answer. Raises `ValueError` for arguments
-    that do not fit, other games among them, `RuntimeError` where `max_steps` are too few.
+    total variation between a measure and the answer to its answer. Raises `ValueError` for
+    arguments that do not fit, other games among them, `RuntimeError` where `max_steps` are too few.
     """
     kind("game", game, Game, "write Game(payoff)")
     if len(game.losses) != 2:
@@ -99,9 +99,9 @@ def _payoffs(game: Game, x: Array, y: Array) -> tuple[Array, Array]:
 def _answers(
     payoffs: Array, temperature: Array, tol: Array, max_steps: int
 ) -> tuple[Array, Array, Array]:
-    """The two laws, and the larger total variation between one and the answer to its answer.
+    """The two measures, and the larger total variation between one and the answer to its answer.
 
-    The first law is the minimiser of the convex G(p) = Σ p log p + log Σ_j exp((payoffs' p)_j/τ).
+    The first is the minimiser of the convex G(p) = Σ p log p + log Σ_j exp((payoffs' p)_j/τ).
     Newton's step for log p + payoffs q(p)/τ = const, in log p, is always a direction in which G
     falls, however small masses are.
     """

@@ -44,7 +44,7 @@ class QuadraticGame(eqx.Module):
             known = zero if value is None else floating(name, value, ndim=len(shape))
             if known.shape != shape:
                 raise ValueError(
-                    f"{name} must have shape {shape} beside B of shape {(n, m)}, got {known.shape}"
+                    f"{name} must have shape {shape} for B of shape {(n, m)}, got {known.shape}"
                 )
             setattr(self, name, known.astype(self.B.dtype))
 
