@@ -461,27 +461,27 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
     duel, game = Network.players(*[quadrature(space, 2)] * 2), GAMES["bilinear game"]
     return {
         "quadrature": (quadrature, dict(space=space, n=4), {"space": Space, "rule": Rule}),
-        "shallow": (shallow, dict(sigma=_neuron, neurons=space), {"neurons": Measure}),
-        "particles": (particles, dict(positions=space), {"positions": Measure}),
+        "shallow": (shallow, dict(sigma=_neuron, neurons=space), {"neurons": Space}),
+        "particles": (particles, dict(positions=space), {"positions": Space}),
         "players": (
             lambda strategies: players(strategies, space),
             dict(strategies=space),
-            {"strategies": Measure},
+            {"strategies": Space},
         ),
         "Network.shallow": (
             Network.shallow,
             dict(sigma=_neuron, neurons=quadrature(space, 2)),
-            {"neurons": Space},
+            {"neurons": Measure},
         ),
         "Network.particles": (
             Network.particles,
             dict(positions=quadrature(space, 2)),
-            {"positions": Space},
+            {"positions": Measure},
         ),
         "Network.players": (
             lambda strategies: Network.players(strategies, quadrature(space, 2)),
             dict(strategies=quadrature(space, 2)),
-            {"strategies": Space},
+            {"strategies": Measure},
         ),
         "wasserstein": (
             wasserstein,
