@@ -26,8 +26,10 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ensembles import Gaussian, Product, Sphere, particles, quadrature, shallow
-from limits import SGD, Data, Interaction, RBFKernel, Risk, ThreeSpin, fit_rate, train
+from ensembles import Gaussian, Network, Product, Sphere, particles, quadrature, shallow
+from limits import Data, Interaction, Risk, fit_power_law, train
+from limits.kernels import RBFKernel
+from limits.references import ThreeSpin
 
 D, SCALE, SEEDS, STEP = 5, 32.0, 8, 0.1
 f = ThreeSpin(jax.random.normal(jax.random.key(D), (D, D, D)))
@@ -90,14 +92,15 @@ def keys(what, n, seeds=SEEDS):
     return jax.random.split(jax.random.fold_in(jax.random.key(what), n), seeds)
 
 
-late_limit = descend(particles(quadrature(start, 512, key=jax.random.key(512))))
+late_limit = descend(Network.particles(quadrature(start, 512, key=jax.random.key(512))))
 say(f"the limit's loss at t = {LATE[-1]:.0f} is {late_limit[-1]:.1e}")
 losses = np.stack([descents(n, keys(1, n)) for n in FEW], 2)  # seeds, times, widths
 say(f"exact gradients, n = {FEW}, {SEEDS} seeds: the loss (mean over seeds), its exponent in n")
 for i, t in enumerate(LATE):
     several = "  ".join(f"{v:.2e}" for v in losses[:, i].mean(0))
     print(
-        f"{t:4.0f}  {several}  limit {late_limit[i]:.2e}  {fit_rate(FEW, losses[:, i])}", flush=True
+        f"{t:4.0f}  {several}  limit {late_limit[i]:.2e}  {fit_power_law(FEW, losses[:, i])}",
+        flush=True,
     )
 
 # %%
@@ -118,7 +121,7 @@ def stochastic(n, batch, keys):
     def one(key):
         first, second = jax.random.split(key)
         network = shallow(unit, start).sample(n, key=first)
-        return train(network, risk, SGD(batch=batch), step=STEP, t1=TURN, key=second)
+        return train(network, risk, step=STEP, batch=batch, t1=TURN, key=second)
 
     return jax.vmap(one)(keys)
 
@@ -127,8 +130,8 @@ def stochastic(n, batch, keys):
 def quench(networks, batch, keys):
     def one(network, key):
         options = dict(t0=TURN, t1=END, step=STEP)
-        large = train(network, risk, SGD(batch=batch), key=key, **options)
-        still = train(particles(network.measure(0)), exact, **options)
+        large = train(network, risk, batch=batch, key=key, **options)
+        still = train(Network.particles(network.measure(0)), exact, **options)
         return jnp.stack([large.energies[-1], still.energies[-1]], 0)
 
     return jax.vmap(one)(networks, keys)
@@ -152,7 +155,7 @@ stages = {
     "then exact, t = 320": (QUENCHED, still),
 }
 say(f"\nSGD, n = {WIDE}, {SEEDS} seeds: the loss (mean over seeds), its exponent in n")
-trained = {name: fit_rate(*stage) for name, stage in stages.items()}
+trained = {name: fit_power_law(*stage) for name, stage in stages.items()}
 for name, (_, loss) in stages.items():
     means = loss.mean(0)
     several, local = "  ".join(f"{v:.2e}" for v in means), np.diff(np.log2(means))

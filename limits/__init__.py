@@ -10,7 +10,6 @@ from ._dynamics.gradient_flow import GradientFlow as GradientFlow
 from ._dynamics.langevin import Langevin as Langevin
 from ._dynamics.mirror_prox import MirrorProx as MirrorProx
 from ._dynamics.optimiser import Optimiser as Optimiser
-from ._energies.augmented import augmented as augmented
 from ._energies.data import Data as Data
 from ._energies.domain import Domain as Domain
 from ._energies.energy import Derivatives as Derivatives

@@ -62,20 +62,23 @@ class Fluctuations(Result):
         return [
             f"{when(self.times)}, {math.prod(self.mean.shape[1:])} entries, nodes {sizes}",
             f"mean {span(self.mean)}, error {off:.2g}",
-            f"N Var {span(self.variance)}, error {error:.2g}; by resampling "
+            f"N Var {span(self._contributions().sum(0))}, error {error:.2g}; by resampling "
             f"{span(self.resampling)}",
         ]
 
-    @property
-    def shares(self) -> Float[Array, "hidden T ..."]:
-        # on the host, which compiles nothing
+    def _contributions(self) -> np.ndarray:
+        """`shares` on the host, which compiles nothing."""
         each = zip(self.influence, self.nodes, self.ratios, strict=True)
         parts = [np.square(np.asarray(f)) @ np.asarray(m.masses) / r for f, m, r in each]
-        return jnp.asarray(np.stack(parts))
+        return np.stack(parts)
+
+    @property
+    def shares(self) -> Float[Array, "hidden T ..."]:
+        return jnp.asarray(self._contributions())
 
     @property
     def variance(self) -> Float[Array, "T ..."]:
-        return jnp.asarray(np.asarray(self.shares).sum(0))
+        return jnp.asarray(self._contributions().sum(0))
 
     @property
     def covariance(self) -> Array:

@@ -45,7 +45,7 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
     slack = 1e4 * float(jnp.finfo(value.dtype).eps) * max(1.0, float(np.abs(value).max(initial=0)))
     if other.shape != value.shape or not (np.abs(other - value) <= slack).all():
         raise ValueError(
-            "observe must see neurons by their masses, but neurons of mass 0, or one split in two, "
+            "observe must weigh neurons by masses, but neurons of mass 0, or one split in two, "
             f"changed it (shape {value.shape} → {other.shape}): average over neurons with "
             "network.masses. A single neuron is not a function of the network's measures, and in a "
             "finite network the noise of its edges fluctuates besides"

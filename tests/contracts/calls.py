@@ -68,7 +68,6 @@ from limits import (
     Steps,
     Update,
     WassersteinFisherRao,
-    aggregate,
     collapse,
     convergence,
     coupling,
@@ -152,14 +151,29 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
     duel, game = Network.players(*[quadrature(space, 2)] * 2), GAMES["bilinear game"]
     return {
         "quadrature": (quadrature, dict(space=space, n=4), {"space": Space, "rule": Rule}),
-        "shallow": (shallow, dict(sigma=neuron, neurons=space), {"neurons": Measure}),
-        "particles": (particles, dict(positions=space), {"positions": Measure}),
+        "shallow": (shallow, dict(sigma=neuron, neurons=space), {"neurons": Space}),
+        "particles": (particles, dict(positions=space), {"positions": Space}),
         "players": (
             lambda strategies: players(strategies, space),
             dict(strategies=space),
+            {"strategies": Space},
+        ),
+        "Network.shallow": (
+            Network.shallow,
+            dict(sigma=neuron, neurons=quadrature(space, 2)),
+            {"neurons": Measure},
+        ),
+        "Network.particles": (
+            Network.particles,
+            dict(positions=quadrature(space, 2)),
+            {"positions": Measure},
+        ),
+        "Network.players": (
+            lambda strategies: Network.players(strategies, quadrature(space, 2)),
+            dict(strategies=quadrature(space, 2)),
             {"strategies": Measure},
         ),
-        "mixture": (Measure.mixture, dict(measures=[quadrature(space, 2)]), {}),
+        "Measure.mixture": (Measure.mixture, dict(measures=[quadrature(space, 2)]), {}),
         "wasserstein": (
             wasserstein,
             dict(mu=quadrature(space, 2), nu=quadrature(space, 3)),
@@ -311,11 +325,6 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
             nikaido_isoda,
             dict(network=duel, game=game, spaces=(space, space), key=KEY),
             {"network": Network, "game": Energy},
-        ),
-        "aggregate": (
-            aggregate,
-            dict(measure=quadrature(space, 2), radius=0.1),
-            {"measure": Measure},
         ),
         "matrix_game": (matrix_game, dict(payoff=[[0.0, 1.0]]), {}),
         "quadratic_on_sphere": (

@@ -6,9 +6,8 @@ import re
 import jax.numpy as jnp
 import jaxtyping
 import pytest
+from public import names
 
-import ensembles
-import limits
 from contracts.calls import mistakable, right_calls
 from contracts.dynamics import DYNAMICS
 from contracts.energies import ENERGIES, GAMES, LOSSES, NORMS, PARTICLES
@@ -17,6 +16,7 @@ from contracts.solvers import SOLVERS, Solver
 from contracts.spaces import RULES, SPACES
 from contracts.updates import UPDATES
 from ensembles import Layer, Rule, Space
+from ensembles.internal import Player
 from limits import Dynamics, Energy, Risk, Update
 from limits._energies.predictions import Prediction
 
@@ -24,19 +24,14 @@ FAMILIES = (Space, Rule, Layer, Energy, Dynamics, Update, Solver, Prediction)
 LISTED = {
     "Space": [law.make(jnp.float64) for law in SPACES.values()],
     "Rule": [nodes.rule for nodes in RULES.values()],
-    "Layer": [*(layer for make in LAYERS.values() for layer in make().layers), ensembles.Player()],
+    "Layer": [*(layer for make in LAYERS.values() for layer in make().layers), Player()],
     "Energy": [*ENERGIES.values(), *PARTICLES.values(), *GAMES.values(), *NORMS.values()],
     "Dynamics": [*(motion.dynamics for motion in DYNAMICS.values()), UPDATES["Langevin"].update],
     "Update": [*(m.dynamics for m in DYNAMICS.values()), *(s.update for s in UPDATES.values())],
     "Prediction": [e.prediction for e in (ENERGIES | PARTICLES).values() if isinstance(e, Risk)],
     "Solver": [way.solver for way in SOLVERS.values()],
 }
-PUBLIC = {
-    name: value
-    for package in (ensembles, limits)
-    for name, value in vars(package).items()
-    if not name.startswith("_") and not inspect.ismodule(value)
-}
+PUBLIC = {name.rpartition(".")[2]: value for name, value in names().items()}
 CLASSES = [value for value in PUBLIC.values() if inspect.isclass(value)]
 
 

@@ -99,7 +99,7 @@ WRONG = {
     ),
     "atoms under jit": (
         lambda: jax.jit(lambda m: m.aggregated(0.1).masses)(PAIR.measure(0)),
-        "aggregate runs on the host",
+        "measure.aggregated runs on the host",
     ),
     "one space that is no tuple": (
         lambda: Game(jnp.dot, spaces=Torus(1)), "spaces must be one space .*got Torus",

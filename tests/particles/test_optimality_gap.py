@@ -23,7 +23,7 @@ def test_the_gap_bounds_the_distance_from_the_infimum():
         above = float(risk(network)) - best
         assert above <= found.gap + 1e-9
         assert (found.gap < 1e-8) == (abs(above) < 1e-12)
-    assert "starts" in str(found) and found.support_excess >= found.gap - 1e-12
+    assert "initial points" in str(found) and found.support_excess >= found.gap - 1e-12
 
 
 def test_the_search_finds_its_way_along_a_kink():
