@@ -1,6 +1,7 @@
 """The increment of a network as a solver's state: packed, and its error weighed by mass."""
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import equinox as eqx
@@ -56,9 +57,9 @@ class MassWeightedNorm(eqx.Module):
     weights: Any
 
     def __call__(self, error: tuple[Any, Any]) -> Float[Array, ""]:
-        return jnp.max(jnp.stack([self._of(part) for part in error if part is not None]))
+        return reduce(jnp.maximum, [self._of(part) for part in error if part is not None])
 
     def _of(self, error: Any) -> Float[Array, ""]:
         squares = jax.tree.map(lambda weight, e: (weight * e**2).sum(), self.weights, error)
-        worst = [jnp.abs(e).max(initial=0) for e in jax.tree.leaves(error)]
-        return jnp.maximum(jnp.sqrt(sum(jax.tree.leaves(squares))), _LOOSE * jnp.stack(worst).max())
+        worst = reduce(jnp.maximum, [jnp.abs(e).max(initial=0) for e in jax.tree.leaves(error)])
+        return jnp.maximum(jnp.sqrt(sum(jax.tree.leaves(squares))), _LOOSE * worst)

@@ -130,7 +130,7 @@ class Study(eqx.Module):
             ok = found.ok & again.ok
             found = jax.tree.map(np.maximum, found, again)._replace(ok=ok)
         pair = probe_pair(self.ensemble, self.rules, self.finer[0], key)
-        outputs = jax.tree.map(lambda a: a[0], runs.observed["outputs"])
+        outputs = jax.tree.map(lambda a: np.asarray(a)[0], runs.observed["outputs"])
         missed, wrong = start_error(pair, self.energy, self.dynamics, self.times[-1], outputs)
         warn_of(wrong, stacklevel=3)
         errors = [
@@ -146,7 +146,7 @@ class Study(eqx.Module):
         run = dataclasses.replace(
             run,
             observed=run.observed["observed"],
-            error=jnp.maximum(np.asarray(found.functions).max(), jnp.asarray(missed)),
+            error=jnp.asarray(np.maximum(np.asarray(found.functions).max(), missed)),
         )
         return Verified(run, *error, ok=bool(np.asarray(found.ok).all()))
 
@@ -221,8 +221,9 @@ def _pairs(
     return jax.vmap(pair)(finite)
 
 
-@eqx.filter_jit
 def _only(runs: Trajectory, sizes: Sizes) -> Trajectory:
-    """The run of the first seed, and the first neurons of its network."""
-    run = jax.tree.map(lambda a: a[0], runs)
-    return dataclasses.replace(run, final=run.final.neurons(sizes))
+    """The run of the first seed, and the first neurons of its network. On the host, which compiles
+    nothing."""
+    run = jax.tree.map(lambda a: np.asarray(a)[0], runs)
+    run = dataclasses.replace(run, final=run.final.neurons(sizes))
+    return jax.tree.map(jnp.asarray, run)
