@@ -190,10 +190,6 @@ class Network(eqx.Module):
         """
         return self.parameters.rows(i)
 
-    def rows(self, parameters: Parameters, i: int) -> Float[Array, "n dim"]:
-        """`points(i)` of other parameters, derivatives per unit mass, say."""
-        return parameters.rows(i)
-
     def with_points(self, points: Float[Array, "n dim"], i: int = 0) -> "Network":
         """This network with `points` (N, dim) as `points(i)`, all else as it is. Raises
         `ValueError` for other shapes and dtypes, and NaN."""

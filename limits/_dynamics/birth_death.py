@@ -87,7 +87,7 @@ class BirthDeath(Update):
             lambda i, a, axis: jnp.take(a, parents[i], axis), network.initial_masses
         )
         now = jax.tree.map(jnp.subtract, copied.parameters.still(), network.start)
-        after = network.moved(Parameters(now.weights, now.biases, None))
+        after = network.moved(now)
         if self.prior is not None:
             born = self.prior.draw(network.width[0], jax.random.fold_in(jump, 2**16))
             vacant = each[0][1][:, None]

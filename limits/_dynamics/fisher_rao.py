@@ -51,7 +51,7 @@ class FisherRao(Dynamics):
         value, _, variation = energy.derivatives(network, variation=True)
         assert variation is not None
         still = jax.tree.map(jnp.zeros_like, network.increment)
-        return value, Parameters(still.weights, still.biases, self.growth(t, network, variation))
+        return value, still.with_growth(self.growth(t, network, variation))
 
     def growth(
         self, t: Float[Array, ""], network: Network, variation: tuple[Float[Array, " n"], ...]
@@ -94,7 +94,7 @@ class WassersteinFisherRao(Dynamics):
         assert variation is not None
         moves = self.transport.descent(t, network, energy, slope)
         growth = self.reaction.growth(t, network, variation)
-        return value, Parameters(moves.weights, moves.biases, growth)
+        return value, moves.with_growth(growth)
 
     def check(self, network: Network, energy: Energy) -> None:
         self.transport.check(network, energy)

@@ -96,9 +96,9 @@ class Langevin(Dynamics):
     def shaped(self, white: Parameters, network: Network) -> Parameters:
         if self.projection is None:
             return white
-        rows, back = jax.vjp(lambda p: network.rows(p, 0), white)
+        rows, back = jax.vjp(lambda p: p.rows(0), white)
         (near,) = back(matmul(rows, self.projection.astype(rows.dtype)))
-        return Parameters(near.weights, near.biases, white.growth)
+        return near.with_growth(white.growth)
 
     def check(self, network: Network, energy: Energy) -> None:
         self.transport.check(network, energy)

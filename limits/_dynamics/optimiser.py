@@ -70,7 +70,7 @@ class Optimiser(Update):
         now = network.parameters.still()
         change, memory = self._update(slope.still(), memory, now)
         growth = jax.tree.map(jnp.zeros_like, network.increment.growth)
-        return value, Parameters(change.weights, change.biases, growth), memory
+        return value, change.with_growth(growth), memory
 
     def check(self, network: Network, energy: Energy) -> None:
         energy.check(network)

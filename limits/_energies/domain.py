@@ -37,7 +37,7 @@ class Domain(eqx.Module):
             return velocity
 
         def rows(parameters: Parameters) -> tuple[Array, ...]:
-            return tuple(network.rows(parameters, i) for i in range(len(self.spaces)))
+            return tuple(parameters.rows(i) for i in range(len(self.spaces)))
 
         each, pull = jax.vjp(rows, velocity)
         along = tuple(
@@ -45,7 +45,7 @@ class Domain(eqx.Module):
             for i, (space, v) in enumerate(zip(self.spaces, each, strict=True))
         )
         (moves,) = pull(along)
-        return Parameters(moves.weights, moves.biases, velocity.growth)
+        return moves.with_growth(velocity.growth)
 
     def downhill(self, network: Network, gradient: Parameters) -> Parameters:
         """`gradient` without the part against which a descent would leave where neurons live."""

@@ -97,7 +97,7 @@ class Game(Energy):
         each = self._seen(network, True)
 
         def rows(parameters: Parameters) -> tuple[Array, ...]:
-            return tuple(network.rows(parameters, i) for i in range(len(self.losses)))
+            return tuple(parameters.rows(i) for i in range(len(self.losses)))
 
         _, pull = jax.vjp(rows, network.parameters)
         gradient = pull(tuple(slope for _, slope in each))[0].still()

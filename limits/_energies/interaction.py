@@ -95,7 +95,7 @@ class Interaction(Energy):
         return dot(masses, jax.vmap(lambda other: self.K(theta, other))(points))
 
     def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:
-        points, back = jax.vjp(lambda p: network.rows(p, 0), network.parameters)
+        points, back = jax.vjp(lambda p: p.rows(0), network.parameters)
         masses = network.masses[0]
 
         def pull(theta: Array, others: Array, masses: Array) -> tuple[Array, Array]:

@@ -28,7 +28,7 @@ class _OfNeurons(Energy):
         return dot(network.masses[0], jax.vmap(self.of_neuron)(network.points(0)))
 
     def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:
-        points, back = jax.vjp(lambda p: network.rows(p, 0), network.parameters)
+        points, back = jax.vjp(lambda p: p.rows(0), network.parameters)
         values, slopes = jax.vmap(jax.value_and_grad(self.of_neuron))(points)
         (gradient,) = back(slopes)
         value = dot(network.masses[0], values)

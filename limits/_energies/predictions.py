@@ -128,11 +128,11 @@ class EquivariantArchitecture(Prediction):
         self, network: Network, x: Float[Array, "n ..."]
     ) -> tuple[Float[Array, "n outputs"], Pull]:
         outputs, pull = backpropagate(self.symmetry.projected(network), x)
-        _, back = jax.vjp(lambda p: network.rows(p, 0), network.parameters)
+        _, back = jax.vjp(lambda p: p.rows(0), network.parameters)
         projection = self.symmetry.projection.astype(network.dtype)
 
         def shared(d: Array) -> Parameters:
-            rows = network.rows(pull(d), 0)
+            rows = pull(d).rows(0)
             return back(matmul(rows, projection))[0].still()
 
         return outputs, shared

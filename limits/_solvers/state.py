@@ -36,7 +36,7 @@ def error_weights(network: Network, like: Parameters) -> Parameters:
         masses = tuple((p > 0).astype(p.dtype) for p in masses)
         masses = tuple(p / jnp.maximum(p.sum(), 1) for p in masses)
     by_entry = network.weighed(masses).parameter_masses()
-    given = Parameters(by_entry.weights, by_entry.biases, None if like.growth is None else masses)
+    given = by_entry.with_growth(None if like.growth is None else masses)
     arrays = len(jax.tree.leaves(like))
 
     def weight(p: Array, entry: Array) -> Array:

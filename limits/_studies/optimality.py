@@ -208,7 +208,7 @@ def _search(
         seen = wider.with_points(jnp.concatenate([own, points]), i)
         _, gradient, variation = energy.derivatives(seen, variation=True)
         assert variation is not None
-        return variation[i][n:], seen.rows(energy.domain.downhill(seen, gradient), i)[n:]
+        return variation[i][n:], energy.domain.downhill(seen, gradient).rows(i)[n:]
 
     def one(
         carry: tuple[Array, Array, Array], ways: Array, size: Array, smaller: float

@@ -89,7 +89,7 @@ def _iterate(
 
     def one(points: Float[Array, "n dim"], _: Array) -> tuple[Array, tuple[Array, Array, Array]]:
         now = network.with_points(points)
-        slope = now.rows(energy.derivatives(now).gradient, 0)
+        slope = energy.derivatives(now).gradient.rows(0)
         far = step**2 * (masses[:, None] * slope**2).sum()
 
         def objective(x: Array, args: None) -> Array:

@@ -80,7 +80,7 @@ class Tug(Energy):
 
     def derivatives(self, network, *, variation=False):
         mean = self._mean(network)
-        points, back = jax.vjp(lambda p: network.rows(p, 0), network.parameters)
+        points, back = jax.vjp(lambda p: p.rows(0), network.parameters)
         gradient = back(jnp.broadcast_to(mean, points.shape))[0].still()
         return Derivatives(self(network), gradient, self.by_masses(network) if variation else None)
 

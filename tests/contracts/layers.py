@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from models import smooth
 
-from ensembles import Affine, Elementwise, NeuronalEnsemble, Uniform, shallow
+from ensembles import Affine, Elementwise, Layer, NeuronalEnsemble, Uniform, shallow
 
 
 def _vectors_first(w, b, x):
@@ -40,9 +41,45 @@ def neuron(theta, x):
     return theta[0] * jnp.stack([jnp.tanh(theta[0] + x[0]), jnp.sin(theta[0] * x[1])])
 
 
+class Fourier(Layer):
+    """A user's layer: affine on sines and cosines of the inputs."""
+
+    affine = True
+    inner: Affine = eqx.field(static=True)
+
+    def first(self, w, b, x):
+        return self.inner.first(w, b, jnp.concatenate([jnp.sin(x), jnp.cos(x)], axis=-1))
+
+    def forward(self, masses, w, b, h):
+        return self.inner.forward(masses, w, b, h)
+
+    def pullback(self, masses, w, b, h, d, masses_out):
+        return self.inner.pullback(masses, w, b, h, d, masses_out)
+
+    def check(self, name, w, first):
+        self.inner.check(name, w, first)
+
+    def input_shape(self, w):
+        return (w.shape[-1] // 2,)
+
+
+def _fourier():
+    return NeuronalEnsemble(
+        [Uniform(-1.0, 1.0)] * 2,
+        [
+            lambda c: jnp.stack([jnp.sin((2 + j) * c[0]) + c[0] for j in range(4)]),
+            lambda c, e: 1 + jnp.sin(c[0] + 2 * e[0]) + c[0] * e[0],
+            lambda c: jnp.stack([jnp.cos((3 + j) * c[0]) + c[0] for j in range(2)]),
+        ],
+        [lambda c: 0.3 * c[0], lambda c: 0.5 * jnp.sin(c[0]), jnp.asarray([0.1, 0.2])],
+        layers=Fourier(Affine(jnp.tanh)),
+    )
+
+
 LAYERS: dict[str, Callable[[], NeuronalEnsemble]] = {
     "Affine tanh": lambda: smooth(3, outputs=2, biases=True),
     "Affine relu": lambda: smooth(3, Affine(jax.nn.relu), outputs=2, biases=True),
     "Elementwise": _vector_valued,
+    "a user's layer": _fourier,
     "Unit": lambda: shallow(neuron, Uniform(-1.0, 1.0)),
 }

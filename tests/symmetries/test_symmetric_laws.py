@@ -71,7 +71,7 @@ def test_gradients_of_the_three_risks_are_ordinary_ones_over_masses():
     for name, risk in risks(ARBITRARY).items():
         energy = risk + PowerPenalty(0.1)
         network = Network.shallow(sigma, Measure(CLOUD.points, masses))
-        gradient = network.rows(mean_field_gradient(network, energy), 0)
+        gradient = mean_field_gradient(network, energy).rows(0)
         ordinary = jax.grad(lambda p, e=energy, n=network: e(n.with_points(p)))(CLOUD.points)
         assert largest(gradient[:4], (ordinary / jnp.where(masses > 0, masses, 1)[:, None])[:4]) < (
             1e-14
