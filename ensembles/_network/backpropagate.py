@@ -24,7 +24,8 @@ def backpropagate(
     counted with mass 1, and pulls it back through the layers (`Layer.pullback`).
     """
     check_input(x, network.layers[0], network.start.weights[0])
-    parameters, each, h = _forward(network, x)
+    parameters, each = network.parameters, network.masses
+    h = _forward(network.layers, parameters, each, x)
     w, b = parameters.weights, parameters.biases
 
     def pull(d: Float[Array, "batch outputs"]) -> Parameters:

@@ -175,7 +175,7 @@ class Network(eqx.Module):
         Raises `ValueError` when `x` has another dtype or input shape than the network.
         """
         check_input(x, self.layers[0], self.start.weights[0])
-        return forward(self, x)[2]
+        return forward(self.layers, self.parameters, self.masses, x)
 
     def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch outputs"]:
         """The outputs H_L at inputs `x` (batch, ...)."""
