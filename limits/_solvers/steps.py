@@ -50,7 +50,8 @@ class Steps(Solver):
     def grid(self, t1: ArrayLike) -> np.ndarray:
         step, even = np.asarray(self.step), super().grid(t1)
         whole = np.round(np.minimum(even[:-1] / step, np.floor(even[-1] / step)))
-        return np.append(np.unique(whole) * step, even[-1])
+        reached = np.unique(whole) * step
+        return np.append(reached[reached < even[-1] * (1 - 1e-6)], even[-1])
 
     def resolved(self, dtype: jnp.dtype) -> "Steps":
         return Steps(positive("step", self.step, dtype), self.batch)

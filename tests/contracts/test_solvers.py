@@ -4,10 +4,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from models import largest, smooth
 
 from contracts.common import (
     KEY,
+    OUTPUTS,
     RISK,
     TIMES,
     dtypes,
@@ -17,8 +19,11 @@ from contracts.common import (
     some_direction,
     stacked,
 )
+from contracts.layers import neuron
 from contracts.solvers import SOLVERS
-from limits import Adaptive, GradientFlow, coupling, simulate
+from contracts.updates import UPDATES
+from ensembles import Atoms, shallow
+from limits import Adaptive, GradientFlow, Steps, coupling, simulate, train
 from limits._solvers.seeds import run_all
 
 
@@ -67,3 +72,30 @@ def test_studies_take_every_solver(name):
     assert pair.sup.shape[:2] == (2, 1) and np.isfinite(pair.sup).all() and (pair.sup > 0).all()
     many = simulate(ensemble, RISK, outputs, width=3, **options)
     assert many.values.shape == (2, 2, 6) and np.isfinite(many.values).all()
+
+
+@pytest.mark.parametrize("name", ["Adam", "Langevin", "birth and death"])
+def test_simulations_take_updates_and_noise_in_steps(name):
+    """A seed is the run of `train` with the second of its two keys."""
+    (update, batch), ensemble = UPDATES[name], smooth(2, biases=name == "Adam")
+    found = simulate(
+        ensemble, RISK, outputs, width=3, seeds=2, t1=0.5, dynamics=update,
+        solver=Steps(0.125, batch), key=KEY,
+    )  # fmt: skip
+    labels, steps = jax.random.split(jax.random.fold_in(KEY, 1))
+    alone = train(
+        ensemble.sample(3, key=labels), RISK, update, step=0.125, batch=batch, t1=0.5,
+        observe=outputs, key=steps,
+    )  # fmt: skip
+    assert largest(found.values[1], alone.observed) < 1e-13
+    assert largest(found.values[0], found.values[1]) > 1e-3
+
+
+def test_a_limit_in_the_same_steps_leaves_distances_of_width_alone():
+    """Gradient descent in steps so large that they are no flow: in the limit's own steps all
+    neurons of a network of atoms are where the limit says, and beside a flow they are not."""
+    ensemble = shallow(neuron, Atoms(jnp.array([[0.7]])))
+    options = dict(widths=[4], seeds=2, nodes=1, t1=4.0, solver=Steps(2.0), key=KEY)
+    same = coupling(ensemble, OUTPUTS, limit_solver=Steps(2.0), **options)
+    flow = coupling(ensemble, OUTPUTS, **options)
+    assert same.sup.max() < 1e-14 and flow.sup[..., 0].max() > 1e-2
