@@ -16,7 +16,7 @@ TOLERANCE = 2**32 - 6  # nodes that `limit` refines
 
 # Of the key of a step, or of a draw from an energy
 NOISE = 2**31 - 1  # Gaussians of an Euler–Maruyama step
-SECOND = 2**31 - 2  # the second term of a sum of energies
+TERMS = 2**31 - 2  # the terms of a sum of energies, from the second on
 JUMPS = 2**31 - 3  # births and deaths
 AGAIN = 2**31 - 4  # a second batch in a step
 

@@ -1,6 +1,7 @@
 """Energies: functions of a network with a derivative per unit mass and a first variation."""
 
 import abc
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from ensembles import Network, Parameters
 from ensembles.internal import Family, kind
 
-from .._keys import SECOND, reserved
+from .._keys import TERMS, reserved
 from .domain import Domain
 
 Variation = tuple[Float[Array, " n"], ...]
@@ -106,57 +107,62 @@ class Energy(Family):
     def __add__(self, other: "Energy") -> "Energy":
         remedy = "write Risk(data) + PowerPenalty(1e-3), or + Penalty(lambda theta: ...)"
         kind("other", other, Energy, remedy)
-        return Total(self, other)
+        return Total((*self.summands(), *other.summands()))
+
+    def summands(self) -> tuple["Energy", ...]:
+        """The energies that it is a sum of: itself alone."""
+        return (self,)
 
 
 class Total(Energy):
-    """`first` + `second`: a risk with a penalty, say. Whatever the terms are, value, derivative per
-    unit mass and first variation are the sums of theirs.
+    """The sum of `terms`: a risk and its penalties, say. Whatever the terms are, value, derivative
+    per unit mass and first variation are the sums of theirs.
 
-    Outputs are the pair of theirs, whose size is the larger of the two, so that a limit of the sum
-    is known in all that its terms depend on, in either order. A batch draws for both.
+    Outputs are all of theirs, whose size is the largest, so that a limit of the sum is known in all
+    that its terms observe, in any order. Batches of different terms are independent.
     """
 
-    first: Energy
-    second: Energy
+    terms: tuple[Energy, ...]
 
     def __check_init__(self) -> None:
-        self.first.domain.shared(self.second.domain)
+        _ = self.domain  # one for all
+
+    def summands(self) -> tuple[Energy, ...]:
+        return self.terms
 
     def __call__(self, network: Network) -> Float[Array, ""]:
-        return self.first(network) + self.second(network)
+        return reduce(jnp.add, [term(network) for term in self.terms])
 
     def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:
-        a, b = (e.derivatives(network, variation=variation) for e in (self.first, self.second))
-        summed: Variation | None = None
-        if a.variation is not None and b.variation is not None:
-            summed = tuple(map(jnp.add, a.variation, b.variation))
-        gradient = jax.tree.map(jnp.add, a.gradient, b.gradient)
-        return Derivatives(a.value + b.value, gradient, summed)
+        found = [term.derivatives(network, variation=variation) for term in self.terms]
+        return reduce(partial(jax.tree.map, jnp.add), found)
 
     @property
     def domain(self) -> Domain:
-        return self.first.domain.shared(self.second.domain)
+        return reduce(Domain.shared, [term.domain for term in self.terms])
 
-    def outputs(self, network: Network) -> tuple[Any, Any]:
-        return self.first.outputs(network), self.second.outputs(network)
+    def outputs(self, network: Network) -> tuple[Any, ...]:
+        return tuple(term.outputs(network) for term in self.terms)
 
-    def size(self, outputs: tuple[Any, Any]) -> Float[Array, "..."]:
-        return jnp.maximum(self.first.size(outputs[0]), self.second.size(outputs[1]))
+    def size(self, outputs: tuple[Any, ...]) -> Float[Array, "..."]:
+        pairs = zip(self.terms, outputs, strict=True)
+        return reduce(jnp.maximum, [term.size(seen) for term, seen in pairs])
 
     def stationarity(self, network: Network) -> Float[Array, ""]:
-        return jnp.hypot(self.first.stationarity(network), self.second.stationarity(network))
+        return reduce(jnp.hypot, [term.stationarity(network) for term in self.terms])
 
     def check_convex(self, network: Network, points: Float[Array, "m dim"]) -> None:
-        self.first.check_convex(network, points)
-        self.second.check_convex(network, points)
+        for term in self.terms:
+            term.check_convex(network, points)
 
     def draw(self, batch: int, key: PRNGKeyArray) -> Energy:
-        return Total(self.first.draw(batch, key), self.second.draw(batch, reserved(key, SECOND)))
+        others = jax.random.split(reserved(key, TERMS), len(self.terms) - 1)
+        pairs = zip(self.terms, [key, *others], strict=True)
+        return Total(tuple(term.draw(batch, k) for term, k in pairs))
 
     def check(self, network: Network, batch: int | None = None) -> None:
-        self.first.check(network, batch)
-        self.second.check(network, batch)
+        for term in self.terms:
+            term.check(network, batch)
 
 
 @eqx.filter_jit

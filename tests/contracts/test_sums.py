@@ -214,3 +214,22 @@ def test_neurons_of_a_sum_live_in_one_space():
         GAMES["in a box"] + Game(duel, spaces=(smaller, BOX))
     again = Game(duel, spaces=(Uniform(jnp.array([-1.0, -1.0]), 1.0), BOX))
     assert (GAMES["in a box"] + again).domain.bounded
+
+
+def test_sums_of_sums_are_sums_of_all_terms_whose_batches_are_independent():
+    """As variances of independent draws add up; correlated ones (a batch twice) do not."""
+    network, _ = network_and_tracers()
+    a, b, c = Risk(regression(64)), Risk(regression(64), quartic), Risk(regression(64))
+    left, right = (a + b) + c, a + (b + c)
+    assert left.summands() == right.summands() == (a, b, c)
+    keys = jax.random.split(KEY, 4000)
+
+    def values(energy):
+        return np.asarray(jax.vmap(lambda key: energy.draw(2, key)(network))(keys))
+
+    apart = sum(values(term).var(ddof=1) for term in (a, b, c))
+    together = values(left)
+    assert abs(together.var(ddof=1) / apart - 1) < 0.1
+    assert abs(together.mean() - left(network)) < 4 * together.std() / np.sqrt(len(keys))
+    again = values(a) + values(c)  # control: both from the same keys
+    assert again.var(ddof=1) > 1.5 * (values(a).var(ddof=1) + values(c).var(ddof=1))
