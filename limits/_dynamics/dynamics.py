@@ -67,7 +67,7 @@ class Update(Family):
 
     def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
         """d(increment)/dt of a short step that begins without memory."""
-        short = jnp.asarray(1e-3, network.dtype)
+        short = jnp.asarray(1e-3, network.dtype)  # of a time; single precision keeps the change
         at = Moment(t, short, None, lambda: energy)
         change = self.step(at, network, self.memory(network), energy)[1]
         return jax.tree.map(lambda c: c / short, change)
