@@ -20,16 +20,9 @@ of up to 512 neurons and to stochastic gradient descent, which takes some minute
 # Images are centred and scaled to a root mean square norm of 1; the target is 1 for an odd digit
 # and −1 for an even one.
 
-import os
-
-os.environ.setdefault("EQX_ON_ERROR", "off")  # so that compiled flows can be kept on disk
-
-import time
-
-began = time.perf_counter()
+from _setup import save, say
 
 import argparse
-from pathlib import Path
 
 import diffrax
 import jax
@@ -41,15 +34,9 @@ from sklearn.datasets import load_digits
 from ensembles import Affine, Gaussian, Sobol, iid
 from limits import Adaptive, Data, Risk, Steps, coupling, limit
 
-jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/neuronal-ensembles"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 parser = argparse.ArgumentParser(description="Finite networks against their limit, on digits.")
 parser.add_argument("--full", action="store_true", help="five layers, 512 neurons and SGD as well")
 full = parser.parse_args().full
-
-
-def say(text):
-    print(f"[{time.perf_counter() - began:3.0f} s] {text}", flush=True)
 
 
 digits = load_digits()
@@ -162,10 +149,7 @@ def draw(results, name):
             title="distance from the limit, label by label", ylabel="distance (bars: 80 % of seeds)"
         )
         laws.legend(fontsize="small", loc="lower left")
-    folder = Path(__file__).parent / "figures"
-    folder.mkdir(exist_ok=True)
-    figure.savefig(folder / name, dpi=150)
-    say(f"figure: {folder / name}")
+    save(figure, name)
 
 
 def summary(run):
@@ -181,7 +165,7 @@ def summary(run):
     )
 
 
-draw({3: result}, "finite_vs_limit.png")
+draw({3: result}, "finite_vs_limit")
 summary(result)
 say("done")
 
@@ -192,7 +176,7 @@ say("done")
 
 if full:
     deep = couple(5, PRECISION, [32, 64, 128, 256, 512], [16, 12, 8, 5, 4], key=5)
-    draw({3: result, 5: deep}, "finite_vs_limit_full.png")
+    draw({3: result, 5: deep}, "finite_vs_limit_full")
     summary(deep)
     say("stochastic gradient descent, step 0.1, one image a step ...")
     couple(3, Steps(0.1, batch=1), [64, 256], [4, 4], key=6)
