@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Network
-from ensembles.internal import concrete, kind
+from ensembles.internal import concrete, count, kind
 
 from .._dynamics.dynamics import Update
 from .._dynamics.gradient_flow import GradientFlow
@@ -68,6 +68,7 @@ def train(
     kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
     kind("dynamics", update, Update, instead(update, "write GradientFlow()"))
+    batch = None if batch is None else count("batch", batch)
     options = Steps(step, batch).resolved(network.dtype)
     step = jnp.asarray(options.step)
     start, when = checkpoints(times, t0, t1, network.dtype)
