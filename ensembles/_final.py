@@ -18,7 +18,8 @@ class Family(eqx.Module):
         for base in cls.__mro__[1:]:
             if issubclass(base, Family) and base is not Family and not inspect.isabstract(base):
                 family = next(b for b in base.__mro__ if inspect.isabstract(b))
+                article = "an" if family.__name__[0] in "AEIOU" else "a"
                 raise TypeError(
                     f"{base.__name__} is final, got a subclass {cls.__name__}: hold one in a field "
-                    f"of a {family.__name__} of your own, and call its methods"
+                    f"of {article} {family.__name__} of your own, and call its methods"
                 )

@@ -19,6 +19,11 @@ class Outer(eqx.Module):
     left: Float[Array, "r n"]
     right: Float[Array, "r m"]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """That of the matrix."""
+        return self.left.shape[1], self.right.shape[1]
+
     def __rmul__(self, scale: Float[Array, ""]) -> "Outer":
         return Outer(self.left, scale * self.right)
 

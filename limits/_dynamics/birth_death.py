@@ -73,14 +73,15 @@ class BirthDeath(Update):
         value, change, memory = self.dynamics.step(at, network, memory, energy)
         network = _no_derivatives(network)
         moved = network.moved(jax.tree.map(jnp.add, network.increment, change))
+        moved = energy.domain.project(moved)
         jump = reserved(at.key, JUMPS)
         rates = rates_at(self.rate, network.depth - 1, at.time, network.dtype)
         each = []
         for i, psi in enumerate(at.fresh().first_variation(moved)):
             p = network.initial_masses[i]
             events = rates[i] * at.step.astype(p.dtype) * (psi - dot(p, psi))
-            often = jnp.where(p > 0, -events, 0).max() > 1  # no process in time any more
-            value = jnp.where(often, jnp.nan, value)
+            rare = jnp.where(p > 0, -events, 0).max() <= 1  # else it is no process in time any more
+            value = jnp.where(rare, value, jnp.nan)
             each.append(offspring(events, p > 0, jax.random.fold_in(jump, i)))
         parents = [parent for parent, _ in each]
         copied = moved.map_neurons(

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles.internal import Family
+from ensembles.internal import Family, Outer
 
 from .._energies.energy import Energy
 from .._keys import NOISE, reserved
@@ -128,7 +128,11 @@ class Dynamics(Update):
     def step(
         self, at: Moment, network: Network, memory: Any, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters, Any]:
-        value, velocity = self.value_and_velocity(at.time, network, energy)
+        returned = self.value_and_velocity(at.time, network, energy)
+        of = f"{type(self).__name__}.value_and_velocity"
+        check_value(of, returned, "value, velocity")
+        value, velocity = returned
+        check_change(of, velocity, network.increment)
         change = velocity.scaled(at.step.astype(network.dtype))
         if self.random:
             assert at.key is not None
@@ -139,6 +143,41 @@ class Dynamics(Update):
                 lambda c, s, z: c + root.astype(c.dtype) * s * z, change, size, noise
             )
         return value, change, memory
+
+
+def check_change(of: str, change: Any, like: Parameters) -> None:
+    """Raise `ValueError` unless what a motion returned has the form of a prepared increment: other
+    shapes would broadcast. `of` names the class and the method. Shapes alone: costs nothing."""
+    leaves, wanted = jax.tree.flatten(like, is_leaf=_outer)
+    changes, found = jax.tree.flatten(change, is_leaf=_outer)
+    if found != wanted:
+        raise ValueError(
+            f"{of} must return changes of the form of network.increment, {wanted}, got {found}: "
+            "write jax.tree.map(lambda g: ..., gradient)"
+        )
+    pairs = zip(changes, leaves, strict=True)
+    wrong = [(a.shape, b.shape) for a, b in pairs if a.shape != b.shape]
+    if wrong:
+        raise ValueError(
+            f"{of} must return changes of the shapes of network.increment, got {wrong[0][0]} in "
+            f"place of {wrong[0][1]}: per unit mass every weight has its own"
+        )
+
+
+def _outer(a: object) -> bool:
+    return isinstance(a, Outer)
+
+
+def check_value(of: str, returned: Any, parts: str) -> None:
+    """Raise `ValueError` unless a method returned a tuple of its parts, a scalar first."""
+    number = len(parts.split(", "))
+    if not isinstance(returned, tuple) or len(returned) != number or jnp.shape(returned[0]) != ():
+        got = (
+            type(returned).__name__
+            if not isinstance(returned, tuple)
+            else tuple(getattr(part, "shape", type(part).__name__) for part in returned)
+        )
+        raise ValueError(f"{of} must return ({parts}), the value a scalar, got {got}")
 
 
 def _gaussians(like: Parameters, key: PRNGKeyArray) -> Parameters:

@@ -48,8 +48,8 @@ class FisherRao(Dynamics):
     def value_and_velocity(
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
-        value, _, variation = energy.derivatives(network, variation=True)
-        assert variation is not None
+        found = energy.derivatives(network, variation=True)
+        value, variation = found.value, found.varied(energy)
         still = jax.tree.map(jnp.zeros_like, network.increment)
         return value, still.with_growth(self.growth(t, network, variation))
 
@@ -90,8 +90,8 @@ class WassersteinFisherRao(Dynamics):
     def value_and_velocity(
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
-        value, slope, variation = energy.derivatives(network, variation=True)
-        assert variation is not None
+        found = energy.derivatives(network, variation=True)
+        value, slope, variation = found.value, found.gradient, found.varied(energy)
         moves = self.transport.descent(t, network, energy, slope)
         growth = self.reaction.growth(t, network, variation)
         return value, moves.with_growth(growth)

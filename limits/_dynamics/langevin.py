@@ -85,7 +85,11 @@ class Langevin(Dynamics):
         like = network.increment
 
         def scale(rate: Array, entry: Array | None) -> Array | None:
-            return None if entry is None else jnp.full_like(entry, jnp.sqrt(2 * rate * temperature))
+            if entry is None:
+                return None
+            square = 2 * rate * temperature  # its root has no derivative at 0
+            root = jnp.sqrt(jnp.where(square > 0, square, 1))
+            return jnp.full_like(entry, jnp.where(square > 0, root, 0))
 
         return Parameters(
             tuple(map(scale, rates, like.weights)),

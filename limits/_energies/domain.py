@@ -36,15 +36,16 @@ class Domain(eqx.Module):
         if not self.bounded:
             return velocity
 
+        confined = [(i, space) for i, space in enumerate(self.spaces) if space is not None]
+
         def rows(parameters: Parameters) -> tuple[Array, ...]:
-            return tuple(parameters.rows(i) for i in range(len(self.spaces)))
+            return tuple(parameters.rows(i) for i, _ in confined)
 
         each, pull = jax.vjp(rows, velocity)
-        along = tuple(
-            v if space is None else space.tangent(network.points(i), v)
-            for i, (space, v) in enumerate(zip(self.spaces, each, strict=True))
-        )
-        (moves,) = pull(along)
+        pairs = zip(confined, each, strict=True)
+        along = tuple(space.tangent(network.points(i), v) for (i, space), v in pairs)
+        (before,), (after,) = pull(each), pull(along)  # what is in no row stays as it is
+        moves = jax.tree.map(lambda v, a, b: v - a + b, velocity, before, after)
         return moves.with_growth(velocity.growth)
 
     def downhill(self, network: Network, gradient: Parameters) -> Parameters:

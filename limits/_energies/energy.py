@@ -33,6 +33,16 @@ class Derivatives(NamedTuple):
     gradient: Parameters
     variation: Variation | None
 
+    def varied(self, energy: "Energy") -> Variation:
+        """The first variation, which was asked for."""
+        if self.variation is None:
+            raise ValueError(
+                f"{type(energy).__name__}.derivatives must give the first variation where it is "
+                "asked for, got None: write Derivatives(value, gradient, self.by_masses(network) "
+                "if variation else None)"
+            )
+        return self.variation
+
 
 class Energy(Family):
     """What a dynamics descends: a value, its derivatives, and random approximations of it.
@@ -54,9 +64,7 @@ class Energy(Family):
     @eqx.filter_jit
     def first_variation(self, network: Network) -> Variation:
         """Ψ_i = δE/δP_i at every neuron of each hidden layer, as in `Derivatives`."""
-        found = self.derivatives(network, variation=True).variation
-        assert found is not None
-        return found
+        return self.derivatives(network, variation=True).varied(self)
 
     def by_masses(self, network: Network) -> Variation:
         """The first variation as the derivative of the value in every mass."""
@@ -82,6 +90,10 @@ class Energy(Family):
         """The root mean square of (differences of) outputs, by the masses of the data; leading axes
         are kept."""
 
+    def by_term(self, outputs: Any) -> list[tuple["Energy", Any]]:
+        """The energies that it is a sum of, each with its part of `outputs`."""
+        return [(self, outputs)]
+
     @abc.abstractmethod
     def stationarity(self, network: Network) -> Float[Array, ""]:
         """The root mean square of the energy's derivative in the outputs; 0 when no change of the
@@ -94,6 +106,10 @@ class Energy(Family):
             f"energy must be convex in the measure for a bound, and {type(self).__name__} does not "
             "say: give it `check_convex`"
         )
+
+    def check_noisy(self) -> None:
+        """Raise `ValueError` where it sees more of weights between hidden layers than their mean
+        given the labels: a limit keeps no more of weights that have noise of their own."""
 
     @abc.abstractmethod
     def draw(self, batch: int, key: PRNGKeyArray) -> "Energy":
@@ -144,9 +160,11 @@ class Total(Energy):
     def outputs(self, network: Network) -> tuple[Any, ...]:
         return tuple(term.outputs(network) for term in self.terms)
 
+    def by_term(self, outputs: tuple[Any, ...]) -> list[tuple[Energy, Any]]:
+        return list(zip(self.terms, outputs, strict=True))
+
     def size(self, outputs: tuple[Any, ...]) -> Float[Array, "..."]:
-        pairs = zip(self.terms, outputs, strict=True)
-        return reduce(jnp.maximum, [term.size(seen) for term, seen in pairs])
+        return reduce(jnp.maximum, [term.size(seen) for term, seen in self.by_term(outputs)])
 
     def stationarity(self, network: Network) -> Float[Array, ""]:
         return reduce(jnp.hypot, [term.stationarity(network) for term in self.terms])
@@ -154,6 +172,10 @@ class Total(Energy):
     def check_convex(self, network: Network, points: Float[Array, "m dim"]) -> None:
         for term in self.terms:
             term.check_convex(network, points)
+
+    def check_noisy(self) -> None:
+        for term in self.terms:
+            term.check_noisy()
 
     def draw(self, batch: int, key: PRNGKeyArray) -> Energy:
         others = jax.random.split(reserved(key, TERMS), len(self.terms) - 1)

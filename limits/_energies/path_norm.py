@@ -59,6 +59,13 @@ class PathNorm(Energy):
     def stationarity(self, network: Network) -> Float[Array, ""]:
         return jnp.zeros((), network.dtype)
 
+    def check_noisy(self) -> None:
+        raise ValueError(
+            "energy must see noisy weights by their mean alone to have a limit on labels, got a "
+            "PathNorm, which sees their sizes |w|: write weights that are functions of the labels "
+            "(diverse(...)), or train finite networks"
+        )
+
     def draw(self, batch: int, key: PRNGKeyArray) -> "PathNorm":
         return self
 

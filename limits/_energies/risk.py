@@ -36,14 +36,18 @@ class Risk(Energy):
         if isinstance(self.loss, type):
             name = self.loss.__name__
             raise ValueError(f"loss must be a function, got the class {name}: write {name}()")
-        if isinstance(self.loss, Energy) or not callable(self.loss):
+        if isinstance(self.loss, Energy | Prediction) or not callable(self.loss):
             raise ValueError(
                 f"loss must be a function (outputs,), (outputs,) -> (), got {self.loss!r}: write "
-                "loss=SquaredLoss(); a penalty is added, Risk(data) + PowerPenalty(1e-3)"
+                "loss=SquaredLoss(); a penalty is added, Risk(data) + PowerPenalty(1e-3), and a "
+                "prediction given by name, prediction=FeatureAveraging(symmetry)"
             )
         remedy = "write loss=SquaredLoss(); a penalty is added, Risk(data) + PowerPenalty(1e-3)"
         takes("loss", self.loss, 2, "the outputs and y of one sample", remedy)
-        remedy = "a penalty is added, Risk(data) + PowerPenalty(1e-3)"
+        remedy = (
+            "write prediction=FeatureAveraging(symmetry); a penalty is added, "
+            "Risk(data) + PowerPenalty(1e-3)"
+        )
         kind("prediction", self.prediction, Prediction, remedy)
         self.prediction.check_data(self.data)
         check = getattr(self.loss, "check", None)

@@ -158,7 +158,10 @@ class Adaptive(Solver):
 
 def continuous(dynamics: Any, name: str = "dynamics") -> Dynamics:
     """`dynamics`, which must have a velocity; a `ValueError` otherwise."""
-    remedy = "write GradientFlow(); an update makes steps: write train, or solver=Steps(0.1)"
+    remedy = (
+        "write GradientFlow(); an update makes steps: write train, or in coupling and simulate "
+        "solver=Steps(0.1)"
+    )
     kind(name, dynamics, Dynamics, instead(dynamics, remedy))
     return dynamics
 

@@ -23,7 +23,7 @@ from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .._result import Result
-from .nodes import probing
+from .nodes import check_noisy, probing
 
 _REDRAWS = 4
 _REFINEMENTS = 4  # of random nodes: 16 times as many
@@ -88,6 +88,7 @@ def initial_motion(
     kind("energy", energy, Energy, "write Risk(data)")
     dynamics = GradientFlow() if dynamics is None else dynamics
     kind("dynamics", dynamics, Dynamics, "write dynamics=GradientFlow()")
+    check_noisy(ensemble, energy)
     rules = ensemble.rules(rule)
     random = any(r.random for r in rules)
     sizes = [r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True)]

@@ -12,7 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ensembles import Network
 
-from .._dynamics.dynamics import Dynamics
+from .._dynamics.dynamics import Dynamics, check_change, check_value
 from .._energies.energy import Energy
 from .retracting import Retracting
 from .state import MassWeightedNorm, error_weights, filled, packing
@@ -66,7 +66,12 @@ def integrate(
     def velocity(t: Array, both: tuple[Any, Any], args: tuple[_Given, Any]) -> tuple[Any, Any]:
         def rate(state: Any, given: _Given) -> Any:
             _, energy, dynamics = given
-            return pack(dynamics.velocity(t, at(state, given), energy))
+            now = at(state, given)
+            returned = dynamics.value_and_velocity(t, now, energy)
+            of = f"{type(dynamics).__name__}.value_and_velocity"
+            check_value(of, returned, "value, velocity")
+            check_change(of, returned[1], now.increment)
+            return pack(returned[1])
 
         return along(rate, both, args)
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from ensembles import Network, Parameters
 
-from .._dynamics.dynamics import Update
+from .._dynamics.dynamics import Update, check_change, check_value
 from .._energies.energy import Energy
 from .merging import Merging, drawn, merging
 from .time import Observe, nan_after, observed
@@ -55,7 +55,11 @@ def iterate(
         step_key = None if key is None else jax.random.fold_in(key, at.steps)
         now = state.moved(at.increment)
         seen, moment = drawn(energy, batch, t, step, step_key)
-        value, change, memory = update.step(moment, now, at.memory, seen)
+        returned = update.step(moment, now, at.memory, seen)
+        of = f"{type(update).__name__}.step"
+        check_value(of, returned, "value, change, memory")
+        value, change, memory = returned
+        check_change(of, change, at.increment)
         broke = jnp.where(jnp.isfinite(value), at.broke, jnp.minimum(at.broke, at.steps))
         done = (at.steps + 1 - first) / (steps[-1] - first)
         meter = progress.step(at.meter, done.astype(step.dtype))

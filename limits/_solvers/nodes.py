@@ -6,11 +6,19 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ensembles import Measure, Network, NeuronalEnsemble, Rule, Space
+from ensembles import Measure, Network, NeuronalEnsemble, Noisy, Rule, Space
+
+from .._energies.energy import Energy
 
 _SHARED = 72
 _PROBE = 511  # nodes of sets that probe for what coarser ones miss
 _DRAWN = 2048  # random ones
+
+
+def check_noisy(ensemble: NeuronalEnsemble, energy: Energy) -> None:
+    """Raise `ValueError` where weights have noise of which the energy sees more than the limit."""
+    if any(isinstance(weight, Noisy) for weight in ensemble.weights):
+        energy.check_noisy()
 
 
 def refined(

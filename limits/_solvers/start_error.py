@@ -82,24 +82,35 @@ def start_error(
 
 @eqx.filter_jit
 def _missed(energy: Energy, few: FirstMotion, many: FirstMotion, outputs: Any) -> Float[Array, "2"]:
-    """The difference of two first motions in the size of outputs: the larger of the outputs', and
-    of their velocities', relative to the first's, times how far `outputs` (T, ...), a solution from
-    the first, move; and that relative difference.
+    """`_of_term` for each energy of a sum, since one that moves fast would hide what nodes miss of
+    another; the largest."""
+    each = (few.outputs, many.outputs, few.motion, many.motion, outputs)
+    found = [
+        _of_term(parts[0][0], many.slope, *(part for _, part in parts))
+        for parts in zip(*map(energy.by_term, each), strict=True)
+    ]
+    return jnp.stack(found).max(0)
 
-    Where the first does not move and the second does, the outputs may go as far as the slope (for
-    the squared loss, to the targets). A velocity of rounding errors alone is no velocity.
+
+def _of_term(
+    energy: Energy, slope: Array, few: Any, many: Any, slow: Any, fast: Any, run: Any
+) -> Float[Array, "2"]:
+    """The difference of two first motions (outputs `few` and `many`, velocities `slow` and `fast`)
+    in the size of outputs: the larger of the outputs', and of their velocities', relative to the
+    first's, times how far `run` (T, ...), a solution from the first, moves; and that relative
+    difference.
+
+    Where the first does not move beside the second, the outputs may go as far as the slope (for the
+    squared loss, to the targets). A velocity of rounding errors alone is no velocity.
     """
     subtract = partial(jax.tree.map, jnp.subtract)
-    eps = jnp.finfo(few.slope.dtype).eps
-    each = (
-        subtract(few.outputs, many.outputs), subtract(few.motion, many.motion), few.motion,
-        many.motion,
-    )  # fmt: skip
+    eps = jnp.finfo(slope.dtype).eps
+    each = subtract(few, many), subtract(slow, fast), slow, fast
     apart, wrong, speed, other = energy.size(jax.tree.map(lambda *a: jnp.stack(a), *each))
-    moved = energy.size(jax.tree.map(lambda a, b: a - b[None], outputs, few.outputs)).max()
-    rounding = 1e3 * eps * jnp.maximum(energy.size(many.outputs), eps)
+    moved = energy.size(jax.tree.map(lambda a, b: a - b[None], run, few)).max()
+    rounding = 1e3 * eps * jnp.maximum(energy.size(many), eps)
     still = speed <= jnp.maximum(1e-3 * other, rounding)
     relative = jnp.where(still, 0, wrong / jnp.where(still, 1, speed))
     lost = still & (other > rounding)
-    leads = jnp.where(lost, many.slope, relative * moved)
+    leads = jnp.where(lost, slope, relative * moved)
     return jnp.stack([jnp.maximum(apart, leads), jnp.where(lost, 1, relative)])

@@ -38,12 +38,13 @@ def checkpoints(
         return _traced(times, jnp.asarray(t0, dtype), jnp.asarray(t1, dtype))
     _check_shape(held)
     slack = 1e-6 * last
-    if not ((np.diff(held) > 0).all() and held[0] >= first and held[-1] <= last + slack):
+    if not ((np.diff(held) > 0).all() and held[0] >= first - slack and held[-1] <= last + slack):
         raise ValueError(
             f"times must increase from at least {first:.6g} to at most t1={last}, got {held}: "
             f"write jnp.linspace({first:.6g}, t1, 11)"
         )
-    span = (np.asarray(first, dtype), np.minimum(held.astype(dtype), last.astype(dtype)))
+    ends = np.asarray(first, dtype), np.asarray(last, dtype)
+    span = ends[0], np.clip(held.astype(dtype), *ends)
     return jnp.asarray(span[0]), jnp.asarray(span[1])
 
 

@@ -16,7 +16,7 @@ from .._energies.energy import Energy
 from .._keys import FINER, NODES, PROBE, TOLERANCE, reserved
 from .._solvers.adaptive import Adaptive, continuous
 from .._solvers.limit import limit
-from .._solvers.nodes import refined
+from .._solvers.nodes import check_noisy, refined
 from .._solvers.progress import Parts
 from .._solvers.recompilation import notice
 from .._solvers.seeds import seed_keys
@@ -126,6 +126,7 @@ def coupling(
     if limit_solver is None:
         limit_solver = solver.of_limit(dynamics)
     kind("limit_solver", limit_solver, Solver, "write limit_solver=Adaptive(), or Steps(0.1)")
+    check_noisy(ensemble, energy)
     limit_solver.check_limit(dynamics)
     for each in (limit_solver, solver):
         each.check(example, energy, dynamics, when)

@@ -97,7 +97,7 @@ class Coupling(Result):
         blocks = [
             ("sup over neurons and times", layers, np.moveaxis(self.sup, -1, 0), self.error),
             ("rms over neurons", layers, np.moveaxis(self.rms, -1, 0), self.rms_error),
-            ("functions", ["outputs", "energy"], [self.outputs, self.energies], functions),
+            ("functions", ["outputs", "energies"], [self.outputs, self.energies], functions),
         ]
         if self.growth is not None:
             columns = np.moveaxis(self.growth, -1, 0)

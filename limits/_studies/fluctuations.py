@@ -37,7 +37,7 @@ from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .._solvers.adaptive import Adaptive
-from .._solvers.nodes import probe_pair
+from .._solvers.nodes import check_noisy, probe_pair
 from .._solvers.start_error import start_error, warn_of
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
@@ -94,6 +94,7 @@ def fluctuations(
     solver = Adaptive() if solver is None else solver
     kind("solver", solver, Adaptive, "it is of continuous time; write Adaptive()")
     scale = layer_ratios(ratios, ensemble.depth - 1)
+    check_noisy(ensemble, energy)
     measures, network, others = discretisations(ensemble, nodes, rule, key)
     check_observable(observe, network, differentiable=True)
     _, when = checkpoints(times, 0.0, t1, network.dtype)

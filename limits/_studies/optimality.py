@@ -206,8 +206,8 @@ def _search(
     def at_points(points: Array) -> tuple[Array, Array]:
         """Ψ and its gradient at `points`, which are tracers."""
         seen = wider.with_points(jnp.concatenate([own, points]), i)
-        _, gradient, variation = energy.derivatives(seen, variation=True)
-        assert variation is not None
+        found = energy.derivatives(seen, variation=True)
+        gradient, variation = found.gradient, found.varied(energy)
         return variation[i][n:], energy.domain.downhill(seen, gradient).rows(i)[n:]
 
     def one(

@@ -36,7 +36,7 @@ from .._energies.energy import Energy
 from .._energies.risk import Risk
 from .._result import Result, span, when
 from .._solvers.adaptive import Adaptive
-from .._solvers.nodes import probe_pair
+from .._solvers.nodes import check_noisy, probe_pair
 from .._solvers.start_error import start_error, warn_of
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
@@ -118,8 +118,14 @@ def sgd_noise(
     dynamics = GradientFlow() if dynamics is None else dynamics
     solver = Adaptive() if solver is None else solver
     kind("solver", solver, Adaptive, "it is of continuous time; write Adaptive()")
+    if solver.step is not None:
+        raise ValueError(
+            f"solver must adapt its steps, which end at grid times, got step={solver.step}: write "
+            "Adaptive(rtol=1e-7)"
+        )
     if count("intervals", intervals) % 2:
         raise ValueError(f"intervals must be even, got {intervals}: every second one is an error")
+    check_noisy(ensemble, energy)
     measures, network, others = discretisations(ensemble, nodes, rule, key)
     check_observable(observe, network, differentiable=True)
     dtype = network.dtype

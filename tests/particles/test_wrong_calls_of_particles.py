@@ -174,7 +174,7 @@ WRONG = {
     ),
     "a penalty as a prediction": (
         lambda: Risk(DATA, prediction=PowerPenalty(0.1)),
-        r"prediction must be a Prediction, got PowerPenalty: a penalty is added, Risk\(data\) \+",
+        r"prediction must be a Prediction, got PowerPenalty: .*a penalty is added, Risk\(data\) \+",
     ),
     "a function as an energy": (
         lambda: Risk(DATA) + (lambda theta: theta @ theta),
