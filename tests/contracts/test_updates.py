@@ -134,14 +134,3 @@ def test_jit_vmap_and_derivatives_pass_through_training(name):
     difference = float(values[0] - values[1]) / (2 * h)
     slope = inner(gradients, stacked(direction, direction)) / 2
     assert abs(difference) > 1e-3 and abs(difference - slope) < 1e-7
-
-
-def test_derivatives_through_births_and_deaths_are_refused():
-    network = shallow_network()
-
-    def end(start):
-        moved = eqx.tree_at(lambda n: n.start, network, start)
-        return trained(moved, UPDATES["birth and death"]).energies[-1]
-
-    with pytest.raises(ValueError, match="^births and deaths are jumps"):
-        jax.grad(end)(network.start)
