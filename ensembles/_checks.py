@@ -56,7 +56,10 @@ def positive(name: str, value: ArrayLike, dtype: jnp.dtype) -> Float[Array, ""]:
         return jnp.asarray(value, dtype)
     number = known.ndim == 0 and np.issubdtype(known.dtype, np.number)
     if not (number and 0 < known < float("inf")):
-        raise ValueError(f"{name} must be a positive finite number, got {value}: write {name}=0.1")
+        example = "1e-6" if name in ("rtol", "atol") else "0.1"
+        raise ValueError(
+            f"{name} must be a positive finite number, got {value!r}: write {name}={example}"
+        )
     return jnp.asarray(np.asarray(known, dtype))
 
 

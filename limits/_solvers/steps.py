@@ -66,12 +66,18 @@ class Steps(Solver):
         whole_steps(times, step)
 
     def check_limit(self, dynamics: Update) -> None:
-        if dynamics.random or self.random:
+        name = type(dynamics).__name__
+        if dynamics.random:
             raise ValueError(
-                f"dynamics must be without randomness here, got {type(dynamics).__name__} with "
-                "batches or noise: a batch is common to all neurons, and does not average out "
-                "with width. Leave batch out, or give a dynamics in continuous time to "
-                "Steps(step, batch), whose steps fall"
+                f"dynamics must be without randomness here, got {name}: neurons that draw for "
+                "themselves do not follow nodes. Write simulate, or WassersteinFisherRao in place "
+                "of births and deaths"
+            )
+        if self.random:
+            raise ValueError(
+                f"dynamics must be without randomness here, got {name} with batches: a batch is "
+                "common to all neurons, and does not average out with width. Leave batch out, or "
+                "give a dynamics in continuous time to Steps(step, batch), whose steps fall"
             )
 
     def run(
