@@ -26,3 +26,4 @@ from ._layers.unit import position as position
 from ._measures import choose as choose
 from ._network.backpropagate import backpropagate as backpropagate
 from ._network.factors import Outer as Outer
+from ._network.factors import factored as factored

@@ -38,6 +38,11 @@ class Outer(eqx.Module):
         return tensordot(self.left, self.right, [[0], [0]])
 
 
+def factored(a: object) -> bool:
+    """Whether it is a matrix kept as factors: a leaf of trees of changes."""
+    return isinstance(a, Outer)
+
+
 class Updated(eqx.Module):
     """The matrix base + outer, not formed."""
 

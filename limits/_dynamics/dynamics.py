@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles.internal import Family, Outer
+from ensembles.internal import Family, factored
 
 from .._energies.energy import Energy
 from .._keys import NOISE, reserved
@@ -148,8 +148,8 @@ class Dynamics(Update):
 def check_change(of: str, change: Any, like: Parameters) -> None:
     """Raise `ValueError` unless what a motion returned has the form of a prepared increment: other
     shapes would broadcast. `of` names the class and the method. Shapes alone: costs nothing."""
-    leaves, wanted = jax.tree.flatten(like, is_leaf=_outer)
-    changes, found = jax.tree.flatten(change, is_leaf=_outer)
+    leaves, wanted = jax.tree.flatten(like, is_leaf=factored)
+    changes, found = jax.tree.flatten(change, is_leaf=factored)
     if found != wanted:
         raise ValueError(
             f"{of} must return changes of the form of network.increment, {wanted}, got {found}: "
@@ -162,10 +162,6 @@ def check_change(of: str, change: Any, like: Parameters) -> None:
             f"{of} must return changes of the shapes of network.increment, got {wrong[0][0]} in "
             f"place of {wrong[0][1]}: per unit mass every weight has its own"
         )
-
-
-def _outer(a: object) -> bool:
-    return isinstance(a, Outer)
 
 
 def check_value(of: str, returned: Any, parts: str) -> None:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles.internal import Outer
+from ensembles.internal import Outer, factored
 
 from .._dynamics.dynamics import Moment, Update
 from .._energies.energy import Energy
@@ -39,13 +39,13 @@ class Merging(eqx.Module):
         """The sum, after so many steps since the last merge."""
 
         def one(sum: Any, new: Any) -> Any:
-            return sum.written(new, step * self.samples) if isinstance(sum, Outer) else sum + new
+            return sum.written(new, step * self.samples) if factored(sum) else sum + new
 
-        return jax.tree.map(one, increment, change, is_leaf=_outer)
+        return jax.tree.map(one, increment, change, is_leaf=factored)
 
     def merged(self, increment: Parameters, change: Parameters) -> Parameters:
         """`increment` with `change`, its factors multiplied, added."""
-        formed = jax.tree.map(lambda a: a.formed() if _outer(a) else a, change, is_leaf=_outer)
+        formed = jax.tree.map(lambda a: a.formed() if factored(a) else a, change, is_leaf=factored)
         return jax.tree.map(jnp.add, increment, formed)
 
 
@@ -102,7 +102,3 @@ def _unmerged(network: Network, layers: tuple[int, ...], rank: int) -> Network:
     return eqx.tree_at(
         lambda n: (n.start, n.increment), network, (now, Parameters(tuple(weights), biases))
     )
-
-
-def _outer(a: object) -> bool:
-    return isinstance(a, Outer)
