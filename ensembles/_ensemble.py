@@ -155,6 +155,11 @@ class NeuronalEnsemble(eqx.Module):
         """The number of layers L."""
         return len(self.weights)
 
+    @property
+    def noisy(self) -> bool:
+        """Whether some weights have noise of their own (`Noisy`)."""
+        return any(isinstance(weight, Noisy) for weight in self.weights)
+
     def measures(
         self,
         nodes: int | Sequence[int],

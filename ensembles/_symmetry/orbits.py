@@ -12,7 +12,7 @@ from .._contractions import einsum, matmul
 from .._ensemble import NeuronalEnsemble
 from .._spaces.atoms import Atoms
 from .._spaces.product import Product
-from .._weights import Noisy, WeightFunction
+from .._weights import WeightFunction
 from .group import Group
 
 
@@ -29,7 +29,7 @@ def of_orbits(
             "group must be finite for a symmetric ensemble, got nodes of a compact one: copies "
             "of the neurons would not be connected"
         )
-    if any(isinstance(w, Noisy) for w in ensemble.weights):
+    if ensemble.noisy:
         raise ValueError(
             "ensemble must have weights that are functions of labels to be symmetrised, got "
             "noisy ones: write diverse(...), or weights w(c, c')"

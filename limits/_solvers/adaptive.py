@@ -156,13 +156,13 @@ class Adaptive(Solver):
         )
 
 
-def continuous(dynamics: Any, name: str = "dynamics") -> Dynamics:
+def continuous(dynamics: Any) -> Dynamics:
     """`dynamics`, which must have a velocity; a `ValueError` otherwise."""
     remedy = (
         "write GradientFlow(); an update makes steps: write train, or in coupling and simulate "
         "solver=Steps(0.1)"
     )
-    kind(name, dynamics, Dynamics, instead(dynamics, remedy))
+    kind("dynamics", dynamics, Dynamics, instead(dynamics, remedy))
     return dynamics
 
 

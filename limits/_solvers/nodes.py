@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ensembles import Measure, Network, NeuronalEnsemble, Noisy, Rule, Space
+from ensembles import Measure, Network, NeuronalEnsemble, Rule, Space
 
 from .._energies.energy import Energy
 
@@ -17,7 +17,7 @@ _DRAWN = 2048  # random ones
 
 def check_noisy(ensemble: NeuronalEnsemble, energy: Energy) -> None:
     """Raise `ValueError` where weights have noise of which the energy sees more than the limit."""
-    if any(isinstance(weight, Noisy) for weight in ensemble.weights):
+    if ensemble.noisy:
         energy.check_noisy()
 
 

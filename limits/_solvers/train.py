@@ -13,7 +13,6 @@ from ensembles.internal import concrete, count, kind
 
 from .._dynamics.dynamics import Update
 from .._dynamics.gradient_flow import GradientFlow
-from .._dynamics.optimiser import instead
 from .._energies.energy import Energy
 from .iterate import iterate
 from .progress import meter_of
@@ -67,7 +66,6 @@ def train(
     update = GradientFlow() if dynamics is None else dynamics
     kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
-    kind("dynamics", update, Update, instead(update, "write GradientFlow()"))
     batch = None if batch is None else count("batch", batch)
     options = Steps(step, batch).resolved(network.dtype)
     step = jnp.asarray(options.step)

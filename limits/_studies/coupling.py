@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from ensembles import NeuronalEnsemble, Noisy, Rule
+from ensembles import NeuronalEnsemble, Rule
 from ensembles.internal import counts, kind, randomness
 
 from .._dynamics.dynamics import Update
@@ -130,8 +130,7 @@ def coupling(
     limit_solver.check_limit(dynamics)
     for each in (limit_solver, solver):
         each.check(example, energy, dynamics, when)
-    noisy = any(isinstance(w, Noisy) for w in ensemble.weights)
-    dynamics.check_limit(example, noisy)
+    dynamics.check_limit(example, ensemble.noisy)
     study = Study(
         ensemble, energy, dynamics, solver.resolved(dtype), limit_solver.resolved(dtype), when,
         observe, measures, finer, rules, max(numbers),

@@ -27,7 +27,7 @@ def without_edge_noise(ensemble: NeuronalEnsemble, network: Network) -> Network:
     increment loses (a − 1) u, u centred and a by least squares over pairs of neurons (by mass).
     What is left of u is of order 1/N.
     """
-    if not any(isinstance(w, Noisy) for w in ensemble.weights):
+    if not ensemble.noisy:
         return network
     pairs = zip(network.labels, network.initial_masses, strict=True)
     mean = ensemble.network(tuple(Measure(*pair) for pair in pairs))

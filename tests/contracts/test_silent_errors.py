@@ -8,8 +8,20 @@ from models import largest, regression, smooth
 
 from contracts.common import KEY, RISK
 from contracts.energies import Tug
-from ensembles import Affine, Gaussian, Measure, Network, Sphere, Uniform, iid, shallow
+from ensembles import (
+    Affine,
+    Gaussian,
+    Measure,
+    Network,
+    NeuronalEnsemble,
+    Sphere,
+    Uniform,
+    Unit,
+    iid,
+    shallow,
+)
 from limits import (
+    Adaptive,
     BirthDeath,
     Data,
     Domain,
@@ -31,7 +43,6 @@ from limits import (
     sgd_noise,
     train,
 )
-from limits._solvers.adaptive import Adaptive
 
 
 class Held(Energy):
@@ -72,9 +83,6 @@ def test_what_no_space_confines_moves_as_it_would(spaces):
     network = smooth(3).sample(4, key=KEY)
     first = network.weights[0]
     unit = first / jnp.linalg.norm(first, axis=1, keepdims=True)
-    network = network.moved(
-        network.increment.plus(jax.tree.map(lambda a: 0 * a, network.increment))
-    )
     network = network.with_points(unit)
     free, held = (mean_field_gradient(network, e) for e in (RISK, Held(RISK, Domain(spaces))))
     assert largest(free.weights[1:], held.weights[1:]) == 0
@@ -90,7 +98,6 @@ def spike(theta, x):
 @pytest.mark.parametrize("first", ["risk", "penalty"])
 def test_a_fast_term_of_a_sum_hides_nothing_of_another(first):
     """A spike on 1 % of the labels, which first nodes miss, beside a penalty that falls fast."""
-    from ensembles import NeuronalEnsemble, Unit
 
     def weights(c):
         bump = 1 + 8 * jnp.exp(-(((c[0] - 0.127) / 0.0056) ** 2))
