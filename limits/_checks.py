@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import scipy
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles.internal import positive as positive
+from ensembles.internal import positive
 
 
 def tolerance(name: str, value: ArrayLike | None, dtype: jnp.dtype) -> Float[Array, ""]:

@@ -9,9 +9,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles.internal import dot
+from ensembles.internal import dot, positive
 
-from .._checks import positive
 from .special import arc_cosine, log_sphere, two_erfs
 
 

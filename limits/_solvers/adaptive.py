@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Network
-from ensembles.internal import concrete, count, kind
+from ensembles.internal import concrete, count, kind, positive
 
-from .._checks import positive, tolerance
+from .._checks import tolerance
 from .._dynamics.dynamics import Dynamics, Update
 from .._dynamics.optimiser import instead
 from .._dynamics.schedules import Schedule, turning_points

@@ -9,9 +9,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Network
-from ensembles.internal import count, kind, randomness
+from ensembles.internal import count, kind, positive, randomness
 
-from .._checks import positive
 from .._dynamics.dynamics import Update
 from .._dynamics.optimiser import instead
 from .._energies.energy import Energy

@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network
-from ensembles.internal import kind, matmul, tensordot
+from ensembles.internal import kind, matmul, positive, tensordot
 
-from .._checks import positive
 from .._dynamics.dynamics import Update
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy

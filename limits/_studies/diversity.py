@@ -15,9 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble
-from ensembles.internal import count, kind, matmul, randomness
+from ensembles.internal import count, kind, matmul, positive, randomness
 
-from .._checks import positive
 from .._energies.data import Data
 from .._result import Result
 from .noise import without_edge_noise

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ensembles import Measure
-from ensembles.internal import count, tensordot
+from ensembles.internal import count, positive, tensordot
 
-from .._checks import positive, quantile
+from .._checks import quantile
 from .._result import Result, span, when
 from .noise import EdgeNoise
 

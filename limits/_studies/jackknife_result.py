@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from .._checks import positive, quantile
+from ensembles.internal import positive
+
+from .._checks import quantile
 from .._result import Result, span, when
 from .noise import EdgeNoise
 

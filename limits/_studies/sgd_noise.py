@@ -26,9 +26,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Parameters, Rule
-from ensembles.internal import count, einsum, kind, tensordot
+from ensembles.internal import count, einsum, kind, positive, tensordot
 
-from .._checks import positive
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._dynamics.schedules import Schedule

@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from ensembles import Measure, Network
-from ensembles.internal import concrete, count, dot, kind, matmul
+from ensembles.internal import concrete, count, dot, kind, matmul, positive
 
-from .._checks import positive
 from .._energies.game import Game
 from ._cells import box
 

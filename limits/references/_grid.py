@@ -22,9 +22,8 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ensembles import Measure
-from ensembles.internal import concrete, count
+from ensembles.internal import concrete, count, positive
 
-from .._checks import positive
 from .._energies.interaction import Interaction
 from .._result import Result, course, when
 from .._solvers.time import checkpoints

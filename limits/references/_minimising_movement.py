@@ -9,9 +9,8 @@ import optimistix as optx
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network
-from ensembles.internal import concrete, kind
+from ensembles.internal import concrete, kind, positive
 
-from .._checks import positive
 from .._energies.energy import Energy
 from .._solvers.time import checkpoints, whole_steps
 from .._solvers.trajectory import RESULTS, Trajectory

@@ -5,9 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from ensembles.internal import floating, kind
+from ensembles.internal import floating, kind, positive
 
-from .._checks import positive
 from .._energies.data import Data
 from .._result import Result
 from .._solvers.trajectory import FailedRun
