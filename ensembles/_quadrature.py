@@ -1,8 +1,10 @@
 """Rules that turn a probability space into a measure of finitely many nodes."""
 
 import abc
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import numpy as np
 import scipy
@@ -81,13 +83,18 @@ class Sobol(Rule):
     `align` (n, d) are the inputs of a Gaussian first layer on R^d. Only w·x for these x
     matter, so the leading coordinates of the points, the most even ones, are turned into the
     principal directions of the inputs.
+
+    `reflect` are axes of the cube. The second half of the points is the first, mirrored there at
+    the middle: what is odd in them averages to zero exactly, what is even as over half the points.
     """
 
     random: ClassVar[bool] = True
     align: Float[Array, "n d"] | None
+    reflect: tuple[int, ...] = eqx.field(static=True)
 
-    def __init__(self, align: ArrayLike | None = None):
+    def __init__(self, align: ArrayLike | None = None, reflect: Sequence[int] = ()):
         self.align = None if align is None else floating("align", align, ndim=2)
+        self.reflect = tuple(reflect)
 
     def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
         key = randomness(key, "Sobol points are scrambled at random")
@@ -98,8 +105,20 @@ class Sobol(Rule):
             )
         space = space if self.align is None else space.aligned(self.align)
         engine = scipy.stats.qmc.Sobol(space.cube_dim, rng=_host_generator(key))
-        tiny = np.finfo(float).tiny
-        u = np.clip(engine.random(n), tiny, 1 - np.finfo(float).epsneg)
+        wrong = [axis for axis in self.reflect if not 0 <= axis < space.cube_dim]
+        if wrong or (self.reflect and n < 2):
+            raise ValueError(
+                f"reflect must be axes from 0 to {space.cube_dim - 1} of the cube, of 2 nodes or "
+                f"more, got {self.reflect} for {n} nodes"
+            )
+        if self.reflect:
+            u = engine.random(n // 2)
+            mirrored = u.copy()
+            mirrored[:, list(self.reflect)] = 1 - mirrored[:, list(self.reflect)]
+            u = np.concatenate([u, mirrored])
+        else:
+            u = engine.random(n)
+        u = np.clip(u, np.finfo(float).tiny, 1 - np.finfo(float).epsneg)
         return _measure(space, space.from_cube(u), np.full(n, 1 / n))
 
 

@@ -27,3 +27,4 @@ from ._measures import choose as choose
 from ._network.backpropagate import backpropagate as backpropagate
 from ._network.factors import Outer as Outer
 from ._network.factors import factored as factored
+from ._quadrature import default_rule as default_rule

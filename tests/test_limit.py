@@ -145,7 +145,7 @@ def test_random_layers_are_refined_without_the_others():
     ensemble, risk = smooth(3), Risk(regression())
     run = limit(
         ensemble, risk, t1=3.0, times=TIMES, tol=6e-3, rule=[MonteCarlo(), None],
-        observe=Outputs(risk), key=jax.random.key(0), max_nodes=2**14,
+        observe=Outputs(risk), key=jax.random.key(0),
     )  # fmt: skip
     exact = outputs_and_energies(ensemble, risk, 64)
     true = distance((np.asarray(run.energies), np.asarray(run.observed)), exact)
@@ -197,9 +197,10 @@ def test_a_mixed_rule_counts_the_error_of_its_deterministic_layers():
 def test_an_unresolved_limit_says_so_and_loses_nothing():
     ensemble, risk = smooth(3), Risk(regression())
     with pytest.raises(
-        FailedRun, match=r"not resolved to `tol`.*Raise `max_nodes`.*known to .* with 35x35 nodes"
+        FailedRun,
+        match=r"not resolved to `tol`.*Raise `max_work`.*known to .* with 35x35 nodes.*times",
     ) as caught:
-        limit(ensemble, risk, t1=3.0, tol=1e-12, max_nodes=35)
+        limit(ensemble, risk, t1=3.0, tol=1e-12, max_work=2e7)
     run = caught.value.partial
     assert run.result == RESULTS.unresolved and 0 < float(run.error) < 1e-2
     assert [sizes for sizes, _ in run.stats["levels"]] == [(8, 8), (17, 17), (35, 35)]

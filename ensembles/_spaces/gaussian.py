@@ -50,7 +50,8 @@ class Gaussian(Space):
     def aligned(self, x: Float[Array, "n d"]) -> "Space":
         if x.ndim != 2 or x.shape[1] != self.dim:
             return super().aligned(x)
-        basis = np.linalg.svd(np.asarray(x, float) * np.asarray(self.scale, float))[2].T
+        inputs = np.asarray(x, float) * np.asarray(self.scale, float)
+        basis = np.linalg.svd(inputs, full_matrices=len(inputs) < self.dim)[2].T
         return eqx.tree_at(lambda s: s._basis, self, basis, is_leaf=lambda a: a is None)
 
     def grid(self, m: int) -> Grid:

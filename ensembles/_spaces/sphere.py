@@ -64,11 +64,14 @@ class Sphere(Space):
         return np.asarray(self.radius) * z / np.linalg.norm(z, axis=1, keepdims=True)
 
     def grid(self, m: int) -> Grid:
-        if self.dim != 2:
-            raise ValueError(
-                f"rule Gauss knows the circle only, got a sphere in R^{self.dim}: "
-                "write rule=Sobol()"
-            )
+        """Gauss–Gegenbauer nodes of the first coordinate, of the second on the sphere that is left,
+        and so on, down to equal angles on a circle."""
         angle = 2 * np.pi * turns(m)
-        points = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        return np.asarray(self.radius) * points, np.full(m, 1 / m)
+        points, masses = np.stack([np.cos(angle), np.sin(angle)], axis=1), np.full(m, 1 / m)
+        for dim in range(3, self.dim + 1):
+            height, weights = special.roots_gegenbauer(m, (dim - 2) / 2)
+            rest = np.sqrt(1 - height**2)[:, None, None] * points[None]
+            first = np.broadcast_to(height[:, None, None], (*rest.shape[:2], 1))
+            points = np.concatenate([first, rest], axis=2).reshape(-1, dim)
+            masses = np.outer(weights / weights.sum(), masses).ravel()
+        return np.asarray(self.radius) * points, masses

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Rule, Space, quadrature
-from ensembles.internal import choose, floating, probabilities, takes
+from ensembles.internal import choose, default_rule, floating, probabilities, takes
 
 
 class Data(eqx.Module):
@@ -86,7 +86,15 @@ class Data(eqx.Module):
         measure = quadrature(space, nodes, rule, key=key)
         y = jax.vmap(target)(measure.points)
         held = target if isinstance(target, eqx.Module) else _Function(target)
-        return Data(measure.points, y, measure.masses, sampler=_Fresh(space, held))
+        rule = default_rule(space) if rule is None else rule
+        return Data(measure.points, y, measure.masses, sampler=_Fresh(space, held, rule, key))
+
+    def finer(self) -> "Data | None":
+        """The same population on the next finer nodes, drawn anew where they are random; None where
+        these data are all there is."""
+        if not isinstance(self.sampler, _Fresh):
+            return None
+        return self.sampler.finer(len(self.masses))
 
     def draw(self, size: int, key: PRNGKeyArray) -> "Data":
         """`size` independent samples of mass 1/size: fresh samples of a population."""
@@ -97,14 +105,24 @@ class Data(eqx.Module):
 
 
 class _Fresh(eqx.Module):
-    """Draws x from a space, with y = target(x)."""
+    """Draws x from a space, with y = target(x); `rule` and `key` are those of its nodes."""
 
     space: Space
     target: eqx.Module
+    rule: Rule
+    key: PRNGKeyArray | None
 
     def __call__(self, size: int, key: PRNGKeyArray) -> tuple[Array, Array]:
         x = self.space.draw(size, key)
         return x, jax.vmap(self.target)(x)  # pyright: ignore[reportArgumentType]
+
+    def finer(self, nodes: int) -> Data | None:
+        """The population on the nodes next finer than `nodes`; None where those are all."""
+        more = self.rule.refine(self.space, nodes)
+        if more == nodes:
+            return None
+        key = None if self.key is None else jax.random.fold_in(self.key, 1)
+        return Data.from_space(self.space, self.target, more, self.rule, key=key)  # pyright: ignore[reportArgumentType]
 
 
 class _Function(eqx.Module):

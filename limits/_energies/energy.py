@@ -81,6 +81,20 @@ class Energy(Family):
         nothing is projected then."""
         return False
 
+    def samples(self, network: Network) -> int:
+        """At how many inputs, or beside how many others, every neuron is evaluated: what limits
+        reckon their work by."""
+        return 1
+
+    @property
+    def inputs(self) -> Float[Array, "n d"] | None:
+        """The inputs of the networks, where they are vectors."""
+        return None
+
+    def with_finer_data(self) -> "Energy | None":
+        """The same energy with more nodes of its population; None where data are all there is."""
+        return None
+
     @abc.abstractmethod
     def outputs(self, network: Network) -> PyTree[Array]:
         """What the energy depends on, an array or a tree of arrays; limits are compared in it."""
@@ -156,6 +170,19 @@ class Total(Energy):
     @property
     def domain(self) -> Domain:
         return reduce(Domain.shared, [term.domain for term in self.terms])
+
+    def samples(self, network: Network) -> int:
+        return sum(term.samples(network) for term in self.terms)
+
+    @property
+    def inputs(self) -> Float[Array, "n d"] | None:
+        return next((x for x in (term.inputs for term in self.terms) if x is not None), None)
+
+    def with_finer_data(self) -> Energy | None:
+        finer = [term.with_finer_data() for term in self.terms]
+        if all(term is None for term in finer):
+            return None
+        return Total(tuple(new or old for new, old in zip(finer, self.terms, strict=True)))
 
     def outputs(self, network: Network) -> tuple[Any, ...]:
         return tuple(term.outputs(network) for term in self.terms)

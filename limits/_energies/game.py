@@ -182,6 +182,9 @@ class Game(Energy):
             for (points, masses), k in zip(others, keys, strict=True)
         ]
 
+    def samples(self, network: Network) -> int:
+        return max(network.width)
+
     def outputs(self, network: Network) -> Float[Array, "1 outputs"]:
         """L_1, and for every player the variance of Ψ_i and the mean of |∇Ψ_i|²."""
         each = self._seen(network, True)

@@ -107,6 +107,9 @@ class Interaction(Energy):
         psi = (pairs - forces,) if variation else None
         return Derivatives(value, back(up - down)[0].still(), psi)
 
+    def samples(self, network: Network) -> int:
+        return network.width[0]
+
     def outputs(self, network: Network) -> Float[Array, "1 2"]:
         """∫ F dμ and ½ ∬ K dμ dμ: all that the energy depends on."""
         return jnp.stack(self._moments(network))[None]

@@ -75,6 +75,17 @@ class Risk(Energy):
     def takes_factors(self) -> bool:
         return self.prediction.takes_factors
 
+    def samples(self, network: Network) -> int:
+        return len(self.data.y)
+
+    @property
+    def inputs(self) -> Float[Array, "n d"] | None:
+        return self.data.x if self.data.x.ndim == 2 else None
+
+    def with_finer_data(self) -> "Risk | None":
+        data = self.data.finer()
+        return None if data is None else Risk(data, self.loss, self.prediction)
+
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
         return self.prediction(network, self.data.x)
 

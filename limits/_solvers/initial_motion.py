@@ -23,7 +23,7 @@ from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .._result import Result
-from .nodes import check_noisy, probing
+from .nodes import check_noisy, padded_measures, probing
 
 _REDRAWS = 4
 _REFINEMENTS = 4  # of random nodes: 16 times as many
@@ -108,8 +108,10 @@ def initial_motion(
         keys = jax.random.split(key, _REDRAWS)
         fine = [n * 2**_REFINEMENTS if r.random else n for n, r in zip(sizes, rules, strict=True)]
         coarse, seen = (
-            [probe(ensemble.discretise(n, rules, key=k)) for k in keys] for n in (sizes, fine)
-        )
+            [probe(ensemble.network(padded_measures(ensemble.measures(n, rules, key=k), fine)))
+             for k in keys]
+            for n in (sizes, fine)
+        )  # fmt: skip
         vanishing, tolerance = _VANISHING * _mean_square(coarse).features, 3 / np.sqrt(max(fine))
     found = _mean_square(seen)
     still = found.features <= max(vanishing, rounding * found.scale)

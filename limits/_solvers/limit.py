@@ -15,10 +15,15 @@ from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .adaptive import Adaptive, continuous, refuse_noise
 from .initial_motion import StationaryStart, initial_motion
+from .nodes import begin, fitted
+from .observables import by_masses
 from .progress import Whole
 from .refinement import ROUNDING, Refinement
 from .time import Observe, checkpoints
 from .trajectory import RESULTS, FailedRun, Trajectory
+
+_WORK = 2.0**31  # numbers, some seconds
+_WORK_FOR_TOL = 2.0**35
 
 
 def limit(
@@ -33,33 +38,40 @@ def limit(
     rule: Rule | Sequence[Rule | None] | None = None,
     observe: Observe = None,
     key: PRNGKeyArray | None = None,
-    max_nodes: int = 1200,
+    max_work: float | None = None,
     solver: Adaptive | None = None,
     throw: bool = True,
     progress: diffrax.AbstractProgressMeter | None = None,
 ) -> Trajectory:
     """The infinite-width limit of `ensemble` under `flow`, with an estimate of its error.
 
+    Without `tol` it is known as well as `max_work` allows, and says how well in `.error`; with `tol`
+    nodes are refined until the error is at most that.
+
     The distance between two solutions is the largest over `times` of the difference in energy and
     of the root mean square difference in outputs over the data. Nodes are refined (doubled and one
-    more on every axis, so that sets share no node and no alias; Sobol and Monte Carlo points
-    doubled in number) until the estimate is at most `tol`. It is the larger of two:
+    more on every axis, so that sets share no node and no alias; Sobol and Monte Carlo points to as
+    many as the observed rate asks for). The error is the larger of two:
 
     - The distance from another solution. For deterministic rules from the one on the next coarser
-      set, whose time tolerance is ten times as large and whose longest step is twice as long: the
-      error of that one, in nodes and in time, and so a bound for the finer one that is returned,
-      often a loose one. It is taken to be at least a third of the square of the distance a level
-      before, relative to the outputs, since solutions that agree better do so by chance. For random
-      rules the largest distance from four independent randomisations with half the nodes in layers
-      of a deterministic rule and coarser steps.
+      set, whose tolerance is at least four times as large and whose longest step (down to t1/128)
+      twice as long: the error of that one, in nodes and in time, and so a bound for the finer one
+      that is returned, often a loose one. It is taken to be at least a third of the square of the
+      distance a level before, relative to the outputs, since solutions that agree better do so by
+      chance. For random rules the largest distance from four independent randomisations, with
+      coarser nodes in layers of a deterministic rule and coarser steps.
     - What some 500 nodes a layer (23 an axis on two, 2,048 random ones, or the next finer set)
       resolve of the initialisation and the nodes do not: in the outputs, and in their velocity
       under the energy's derivative and the mean rates of the run, relative, times how far the
       outputs move.
 
+    To it is added what the nodes of a population of data (`Data.from_space`) miss: the distance
+    from a solution for the next finer ones. More nodes of the network do not lessen it.
+
     Of several layers only those that matter are refined beyond 72 nodes: those on whose coarser
     nodes alone (redrawn ones, under random rules) the solution is off by more than tol/(2h), h
-    hidden layers; all, where there is none. What the others are off by is added to the distance.
+    hidden layers, and a tenth of what the worst is; all, where there is none. What the others are
+    off by is added to the distance.
 
     The estimate finds features of the initial weights that are wider than about 1/500 of a layer's
     labels (1/23 of an axis in two dimensions, 1/1000 under random rules) by their effect at time 0;
@@ -68,19 +80,28 @@ def limit(
     speaks for `times` (0 and t1 if None): give the times that you compare. It is never below ten
     units of the last place of energy and outputs.
 
-    Arguments: `tol` is 1e-6 (1e-4 in single precision) by default; `nodes` fixes the number of
-    nodes (all per layer, or one per layer; then `tol` must be None), to be compared with the next
-    coarser set; `rule` as in `NeuronalEnsemble.discretise`; `key` for random rules; `max_nodes`
-    bounds the nodes of a layer; `observe` as in `flow`; `solver`: `Adaptive()` by default, whose
-    tolerances and steps are left to `limit`, `Adaptive(method=..., kinks=..., max_step=...)`;
-    `progress`: a diffrax progress meter, one for all levels (how many there will be is not known:
-    each takes half of what is left), moved by the solves' steps: it stands while one is compiled.
+    Arguments:
+
+    - `tol`: the error to reach, in units of the energy and of the outputs. None: a millionth (in
+      single precision 1e-4) of their size, or what `max_work` allows.
+    - `nodes` fixes the number of nodes (all per layer, or one per layer; then `tol` must be None),
+      to be compared with the next coarser set; `rule` as in `NeuronalEnsemble.discretise`, Sobol
+      points of a Gaussian first layer aligned with the inputs by default; `key` for random rules.
+    - `max_work`: how many numbers may be computed in all, 2³¹ by default and 2³⁵ with `tol`: those
+      of a solve are six evaluations a step, each of samples × (neurons + weights/32) (whole weights
+      where layers do not multiply by them). Two cores take some five seconds for 2³¹.
+    - `observe` as in `flow`, of quantities that weigh neurons by their masses, with an error of
+      their own in `.observed_error`; what has a shape that depends on the nodes has none.
+    - `solver`: `Adaptive()` by default, whose tolerances and steps are left to `limit`,
+      `Adaptive(method=..., kinks=..., max_step=...)`.
+    - `progress`: a diffrax progress meter, one for all levels (how many there will be is not known:
+      each takes half of what is left), moved by the solves' steps: it stands while one is compiled.
 
     Warns (`StationaryStart`) of an initialisation that does not move in the limit.
 
     Returns the `Trajectory` of the finest solve: `.error` the estimate, `.final` the network of
     nodes, `.stats["nodes"]` their numbers, `.stats["levels"]` the (nodes, estimate) of every level.
-    If `tol` is not met within `max_nodes`, or a solve breaks down, raises `FailedRun`
+    If `tol` is not met within `max_work`, or a solve breaks down, raises `FailedRun`
     (`throw=False`: returns the best there is, `.result` says so). Not for use under jit: shapes
     change with refinement.
     """
@@ -103,32 +124,32 @@ def limit(
         key = randomness(key, "random nodes are drawn, and their error estimated from redraws")
     if nodes is not None and tol is not None:
         raise ValueError(f"tol must be None when nodes are fixed, got tol={tol}, nodes={nodes}")
-    coarsest = tuple(r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True))
-    if nodes is None and max_nodes < max(coarsest):
-        raise ValueError(
-            f"max_nodes must be at least the {max(coarsest)} nodes of the coarsest set, got "
-            f"{max_nodes}: write max_nodes={4 * max(coarsest)}, or fix nodes="
-        )
     eps = float(jnp.finfo(jnp.result_type(*(s.dtype for s in ensemble.spaces))).eps)
-    target = (1e-6 if eps < 1e-10 else 1e-4) if tol is None else tol
-    if not target >= ROUNDING * eps:
+    if tol is not None and not tol >= ROUNDING * eps:
         raise ValueError(
             f"tol must be at least {ROUNDING * eps:.1e} in this precision, got {tol}: write "
             f"tol={1e-6 if eps < 1e-10 else 1e-4}"
         )
+    if max_work is None:
+        max_work = _WORK if tol is None else _WORK_FOR_TOL
+    elif nodes is not None or not max_work > 0:
+        raise ValueError(f"max_work must be positive, and nodes None, got {max_work}, {nodes}")
     checkpoints(times, 0.0, t1, jnp.dtype(float))  # before t1 goes into steps
+    if rule is None:
+        rules = fitted(ensemble, rules, energy, key)
     motion = initial_motion(ensemble, energy, dynamics, rule=rules, key=key)
     if motion.stationary:
         warnings.warn(str(motion), StationaryStart, stacklevel=2)
 
     refinement = Refinement(
-        ensemble, energy, dynamics, rules, t1, times, observe, solver, target,
+        ensemble, energy, dynamics, rules, t1, times, observe,
+        by_masses(observe, ensemble, rules, key), solver, tol, max_work,
         key if random else None, Whole(progress),
     )  # fmt: skip
     try:
         if nodes is not None:
             return refinement.fixed(counts("nodes", nodes, len(ensemble.spaces)))
-        return refinement.refined(coarsest, max_nodes, throw)
+        return refinement.refined(begin(ensemble, energy, rules), throw)
     except FailedRun as failed:
         if throw or failed.partial.result == RESULTS.unresolved:
             raise

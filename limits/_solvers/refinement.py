@@ -11,42 +11,55 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, PRNGKeyArray
+from jaxtyping import ArrayLike, PRNGKeyArray
 
 from ensembles import Measure, Network, NeuronalEnsemble, Rule
 
 from .._dynamics.dynamics import Dynamics
 from .._energies.energy import Energy
 from .adaptive import Adaptive
+from .apart import Apart, between, missed, size
 from .flow import flow
-from .nodes import coarsened, padded_measures, probe_pair, refined, shared
+from .nodes import Sizes, coarsened, padded_measures, probe_pair, refined, shape_of, shared, work
 from .progress import Whole
 from .start_error import start_error
-from .time import Observe
+from .time import Observe, observed
 from .trajectory import RESULTS, FailedRun, Trajectory, failure
-
-Sizes = tuple[int, ...]
 
 _RANDOMISATIONS = 5
 _LEVELS = 8  # in time, for atoms
-_FINEST = 3  # in time, for random nodes, which converge too slowly to need finer steps
+_FINEST = 4  # halvings of the longest step; tolerances alone go further
+_FINEST_DRAWN = 0  # of random nodes, which converge too slowly to need finer steps
+_FIRST = 1e-3  # tolerance of the first level, relative
+_STAGES = 6  # evaluations a step, about
+_POWER = 0.75  # of the number of random nodes that errors fall with, until one is observed
+_JUMP = 64  # times as many random nodes, at most, from one level to the next
+_MATTER = 0.1  # of the error of the worst layer, from which another is refined too
 ROUNDING = 50  # units of the last place, below which nothing is asked of a solve
 
 
 class Level(NamedTuple):
-    """The solution on nodes of these `sizes`, its `error` (None where there is nothing to compare
-    with), and the key that the nodes were drawn with (None where they are not random)."""
+    """The solution on nodes of these `sizes`, solved with relative tolerance `rtol`; how far it is
+    `apart` from others (None where there is nothing to compare with); the key that its nodes were
+    drawn with (None where they are not random); and its `cost`, in numbers computed."""
 
     sizes: Sizes
     run: Trajectory
-    error: float | None
+    rtol: float
+    apart: Apart | None
     key: PRNGKeyArray | None
+    cost: float
+
+    @property
+    def error(self) -> float:
+        return math.inf if self.apart is None else self.apart.error
 
 
 @dataclasses.dataclass
 class Refinement:
-    """The limit of an ensemble on finer and finer nodes, until it is known to `target`; `key` that
-    of random nodes, None where they are not random. `limit` says how."""
+    """The limit of an ensemble on finer and finer nodes, until it is known to `tol`, or for None as
+    well as `max_work` numbers to compute allow; `key` that of random nodes, None where they are not
+    random. `limit` says how."""
 
     ensemble: NeuronalEnsemble
     energy: Energy
@@ -55,133 +68,231 @@ class Refinement:
     t1: ArrayLike
     times: ArrayLike | None
     observe: Observe
+    by_mass: bool
     solver: Adaptive
-    target: float
+    tol: float | None
+    max_work: float
     key: PRNGKeyArray | None
     progress: Whole
+    kept: float = 0.0  # what the layers are off by that are as they were on the level before
+    missed: Apart | None = None  # by the nodes of a population of data
+    spent: float = 0.0  # numbers that were computed
     levels: list[Level] = dataclasses.field(default_factory=list)
 
     def fixed(self, sizes: Sizes) -> Trajectory:
         """The solution on so many nodes, compared with the next coarser ones."""
-        before = None
+        aim = self._aim()
         if self.key is None:
             rougher = coarsened(self.ensemble.spaces, self.rules, sizes)
-            before = self._solve(self._drawn(rougher, None), 0, (0.0, 0.5))
-        level = self._level(sizes, 1, (0.5, 1.0), before, fixed=True)
-        self.levels.append(level)
-        return self._returned(level.run, level.error, RESULTS.successful)
+            run = self._solve(self._drawn(rougher, None), aim, 0, (0.0, 0.5))
+            self.levels.append(Level(rougher, run, aim, None, None, 0.0))
+        level = self._with_start(self._level(sizes, aim / 10, (0.5, 1.0)))
+        self.levels = [level]
+        return self._returned(level, RESULTS.successful)
 
-    def refined(self, sizes: Sizes, max_nodes: int, throw: bool) -> Trajectory:
-        """The solution on as many nodes as it takes, from `sizes` on, at most `max_nodes` in a
-        layer; raises `FailedRun` where these are not enough, unless `throw` is False."""
-        before, kept = None, 0.0
+    def refined(self, sizes: Sizes, throw: bool) -> Trajectory:
+        """The solution on as many nodes as it takes, from `sizes` on, and as `max_work` allows;
+        raises `FailedRun` where `tol` is not met then, unless `throw` is False."""
         while True:
-            level = self._level(sizes, len(self.levels), self._span(), before, kept)
+            try:
+                level = self._level(sizes, self._tolerance(), self._span())
+            except FailedRun as failed:
+                if self.tol is not None or not self._has_bar(failed):
+                    raise
+                return self._returned(self._with_start(self.levels[-1]), RESULTS.successful)
             self.levels.append(level)
-            before = level.run
-            if level.error is not None and level.error <= self.target:
-                return self._returned(level.run, level.error, RESULTS.successful)
-            finer, kept = self._finer(level, kept)
-            exact = finer == sizes  # atoms: what is left is the error in time
-            if (exact and len(self.levels) == _LEVELS) or (not exact and max(finer) > max_nodes):
-                return self._unresolved(level, max_nodes, throw)
+            met = level.error <= self._target(level)
+            finer = None if met else self._finer(level)
+            if finer is None:
+                level = self.levels[-1] = self._with_start(level)
+            if level.error <= self._target(level):
+                return self._returned(level, RESULTS.successful)
+            if met:  # but for what its nodes miss of the start
+                finer = self._finer(level)
+            if finer is None:
+                return self._exhausted(level, throw)
             sizes = finer
+
+    def _has_bar(self, failed: FailedRun) -> bool:
+        """Whether a finer level only took more steps than there may be, and one before has a
+        bar."""
+        last = self.levels[-1] if self.levels else None
+        return failed.partial.result == RESULTS.max_steps_reached and bool(last and last.apart)
 
     def best(self, failed: FailedRun) -> Trajectory:
         """The best there is when a solve broke down: the last level, or what was solved."""
         if not self.levels:
-            return self._returned(failed.partial, None, failed.partial.result)
-        last = self.levels[-1]
-        return self._returned(last.run, last.error, failed.partial.result)
+            return dataclasses.replace(
+                failed.partial, observed=failed.partial.observed["observed"],
+                error=jnp.asarray(math.nan, failed.partial.energies.dtype),
+            )  # fmt: skip
+        return self._returned(self.levels[-1], failed.partial.result)
 
-    def _level(
-        self,
-        sizes: Sizes,
-        time: int,
-        span: tuple[float, float],
-        before: Trajectory | None,
-        kept: float = 0.0,
-        fixed: bool = False,
-    ) -> Level:
-        """One level, solved with the `time`-th tolerances: from `before`, the next coarser one, or
-        from redraws; `kept` is what layers are off by that are as they were in `before`."""
+    def _level(self, sizes: Sizes, rtol: float, span: tuple[float, float]) -> Level:
+        """The solution on so many nodes, and how far it is from the level before, or from redraws;
+        `span` is its part of the meter."""
         low, high = span
+        time = min(len(self.levels), _FINEST)
+        spent = self.spent
         if self.key is None:
-            run, used = self._solve(self._drawn(sizes, None), time, span), None
-            if before is None:
-                return Level(sizes, run, None, None)
-            apart = self._by_chance(self._apart(run, before) + kept, run)
-        else:
-            used, *others = jax.random.split(self.key, _RANDOMISATIONS)
-            time = min(time, _FINEST)
-            ends = np.linspace((low + high) / 2, high, _RANDOMISATIONS)  # they have half the nodes
-            run = self._solve(self._drawn(sizes, used), time + 1, (low, ends[0]))
-            rougher = coarsened(self.ensemble.spaces, self.rules, sizes)
-            pairs = zip(others, pairwise(ends), strict=True)
-            runs = (self._solve(self._drawn(rougher, k), time, span) for k, span in pairs)
-            apart = max(self._apart(run, other) for other in runs)
-        if fixed or apart <= self.target:
-            apart = max(apart, self._start_error(run, sizes, used))
-        return Level(sizes, run, apart, used)
+            run = self._solve(self._drawn(sizes, None), rtol, time, span)
+            apart = None
+            if self.levels:
+                last = self.levels[-1]
+                apart = self._apart(run, last.run).plus(self.kept).doubted(last.apart)
+            return self._known(Level(sizes, run, rtol, apart, None, self.spent - spent))
+        used, *others = jax.random.split(self.key, _RANDOMISATIONS)
+        time = min(time, _FINEST_DRAWN)
+        ends = np.linspace((low + high) / 2, high, _RANDOMISATIONS)
+        run = self._solve(self._drawn(sizes, used), rtol / 4, time + 1, (low, ends[0]))
+        rougher = coarsened(self.ensemble.spaces, self.rules, sizes)
+        pairs = zip(others, pairwise(ends), strict=True)
+        runs = [self._solve(self._drawn(rougher, k), rtol, time, span, sizes) for k, span in pairs]
+        apart = self._apart(run, *runs)
+        return self._known(Level(sizes, run, rtol, apart, used, self.spent - spent))
 
-    def _start_error(self, run: Trajectory, sizes: Sizes, key: PRNGKeyArray | None) -> float:
-        nodes = self._drawn(sizes, key)
-        pair = probe_pair(self.ensemble, self.rules, nodes, key)
-        end, outputs = run.times[-1], run.observed["outputs"]
-        return start_error(pair, self.energy, self.dynamics, end, outputs)[0]
+    def _known(self, level: Level) -> Level:
+        """With what the nodes of a population of data miss, found on the first level."""
+        finer = self.energy.with_finer_data()
+        if finer is None:
+            return level
+        if not self.levels:
+            nodes, time = self._drawn(level.sizes, level.key), 0 if self.key is None else 1
+            rtol = level.rtol if self.key is None else level.rtol / 4
+            run = self._solve(nodes, rtol, time, (1.0, 1.0), level.sizes, finer)
+            self.missed = self._apart(level.run, run)
+        if level.apart is None or self.missed is None:
+            return level
+        return level._replace(apart=level.apart.beside(self.missed))
 
-    def _finer(self, level: Level, kept: float) -> tuple[Sizes, float]:
-        """The next numbers of nodes, and what the layers are off by that keep theirs: beyond shared
-        shapes only those are refined that matter."""
+    def _with_start(self, level: Level) -> Level:
+        """With what its nodes miss of the initial weights."""
+        nodes = self._drawn(level.sizes, level.key)
+        pair = probe_pair(self.ensemble, self.rules, nodes, level.key)
+        if level.apart is None or pair is None:
+            return level
+        outputs, end = level.run.observed["outputs"], level.run.times[-1]
+        error, share = start_error(pair, self.energy, self.dynamics, end, outputs)
+        seen = None
+        if self.observe is not None and self.by_mass:
+            few, many = (_observed(self.observe, network) for network in pair)
+            seen = missed(few, many, level.run.observed["observed"], share)
+        return level._replace(apart=level.apart.at_least(error, seen))
+
+    def _finer(self, level: Level) -> Sizes | None:
+        """The next numbers of nodes: of the layers that matter, random ones as many as it takes;
+        None where they would cost more than `max_work`."""
         spaces = self.ensemble.spaces
-        finer = refined(spaces, self.rules, level.sizes)
-        several = [n for n, space in zip(finer, spaces, strict=True) if space.axes]
-        if len(several) < 2 or max(several) <= max(shared(spaces)):
-            return finer, kept
+        if not any(space.axes for space in spaces):  # what is left is the error in time
+            return level.sizes if len(self.levels) < _LEVELS else None
+        finer = np.array(refined(spaces, self.rules, level.sizes))
+        random = np.array([rule.random for rule in self.rules])
+        each = [np.where(one, finer, level.sizes) for one in np.eye(len(finer), dtype=bool)]
+        if not any(self._affordable(level, s) for s in each if tuple(s) != level.sizes):
+            return None
+        for matter in self._matter(level, finer):
+            sizes = np.where(matter, finer, level.sizes)
+            if not self._affordable(level, sizes):
+                continue
+            share = 0.5 if (matter & ~random).any() else 1.0
+            factor = self._wanted(level) if (matter & random).any() else 2
+            while factor > 2:
+                more = np.where(matter & random, level.sizes * np.array(factor), sizes)
+                if self._affordable(level, more, share):
+                    return tuple(more.tolist())
+                factor //= 2
+            return tuple(sizes.tolist())
+        return None
+
+    def _affordable(self, level: Level, sizes: np.ndarray, share: float = 1.0) -> bool:
+        """Whether that `share` of the work left allows a next level on `sizes`, with twice the
+        steps."""
+        now, then = (
+            work(self.ensemble, self.energy, one) for one in (level.sizes, tuple(sizes.tolist()))
+        )
+        return 2 * level.cost * then / now <= share * (self.max_work - self.spent)
+
+    def _wanted(self, level: Level) -> int:
+        """By what power of two more random nodes would meet the target."""
+        ratio = level.error / self._target(level)
+        return 2 ** min(math.ceil(math.log2(ratio) / self._power(level)), int(math.log2(_JUMP)))
+
+    def _power(self, level: Level) -> float:
+        """With what power of their number errors fall, as far as levels show."""
+        known = [one for one in self.levels if one.apart is not None]
+        if len(known) < 2 or known[-2].error <= level.error:
+            return _POWER
+        more = max(a / b for a, b in zip(level.sizes, known[-2].sizes, strict=True))
+        if more <= 1:
+            return _POWER
+        found = math.log(known[-2].error / level.error) / math.log(more)
+        return min(max(found, _POWER / 2), 2.0)
+
+    def _matter(self, level: Level, finer: np.ndarray) -> list[np.ndarray]:
+        """Which layers to refine: beyond shared shapes those alone that the error is of; then the
+        worst of them."""
+        spaces = self.ensemble.spaces
+        refine = np.array([bool(space.axes) for space in spaces])
+        if refine.sum() < 2 or finer[refine].max() <= max(shared(spaces)):
+            return [refine]
         off = self._layer_errors(level)
-        matter = off > self.target / (2 * len(level.sizes))
-        matter |= ~matter.any()  # no layer alone shows what is missing: refine all
-        return tuple(np.where(matter, finer, level.sizes).tolist()), float(off[~matter].sum())
+        matter = off > max(self._target(level) / (2 * len(level.sizes)), _MATTER * off.max())
+        if not matter.any():  # no layer alone shows what is missing: refine all
+            return [refine]
+        self.kept = float(off[~matter].sum())
+        return [matter, off == off.max()]
 
     def _layer_errors(self, level: Level) -> np.ndarray:
         """How far the solution moves when the nodes of one layer alone are coarser, or redrawn."""
-        sizes, key = level.run.stats["nodes"], level.key
+        sizes, key = level.sizes, level.key
         own = self._drawn(sizes, key)
         redrawn = None if key is None else jax.random.fold_in(key, len(own))
         rough = self._drawn(coarsened(self.ensemble.spaces, self.rules, sizes), redrawn)
-        time = len(self.levels) - 1
-        time = time if key is None else min(time, _FINEST) + 1
-        _, high = self._span()
+        time = min(len(self.levels) - 1, _FINEST) if key is None else _FINEST_DRAWN + 1
+        rtol = level.rtol if key is None else level.rtol / 4
+        low, _ = self._span()
 
         def error(i: int) -> float:
             if not self.ensemble.spaces[i].axes:
                 return 0.0
             nodes = (*own[:i], rough[i], *own[i + 1 :])
-            return self._apart(level.run, self._solve(nodes, time, (high, high)))
+            run = self._solve(nodes, rtol, time, (low, low), sizes)
+            return self._apart(level.run, run).error
 
         return np.array([error(i) for i in range(len(own))])
 
     def _solve(
-        self, measures: Sequence[Measure], time: int, span: tuple[float, float]
+        self,
+        measures: Sequence[Measure],
+        rtol: float,
+        time: int,
+        span: tuple[float, float],
+        beside: Sizes | None = None,
+        energy: Energy | None = None,
     ) -> Trajectory:
-        """The flow on these nodes, with the `time`-th tolerances and longest step; `span` is its
-        part of the meter."""
+        """The flow on these nodes, with the `time`-th longest step; `span` is its part of the
+        meter, `beside` the numbers of nodes whose shape it shares, `energy` another to descend."""
         sizes = tuple(len(m.masses) for m in measures)
-        if self.observe is None:  # observables should be given the nodes, and nothing else
-            measures = padded_measures(measures, shared(self.ensemble.spaces))
+        if self.by_mass:
+            like = sizes if beside is None else beside
+            shape = shape_of(self.ensemble, self.energy, self.rules, like)
+            measures = padded_measures(measures, shape)
         longest, given = np.asarray(self.t1) / (8 * 2**time), self.solver.max_step
         network = self.ensemble.network(measures)
         rounding = ROUNDING * float(jnp.finfo(network.dtype).eps)
         solver = dataclasses.replace(
             self.solver,
-            rtol=max(self.target / 10**time, rounding),
+            rtol=max(rtol, rounding),
             max_step=longest if given is None else np.minimum(longest, given),
         )
         run = flow(
-            network, self.energy, self.dynamics, t1=self.t1, times=self.times,
-            observe={"outputs": self.energy.outputs, "observed": self.observe}, solver=solver,
-            adjoint=diffrax.ForwardMode(), progress=self.progress.stretch(*span), throw=False,
+            network, self.energy if energy is None else energy, self.dynamics, t1=self.t1,
+            times=self.times, observe={"outputs": self.energy.outputs, "observed": self.observe},
+            solver=solver, adjoint=diffrax.ForwardMode(), progress=self.progress.stretch(*span),
+            throw=False,
         )  # fmt: skip
+        evaluations = _STAGES * float(run.stats["steps"])
+        self.spent += evaluations * work(self.ensemble, self.energy, sizes)
         return dataclasses.replace(run, stats={**run.stats, "nodes": sizes}).raise_if_failed()
 
     def _drawn(self, sizes: Sizes, key: PRNGKeyArray | None) -> tuple[Measure, ...]:
@@ -192,54 +303,65 @@ class Refinement:
         done = len(self.levels)
         return 1 - 0.5**done, 1 - 0.5 ** (done + 1)
 
-    def _apart(self, a: Trajectory, b: Trajectory) -> float:
-        """The largest difference in energies and outputs, or ten units of their last place."""
-        outputs = a.observed["outputs"], b.observed["outputs"]
-        return float(_distance(self.energy, a.energies, b.energies, *outputs))
+    def _apart(self, run: Trajectory, *others: Trajectory) -> Apart:
+        return between(self.energy, run, *others)
 
-    def _by_chance(self, apart: float, run: Trajectory) -> float:
-        """`apart`, or a third of the square of what it was a level before where that is larger,
-        relative to the outputs: Gauss rules double the digits with the nodes; more is by chance."""
-        last = self.levels[-1].error if self.levels else None
-        if last is None:
-            return apart
-        scale = float(np.max(self.energy.size(run.observed["outputs"])))
-        return max(apart, min(last, last**2 / scale) / 3 if scale > 0 else apart)
+    def _tolerance(self) -> float:
+        """Of the next level: a quarter of the last one's and a tenth of its error, relative to the
+        size of outputs, so that levels show errors in time; but a hundredth of it is enough."""
+        if not self.levels:
+            return _FIRST
+        last = self.levels[-1]
+        scale = size(self.energy, last.run)
+        error = max(last.error, self._target(last)) / scale if scale > 0 else 0.0
+        return last.rtol if last.rtol <= error / 100 else min(last.rtol / 4, error / 10)
 
-    def _unresolved(self, level: Level, max_nodes: int, throw: bool) -> Trajectory:
-        run = self._returned(level.run, level.error, RESULTS.unresolved)
+    def _aim(self) -> float:
+        return 1e-6 if jnp.finfo(self.ensemble.spaces[0].dtype).eps < 1e-10 else 1e-4
+
+    def _target(self, level: Level) -> float:
+        """`tol`, or where none is given 1e-6 (1e-4) of the size of energies and outputs."""
+        if self.tol is not None:
+            return self.tol
+        return self._aim() * size(self.energy, level.run)
+
+    def _exhausted(self, level: Level, throw: bool) -> Trajectory:
+        """The last level, where work is exhausted: all that was asked for, or less than `tol`."""
+        if self.tol is None:
+            return self._returned(level, RESULTS.successful)
+        run = self._returned(level, RESULTS.unresolved)
         if not throw:
             return run
+        more = (level.error / self.tol) ** (1 / self._power(level))
         raise failure(
             run,
-            f"Asked for tol={self.target:.1e}, it is known to "
-            f"{math.inf if level.error is None else level.error:.1e} with "
-            f"{'x'.join(map(str, level.sizes))} nodes (max_nodes={max_nodes}). ",
+            f"Asked for tol={self.tol:.1e}, it is known to {level.error:.1e} with "
+            f"{'x'.join(map(str, level.sizes))} nodes (max_work={self.max_work:.1e}). At the rate "
+            f"of its levels it takes some {more:.0e} times the nodes. ",
         )
 
-    def _returned(self, run: Trajectory, error: float | None, result: Any) -> Trajectory:
-        """`run` as `limit` returns it: on its own nodes, with its error and the levels."""
-        levels = tuple((level.sizes, level.error) for level in self.levels)
+    def _returned(self, level: Level, result: Any) -> Trajectory:
+        """The run of a level as `limit` returns it: on its own nodes, with its errors and the
+        levels."""
+        levels = tuple((one.sizes, one.error) for one in self.levels)
+        run, apart = level.run, level.apart
         return dataclasses.replace(
             run,
             final=_first(run.final, run.stats["nodes"]),
             observed=run.observed["observed"],
-            error=jnp.asarray(math.nan if error is None else error, run.energies.dtype),
+            error=jnp.asarray(level.error if apart else math.nan, run.energies.dtype),
+            observed_error=None if apart is None else apart.observed,
             result=result,
             stats={**run.stats, "levels": levels},
         )
 
 
 @eqx.filter_jit
-def _distance(energy: Energy, e: Array, f: Array, outputs: Any, others: Any) -> Array:
-    both = jax.tree.map(lambda a, b: jnp.stack([a, a - b]), outputs, others)
-    size, apart = energy.size(both).max(1)
-    scale = jnp.maximum(size, jnp.abs(e).max())
-    rounding = 10 * jnp.finfo(scale.dtype).eps * scale
-    return jnp.maximum(jnp.maximum(apart, jnp.abs(e - f).max()), rounding)
+def _observed(observe: Observe, network: Network) -> Any:
+    return observed(observe, network)
 
 
 @eqx.filter_jit
-def _first(network: Network, sizes: tuple[int, ...]) -> Network:
+def _first(network: Network, sizes: Sizes) -> Network:
     """The first neurons: without those that were added to have one shape."""
     return network.neurons(sizes)

@@ -30,8 +30,8 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "learning rates, usually help."
     )
     unresolved = (
-        "The limit was not resolved to `tol` within `max_nodes` nodes a layer. Raise `max_nodes` "
-        "or `tol`, or choose another `rule`."
+        "The limit was not resolved to `tol` within `max_work`. Raise `max_work` or `tol`, or choose "
+        "another `rule`."
     )
     undefined = "The energy is not finite at t0: check data, potentials, penalties and rates."
     steep = "The energy has no finite derivative at t0: check data, potentials and penalties."
@@ -54,6 +54,8 @@ class Trajectory(Result):
     - `final`: the network at the end; after a failure, the last one known to be finite.
     - `error`: for a limit, the estimated error of `energies` and of the outputs (largest over
       `times`, root mean square over inputs); None where none was estimated.
+    - `observed_error`: for a limit, the estimated error of every entry of `observed`, the largest
+      over `times` (NaN where its shape depends on the nodes); None where none was estimated.
     - `memory`: what the update of a `train` carries from step to step (a momentum, say), as it is
       at the end, for a run that goes on; None for the others.
     - `result`: how the run ended, a `RESULTS` whose value is a message; `stats`: numbers of steps.
@@ -69,6 +71,7 @@ class Trajectory(Result):
     result: RESULTS
     stats: dict[str, Any]
     memory: Any = None
+    observed_error: PyTree[Array] | None = None
 
     @property
     def succeeded(self) -> bool | None:

@@ -38,13 +38,13 @@ from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .._solvers.adaptive import Adaptive
 from .._solvers.nodes import check_noisy, probe_pair
+from .._solvers.observables import Observable, check_observable
 from .._solvers.start_error import start_error, warn_of
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
 from .fluctuations_result import Fluctuations
 from .influence import apart, centred, contributions, discretisations, jacobian, of_masses
 from .noise import edge_variance
-from .observables import Observable, check_observable
 
 
 def fluctuations(

@@ -17,11 +17,11 @@ from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .._solvers.adaptive import Adaptive
+from .._solvers.observables import Observable, check_observable
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
 from .influence import centred, jacobian, of_masses
 from .jackknife_result import Jackknife, variances
-from .observables import Observable, check_observable
 
 
 def jackknife(

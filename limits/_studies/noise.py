@@ -10,7 +10,7 @@ from jaxtyping import Array
 from ensembles import Measure, Network, NeuronalEnsemble, Noisy, Parameters, quadrature
 from ensembles.internal import tensordot
 
-from .observables import Observable
+from .._solvers.observables import Observable
 
 _DRAWS = 64  # nodes of the distribution of an edge's noise
 

@@ -36,11 +36,11 @@ from .._energies.risk import Risk
 from .._result import Result, span, when
 from .._solvers.adaptive import Adaptive
 from .._solvers.nodes import check_noisy, probe_pair
+from .._solvers.observables import Observable, check_observable
 from .._solvers.start_error import start_error, warn_of
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
 from .influence import apart, centred, direction, discretisations, jacobian, perturbation
-from .observables import Observable, check_observable
 
 
 class SGDNoise(Result):

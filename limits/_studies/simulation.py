@@ -17,11 +17,11 @@ from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .._result import Result, span, when
 from .._solvers.adaptive import Adaptive
+from .._solvers.observables import Observable, check_observable
 from .._solvers.seeds import map_over_seeds, run_all, samples, seed_keys, together
 from .._solvers.solver import Solver
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import RESULTS, FailedRun
-from .observables import Observable, check_observable
 
 
 class Simulation(Result):

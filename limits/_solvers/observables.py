@@ -1,16 +1,18 @@
 """Observables: what may be asked of a network of any width."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
-from ensembles import Network
+from ensembles import Network, NeuronalEnsemble, Rule
 from ensembles.internal import takes
+
+from .time import observed
 
 Observable = Callable[[Network], Array]
 
@@ -43,13 +45,7 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
             f"or infinite ones out of {value.size} at time 0"
         )
     slack = 1e4 * float(jnp.finfo(value.dtype).eps) * max(1.0, float(np.abs(value).max(initial=0)))
-    if other.shape != value.shape or not (np.abs(other - value) <= slack).all():
-        raise ValueError(
-            "observe must weigh neurons by masses, but neurons of mass 0, or one split in two, "
-            f"changed it (shape {value.shape} → {other.shape}): average over neurons with "
-            "network.masses. A single neuron is not a function of the network's measures, and in a "
-            "finite network the noise of its edges fluctuates besides"
-        )
+    _refuse_unweighed(value, other, slack)
     if differentiable and not any(leaf.any() for leaf in jax.tree.leaves(slopes)):
         raise ValueError(
             "observe must be differentiable, but its derivatives in all masses and weights are 0: "
@@ -74,6 +70,43 @@ def _probed(
     value, pull = jax.vjp(seen, network.masses, network.start)
     slopes = pull(jax.random.normal(jax.random.key(0), value.shape, value.dtype))
     return value, other, slopes
+
+
+def by_masses(
+    observe: Any, ensemble: NeuronalEnsemble, rules: Sequence[Rule], key: PRNGKeyArray | None
+) -> bool:
+    """Whether neurons of mass 0 change nothing in `observe`, a function or a tree of them; False
+    where its shapes depend on their number. Raises `ValueError` where numbers change."""
+    if observe is None:
+        return True
+    sizes = [r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True)]
+    network = ensemble.network(ensemble.measures(sizes, rules, key=key))
+    value, other = _seen_twice(observe, network)
+    pairs = zip(jax.tree.leaves(value), jax.tree.leaves(other), strict=True)
+    if any(a.shape != b.shape for a, b in pairs):
+        return False
+    for a, b in zip(jax.tree.leaves(value), jax.tree.leaves(other), strict=True):
+        if a.dtype.kind in "biuf":
+            one, two = np.asarray(a, float), np.asarray(b, float)
+            slack = 1e4 * float(jnp.finfo(network.dtype).eps) * max(1.0, np.abs(one).max(initial=0))
+            _refuse_unweighed(one, two, slack)
+    return True
+
+
+@eqx.filter_jit
+def _seen_twice(observe: Any, network: Network) -> tuple[Any, Any]:
+    return observed(observe, network), observed(observe, _with_intruders(network))
+
+
+def _refuse_unweighed(value: np.ndarray, other: np.ndarray, slack: float) -> None:
+    """Raise `ValueError` where intruders changed what is observed."""
+    if other.shape != value.shape or not (np.abs(other - value) <= slack).all():
+        raise ValueError(
+            "observe must weigh neurons by masses, but neurons of mass 0, or one split in two, "
+            f"changed it (shape {value.shape} → {other.shape}): average over neurons with "
+            "network.masses. A single neuron is not a function of the network's measures, and in a "
+            "finite network the noise of its edges fluctuates besides"
+        )
 
 
 def _with_intruders(network: Network) -> Network:
