@@ -2,9 +2,9 @@
 Limits by default
 =================
 
-What ``limit(ensemble, energy, t1=...)`` gives without further arguments, each in a process of its own
-and nothing compiled before: the time, the error bar relative to the size of the outputs, and the true
-error, against 2¹⁷ nodes (2¹⁴ on images, two draws averaged) or nodes that resolve everything.
+What ``limit(ensemble, energy, t1=...)`` gives without further arguments, each in a process of its
+own and nothing compiled before: the time, the error bar relative to the size of the outputs, and
+the true error, against 2¹⁷ nodes (2¹⁴ on images, two draws averaged) or nodes that resolve all.
 ``--rates`` prints instead how the error falls with the number of nodes under each rule.
 ``--only NAME`` takes one case, ``--quick`` leaves out true errors.
 """
@@ -89,7 +89,8 @@ CASES = {
        for name in ACTIVATIONS for d in (3, 5, 10)},
     **{f"{name}, digits": (lambda name=name: independent(name, 2, 64, Data(*digits())), 2**14)
        for name in ACTIVATIONS},
-    **{f"{name}, three layers": (lambda name=name: independent(name, 3, 4, regression(4)), (2**15, 64))
+    **{f"{name}, three layers":
+       (lambda name=name: independent(name, 3, 4, regression(4)), (2**15, 64))
        for name in ACTIVATIONS},
     "three layers, digits": (lambda: independent("tanh", 3, 64, Data(*digits())), (2**14, 32)),
     **{f"{name}, circle": (lambda name=name: on_sphere(name, 2), 4001) for name in ACTIVATIONS},
@@ -136,7 +137,8 @@ def measured(name, quick=False):
                     key=jax.random.key(0))  # fmt: skip
     took = time.perf_counter() - began
     size = np.sqrt((np.asarray(run.observed) ** 2).mean((1, 2))).max()
-    row = f"{name:<22}{took:>7.1f}{'x'.join(map(str, run.stats['nodes'])):>11}{run.error / size:>10.1e}"
+    nodes_taken = "x".join(map(str, run.stats["nodes"]))
+    row = f"{name:<22}{took:>7.1f}{nodes_taken:>11}{run.error / size:>10.1e}"
     if quick:
         return row
     true, unknown = reference(ensemble, risk, nodes)
@@ -145,9 +147,8 @@ def measured(name, quick=False):
 
 
 def table(options):
-    print(
-        f"{'':<22}{'time/s':>7}{'nodes':>11}{'bar':>10}{'true error':>11}{'true/bar':>11}{'± of true':>12}"
-    )
+    columns = f"{'true error':>11}{'true/bar':>11}{'± of true':>12}"
+    print(f"{'':<22}{'time/s':>7}{'nodes':>11}{'bar':>10}" + columns)
     for name in CASES:
         command = [sys.executable, __file__, "--only", name, *options]
         print(subprocess.run(command, check=True, capture_output=True, text=True).stdout, end="")
@@ -178,8 +179,9 @@ def exponents():
             numbers = powers if rule.random else side
             found = errors(ensemble, risk, rule, numbers.tolist(), true)
             fit = fit_power_law(numbers, found[:, None])
-            print(f"{name:<22}{type(rule).__name__:<12}{found[0]:>9.1e}{found[-1]:>9.1e}"
-                  f"   n^{fit.exponent:.2f} [{fit.low:.2f}, {fit.high:.2f}]", flush=True)  # fmt: skip
+            row = f"{name:<22}{type(rule).__name__:<12}{found[0]:>9.1e}{found[-1]:>9.1e}"
+            interval = f"[{fit.low:.2f}, {fit.high:.2f}]"
+            print(f"{row}   n^{fit.exponent:.2f} {interval}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How far two solutions are apart: in energy, in the outputs of every term, in what is observed."""
 
 import dataclasses
+from functools import reduce
 from typing import Any
 
 import equinox as eqx
@@ -62,12 +63,9 @@ def between(energy: Energy, run: Trajectory, *others: Trajectory) -> Apart:
     last place of the larger."""
     found = [_terms(energy, *_compared(run), *_compared(other)) for other in others]
     terms = np.max([np.asarray(apart) for apart, _ in found], axis=0)
-    observed = [
-        seen_apart(run.observed["observed"], other.observed["observed"]) for other in others
-    ]
-    for other in observed[1:]:
-        observed[0] = larger(observed[0], other)
-    return Apart(terms, np.asarray(found[0][1]), observed[0])
+    seen = run.observed["observed"]
+    observed = reduce(larger, [seen_apart(seen, other.observed["observed"]) for other in others])
+    return Apart(terms, np.asarray(found[0][1]), observed)
 
 
 def size(energy: Energy, run: Trajectory) -> float:
@@ -96,9 +94,8 @@ def seen_apart(observed: Any, other: Any) -> Any:
 def missed(few: Any, many: Any, run: Any, share: float) -> Any:
     """What nodes miss of the start of what is observed: the difference from `many` of what is
     observed of `few`, or that `share` of how far a run (T, ...) goes from there."""
-    at_start = seen_apart(
-        *(jax.tree.map(lambda a: np.asarray(a)[None], one) for one in (few, many))
-    )
+    once = [jax.tree.map(lambda a: np.asarray(a)[None], one) for one in (few, many)]
+    at_start = seen_apart(*once)
     moved = seen_apart(run, jax.tree.map(lambda a, b: np.broadcast_to(a, np.shape(b)), few, run))
     return larger(at_start, jax.tree.map(lambda a: share * a, moved))
 

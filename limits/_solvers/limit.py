@@ -45,8 +45,8 @@ def limit(
 ) -> Trajectory:
     """The infinite-width limit of `ensemble` under `flow`, with an estimate of its error.
 
-    Without `tol` it is known as well as `max_work` allows, and says how well in `.error`; with `tol`
-    nodes are refined until the error is at most that.
+    Without `tol` it is known as well as `max_work` allows, and says how well in `.error`; with
+    `tol` nodes are refined until the error is at most that.
 
     The distance between two solutions is the largest over `times` of the difference in energy and
     of the root mean square difference in outputs over the data. Nodes are refined (doubled and one
@@ -135,7 +135,7 @@ def limit(
     elif nodes is not None or not max_work > 0:
         raise ValueError(f"max_work must be positive, and nodes None, got {max_work}, {nodes}")
     checkpoints(times, 0.0, t1, jnp.dtype(float))  # before t1 goes into steps
-    if rule is None:
+    if rule is None and key is not None:
         rules = fitted(ensemble, rules, energy, key)
     motion = initial_motion(ensemble, energy, dynamics, rule=rules, key=key)
     if motion.stationary:

@@ -103,7 +103,7 @@ def shared(spaces: Sequence[Space]) -> tuple[int, ...]:
 
 
 def fitted(
-    ensemble: NeuronalEnsemble, rules: Sequence[Rule], energy: Energy, key: PRNGKeyArray | None
+    ensemble: NeuronalEnsemble, rules: Sequence[Rule], energy: Energy, key: PRNGKeyArray
 ) -> tuple[Rule, ...]:
     """`rules`, Sobol points made for this start: those of the first layer aligned with the inputs
     of the energy where labels are Gaussian in their space; and those of each layer in pairs,

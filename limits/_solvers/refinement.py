@@ -337,7 +337,7 @@ class Refinement:
             run,
             f"Asked for tol={self.tol:.1e}, it is known to {level.error:.1e} with "
             f"{'x'.join(map(str, level.sizes))} nodes (max_work={self.max_work:.1e}). At the rate "
-            f"of its levels it takes some {more:.0e} times the nodes. ",
+            f"of its levels it takes some {more:.2g} times the nodes. ",
         )
 
     def _returned(self, level: Level, result: Any) -> Trajectory:

@@ -30,8 +30,8 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
         "learning rates, usually help."
     )
     unresolved = (
-        "The limit was not resolved to `tol` within `max_work`. Raise `max_work` or `tol`, or choose "
-        "another `rule`."
+        "The limit was not resolved to `tol` within `max_work`. Raise `max_work` or `tol`, or "
+        "choose another `rule`."
     )
     undefined = "The energy is not finite at t0: check data, potentials, penalties and rates."
     steep = "The energy has no finite derivative at t0: check data, potentials and penalties."
