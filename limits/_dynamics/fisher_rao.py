@@ -39,8 +39,8 @@ class FisherRao(Dynamics):
         self.rate = schedules("rate", rate, "keeps a layer's masses")
 
     @property
-    def schedules(self) -> tuple[Schedule, ...]:
-        return varying(self.rate)
+    def timed(self) -> dict[str, tuple[Schedule, ...]]:
+        return {"rate": varying(self.rate)}
 
     def prepare(self, network: Network) -> Network:
         return network.growing()
@@ -81,8 +81,8 @@ class WassersteinFisherRao(Dynamics):
         self.reaction = FisherRao(rate)
 
     @property
-    def schedules(self) -> tuple[Schedule, ...]:
-        return self.transport.schedules + self.reaction.schedules
+    def timed(self) -> dict[str, tuple[Schedule, ...]]:
+        return self.transport.timed | self.reaction.timed
 
     def prepare(self, network: Network) -> Network:
         return self.reaction.prepare(network)

@@ -46,8 +46,9 @@ class GradientFlow(Dynamics):
         return self.weight_decay is None
 
     @property
-    def schedules(self) -> tuple[Schedule, ...]:
-        return varying(self.learning_rates + (self.bias_rates or ()))
+    def timed(self) -> dict[str, tuple[Schedule, ...]]:
+        of_biases = varying(self.bias_rates or ())
+        return {"learning_rates": varying(self.learning_rates), "bias_rates": of_biases}
 
     def rates(self, network: Network, t: Float[Array, ""]) -> tuple[list[Array], list[Array]]:
         """Those of weights and of biases of every layer at time t."""

@@ -71,8 +71,8 @@ class Langevin(Dynamics):
         return True
 
     @property
-    def schedules(self) -> tuple[Schedule, ...]:
-        return self.transport.schedules + varying(self.temperature)
+    def timed(self) -> dict[str, tuple[Schedule, ...]]:
+        return self.transport.timed | {"temperature": varying(self.temperature)}
 
     def value_and_velocity(
         self, t: Float[Array, ""], network: Network, energy: Energy
