@@ -51,6 +51,11 @@ class Update(Family):
         over a whole run, and must be finite and ≥ 0 in it."""
         return {}
 
+    def moves(self, network: Network) -> Parameters:
+        """Whether each array of a prepared increment may ever move: False in the place of those
+        whose rate is the number 0."""
+        return jax.tree.map(lambda _: True, self.prepare(network).increment)
+
     @property
     def takes_factors(self) -> bool:
         """Whether changes are multiples of the energy's derivative in every layer, so that both may

@@ -79,6 +79,9 @@ class Langevin(Dynamics):
     ) -> tuple[Float[Array, ""], Parameters]:
         return self.transport.value_and_velocity(t, network, energy)
 
+    def moves(self, network: Network) -> Parameters:
+        return self.transport.moves(network)
+
     def diffusion(self, t: Float[Array, ""], network: Network) -> Parameters:
         (temperature,) = rates_at(self.temperature, 1, t, network.dtype)
         rates, of_biases = self.transport.rates(network, t)

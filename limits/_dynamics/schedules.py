@@ -72,7 +72,7 @@ def check_values(timed: dict[str, tuple[Schedule, ...]], t0: ArrayLike, t1: Arra
     ends = concrete(t0), concrete(t1)
     if ends[0] is None or ends[1] is None or not any(timed.values()):
         return
-    grid = jnp.linspace(*ends, _SAMPLES + 1, dtype=jnp.result_type(float))
+    grid = jnp.linspace(t0, t1, _SAMPLES + 1, dtype=jnp.result_type(float))
     for name, each in timed.items():
         for schedule in each:
             rates = concrete(_sampled(schedule, grid))
@@ -97,6 +97,12 @@ def rates_at(
     """The rate of every layer at time t."""
     each = rates if len(rates) == layers else rates * layers
     return [jnp.asarray(_value(r, t) if callable(r) else r, dtype) for r in each]
+
+
+def zero(rate: Array | Schedule) -> bool:
+    """Whether a rate is known to be 0 at all times."""
+    known = None if callable(rate) else concrete(rate)
+    return known is not None and bool(known == 0)
 
 
 def varying(rates: tuple[Array | Schedule, ...]) -> tuple[Schedule, ...]:

@@ -21,6 +21,7 @@ from limits import (
     fit_power_law,
     flow,
     fluctuations,
+    initial_motion,
     limit,
     simulate,
     train,
@@ -163,3 +164,26 @@ def test_power_laws_refuse_what_is_no_measurement():
         fit_power_law(WIDTHS, np.ones((3, 5)))
     with pytest.raises(ValueError, match=r"x and y must be positive and finite"):
         fit_power_law(np.array([1.0, np.inf, 2.0]), WIDTHS)
+
+
+ODD = NeuronalEnsemble(
+    (Uniform(-1.0, 1.0),),
+    (lambda c: jnp.stack([jnp.sin(2 * c[0]) + 0.3, c[0]]), lambda c: 0 * c),
+    layers=Affine(jnp.tanh),
+)
+
+
+def test_what_has_a_rate_of_zero_does_not_move():
+    usual = initial_motion(ODD, RISK)
+    assert not usual.stationary and usual.speed > 0
+    # weights of the first layer have no slope while the last ones are 0, which are frozen
+    frozen = initial_motion(ODD, RISK, GradientFlow([1.0, 0.0]))
+    assert frozen.stationary and frozen.speed == 0
+    assert initial_motion(ODD, RISK, GradientFlow(0.0)).speed == 0
+    assert initial_motion(ODD, RISK, GradientFlow([0.0, 1.0])).speed == usual.speed
+    assert not initial_motion(ODD, RISK, GradientFlow([1.0, falling])).stationary
+    still, reacting = (
+        initial_motion(ENSEMBLE, RISK, WassersteinFisherRao(GradientFlow(0.0), rate=r)).speed
+        for r in (0.0, 1.0)
+    )
+    assert still == 0 < reacting
