@@ -86,7 +86,7 @@ class GradientFlow(Dynamics):
         return Parameters(
             each(self.learning_rates, like.weights),
             each(of_biases, like.biases),
-            None if like.growth is None else (False,) * len(like.growth),
+            jax.tree.map(lambda _: False, like.growth),
         )
 
     def value_and_velocity(

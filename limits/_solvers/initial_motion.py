@@ -28,7 +28,6 @@ from .nodes import check_noisy, probing
 _REDRAWS = 4
 _REFINEMENTS = 4  # of random nodes: 16 times as many
 _VANISHING = 0.35  # independent nodes of a vanishing average would give 1/4
-_TINY = 1e-30
 
 
 class StationaryStart(UserWarning):
@@ -141,6 +140,7 @@ def _mean_square(redraws: list[_Probe]) -> _Probe:
 def _probe(network: Network, energy: Energy, moves: Parameters) -> _Probe:
     grows = moves.growth is not None and any(moves.growth)
     masses, by_entry = network.masses, network.parameter_masses()
+    tiny = jnp.finfo(network.dtype).tiny
 
     def size(slopes: Parameters, variation: tuple[Array, ...]) -> Array:
         """The root of Σ p |slope|² + Σ Var_p Ψ."""
@@ -171,11 +171,11 @@ def _probe(network: Network, energy: Energy, moves: Parameters) -> _Probe:
     means, sizes = zip(*(_moments(*pair) for pair in pairs), strict=True)
     others = [jnp.stack([*sizes[:i], *sizes[i + 1 :]]).prod() for i in range(len(sizes))]
     return _Probe(
-        speed=size(gradient.still(), variation) / jnp.maximum(slope, _TINY),
+        speed=size(gradient.still(), variation) / jnp.maximum(slope, tiny),
         slope=slope,
         features=size(per_mass, changes),
         scale=jnp.stack(others).max(),
-        means=jnp.stack([m / jnp.maximum(s, _TINY) for m, s in zip(means, sizes, strict=True)]),
+        means=jnp.stack([m / jnp.maximum(s, tiny) for m, s in zip(means, sizes, strict=True)]),
     )
 
 

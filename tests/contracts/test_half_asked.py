@@ -4,17 +4,30 @@ and every level."""
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from ensembles import Affine, NeuronalEnsemble, Uniform
+from ensembles import (
+    Affine,
+    Measure,
+    Network,
+    NeuronalEnsemble,
+    Product,
+    Sphere,
+    Torus,
+    Uniform,
+)
 from limits import (
     Adaptive,
     BirthDeath,
     Data,
     FisherRao,
+    Game,
     GradientFlow,
     Langevin,
     MirrorProx,
+    Optimiser,
+    PowerPenalty,
     Risk,
     Steps,
     WassersteinFisherRao,
@@ -187,3 +200,48 @@ def test_what_has_a_rate_of_zero_does_not_move():
         for r in (0.0, 1.0)
     )
     assert still == 0 < reacting
+
+
+def test_derivatives_through_adam_are_numbers_with_the_remedy_that_is_told():
+    start = ODD.sample(4, key=KEY)
+
+    def energy(scale, eps_root):
+        risk, update = (
+            Risk(Data(scale * X, RISK.data.y)),
+            Optimiser(optax.adam(0.01, eps_root=eps_root)),
+        )
+        return train(start, risk, update, step=0.1, t1=0.2).energies[-1]
+
+    assert np.isnan(jax.grad(energy)(1.0, 0.0))
+    assert np.isfinite(jax.grad(energy)(1.0, 1e-12))
+
+
+ORIGIN = jnp.zeros((2, 2))
+
+
+@pytest.mark.parametrize(
+    "space", [Sphere(2), Torus(2), Uniform([0.0, 0.0], [1.0, 1.0]), Product(Sphere(2), Uniform())]
+)
+def test_projections_and_distances_have_derivatives_at_zero(space):
+    at = jnp.zeros((2, space.dim))
+    for f in (space.project, space.distance):
+        assert np.isfinite(jax.grad(lambda p, f=f: f(p).sum())(at)).all()
+
+
+@pytest.mark.parametrize("power", [1.0, 2.0, 3.0])  # between 1 and 2 it is infinite
+def test_slopes_of_penalties_have_derivatives_at_zero(power):
+    def slope(p):
+        network = Network.particles(Measure(p, jnp.full(2, 0.5)))
+        return PowerPenalty(0.1, power).derivatives(network).gradient.rows(0).sum()
+
+    assert np.isfinite(jax.grad(slope)(ORIGIN)).all()
+
+
+def test_points_are_in_a_space_up_to_their_own_size():
+    tiny = Measure(jnp.array([[1e-9], [2e-9]]), jnp.full(2, 0.5))
+    with pytest.raises(ValueError, match="must be in the space"):
+        flow(
+            Network.players(tiny, tiny),
+            Game(lambda a, b: a @ b, spaces=(Uniform(0.0, 1e-9), None)),
+            t1=1.0,
+        )
