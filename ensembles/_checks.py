@@ -167,12 +167,12 @@ def on_host(function: str, *trees: Any) -> None:
 
 
 def inside(name: str, space: Any, points: Array, masses: Array, remedy: str) -> None:
-    """Raise `ValueError` unless the `points` that have mass are in the space, up to 1e-6 of their
-    size (1e-3 in single precision)."""
+    """Raise `ValueError` unless the `points` that have mass are in the space, up to 1e-6 of the
+    largest of them (1e-3 in single precision)."""
     known, apart = concrete(masses), concrete(space.distance(points))
     if known is None or apart is None:
         return
-    size = np.maximum(np.abs(np.asarray(points)).max(1), 1)
+    size = np.abs(np.asarray(points)).max(initial=0)
     slack = 1e-6 if apart.dtype.itemsize >= 8 else 1e-3
     out = (known > 0) & ~(apart <= slack * size)
     if out.any():

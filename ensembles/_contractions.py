@@ -6,7 +6,7 @@ that is known to 1e-6. Every sum of products in this library goes through here.
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 _FULL = jax.lax.Precision.HIGHEST
 
@@ -29,3 +29,9 @@ def tensordot(a: Array, b: Array, axes: int | list[list[int]] = 1) -> Array:
 def einsum(subscripts: str, *operands: Array) -> Array:
     """`jnp.einsum`."""
     return jnp.einsum(subscripts, *operands, precision=_FULL)
+
+
+def length(a: Float[Array, "..."], axis: int, keepdims: bool = False) -> Float[Array, "..."]:
+    """The Euclidean norm along an axis, whose derivative is 0 where it is 0."""
+    square = (a**2).sum(axis, keepdims=keepdims)
+    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+import numpy as np
 import scipy
 from jaxtyping import Array, ArrayLike, Float
 
@@ -29,9 +30,15 @@ def layer_ratios(ratios: Sequence[float] | None, layers: int) -> tuple[float, ..
 
 def confidence(level: float) -> float:
     """`level` as a probability between 0 and 1."""
-    if not 0 < level < 1:
-        raise ValueError(f"level must be between 0 and 1, got {level}: write level=0.95")
-    return float(level)
+    known = np.asarray(level)
+    number = known.ndim == 0 and np.issubdtype(known.dtype, np.number)
+    if not (number and 0 < known < 1):
+        percent = number and 1 < known < 100
+        raise ValueError(
+            f"level must be between 0 and 1, got {level!r}: write level="
+            + (f"{float(known) / 100:.6g}" if percent else "0.95")
+        )
+    return float(known)
 
 
 def quantile(level: float) -> float:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from .._contractions import length
 from .gaussian import Gaussian
 from .grids import tensor
 from .space import Grid, Space
@@ -57,7 +58,7 @@ class Product(Space):
     def distance(self, points: Float[Array, "n dim"]) -> Float[Array, " n"]:
         ends = np.cumsum([space.dim for space in self.spaces])[:-1]
         pairs = zip(self.spaces, jnp.split(points, ends, axis=1), strict=True)
-        return jnp.linalg.norm(jnp.stack([space.distance(p) for space, p in pairs]), axis=0)
+        return length(jnp.stack([space.distance(p) for space, p in pairs]), 0)
 
     def tangent(
         self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]

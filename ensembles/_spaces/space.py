@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._checks import count
+from .._contractions import length
 from .._final import Family
 from .._measures import Measure, uniform
 
@@ -73,7 +74,7 @@ class Space(Family):
 
     def distance(self, points: Float[Array, "n dim"]) -> Float[Array, " n"]:
         """How far each of `points` is from the space."""
-        return jnp.linalg.norm(points - self.project(points).astype(points.dtype), axis=1)
+        return length(points - self.project(points).astype(points.dtype), 1)
 
     def tangent(
         self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]

@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from scipy import special
 
 from .._checks import count
+from .._contractions import length
 from .coordinates import coordinates, positive
 from .grids import turns
 from .space import Grid, Space
@@ -49,9 +50,9 @@ class Sphere(Space):
         return self.project(z)
 
     def project(self, points: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
-        length = jnp.linalg.norm(points, axis=1, keepdims=True)
+        radii = length(points, 1, keepdims=True)
         pole = jnp.zeros_like(points).at[:, 0].set(1)  # nearest to the centre as all others
-        return self.radius * jnp.where(length > 0, points / jnp.where(length > 0, length, 1), pole)
+        return self.radius * jnp.where(radii > 0, points / jnp.where(radii > 0, radii, 1), pole)
 
     def tangent(
         self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]

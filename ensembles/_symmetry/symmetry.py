@@ -187,7 +187,7 @@ class Symmetry(eqx.Module):
         wanted = self.on_outputs(network.with_points(drawn)(x))
         found = concrete(jnp.abs(moved - wanted).max())
         slack = 1e-9 if network.dtype.itemsize >= 8 else 1e-4
-        if found is not None and not found <= slack * (1 + float(jnp.abs(wanted).max())):
+        if found is not None and not found <= slack * float(jnp.abs(wanted).max()):
             raise ValueError(
                 "units must be jointly equivariant, σ(ρ_g x, M_g θ) = ρ̂_g σ(x, θ), got ones that "
                 f"are {float(found):.3g} off: choose another `neurons` (a representation on θ)"

@@ -14,7 +14,7 @@ from .._energies.energy import Energy
 from .._keys import JUMPS, reserved
 from .dynamics import Dynamics, Moment, Update
 from .gradient_flow import GradientFlow
-from .schedules import Rates, Schedule, check_schedules, rates_at, schedules
+from .schedules import Rates, Schedule, check_schedules, rates_at, schedules, varying
 
 _OFTEN = 0.5  # expected events of a neuron in a step, above which steps are no process in time
 
@@ -62,6 +62,10 @@ class BirthDeath(Update):
     @property
     def random(self) -> bool:
         return True
+
+    @property
+    def timed(self) -> dict[str, tuple[Schedule, ...]]:
+        return self.dynamics.timed | {"rate": varying(self.rate)}
 
     def prepare(self, network: Network) -> Network:
         return self.dynamics.prepare(network)
@@ -120,9 +124,10 @@ class BirthDeath(Update):
                     "key=key), or measure.resample(n, key=key)"
                 )
 
-    def check_step(self, network: Network, energy: Energy, step: Float[Array, ""]) -> None:
-        start = jnp.zeros((), network.dtype)
-        rates = rates_at(self.rate, network.depth - 1, start, network.dtype)
+    def check_step(
+        self, network: Network, energy: Energy, step: Float[Array, ""], t0: Float[Array, ""]
+    ) -> None:
+        rates = rates_at(self.rate, network.depth - 1, t0, network.dtype)
         variation = energy.first_variation(network)
         for rate, psi, p in zip(rates, variation, network.masses, strict=True):
             births = jnp.where(p > 0, dot(p, psi) - psi, 0).max()

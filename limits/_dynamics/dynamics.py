@@ -46,6 +46,17 @@ class Update(Family):
         return False
 
     @property
+    def timed(self) -> dict[str, tuple[Schedule, ...]]:
+        """Its rates that are functions of time, by the names of its arguments. They are asked for
+        over a whole run, and must be finite and ≥ 0 in it."""
+        return {}
+
+    def moves(self, network: Network) -> Parameters:
+        """Whether each array of a prepared increment may ever move: False in the place of those
+        whose rate is the number 0."""
+        return jax.tree.map(lambda _: True, self.prepare(network).increment)
+
+    @property
     def takes_factors(self) -> bool:
         """Whether changes are multiples of the energy's derivative in every layer, so that both may
         be kept as factors."""
@@ -76,8 +87,11 @@ class Update(Family):
     def check(self, network: Network, energy: Energy) -> None:
         """Raise `ValueError` when network, energy and update do not fit together."""
 
-    def check_step(self, network: Network, energy: Energy, step: Float[Array, ""]) -> None:
-        """Raise `ValueError` for a step size that it is no process in time with."""
+    def check_step(
+        self, network: Network, energy: Energy, step: Float[Array, ""], t0: Float[Array, ""]
+    ) -> None:
+        """Raise `ValueError` for a step size that it is no process in time with, at the first
+        step."""
 
     def check_limit(self, network: Network, noisy: bool) -> None:
         """Raise `ValueError` where steps of `network` depend on more of a neuron than its mass, so
@@ -90,11 +104,11 @@ class Dynamics(Update):
     """Motion in continuous time: d(increment)/dt = velocity(t, network, energy).
 
     A subclass gives `value_and_velocity` and `check`; `prepare` where it moves more than weights
-    and biases; `schedules` where it depends on time; `random`, `diffusion` and `shaped` where there
-    is noise. Its steps are Euler's, with noise Euler–Maruyama's: step k of size ε adds
-    ε velocity(kε) on the batch, and √ε times the noise. With `GradientFlow` that is gradient
-    descent, w_i ← w_i − ε ξ_i(kε) (Δ_i + λ w_i), on batches stochastic gradient descent (Nguyen &
-    Pham, arXiv:2001.11443, where N_{i-1} N_i times the gradient is Δ_i).
+    and biases; `timed` (or `schedules`) where it depends on time; `random`, `diffusion` and
+    `shaped` where there is noise. Its steps are Euler's, with noise Euler–Maruyama's: step k of
+    size ε adds ε velocity(kε) on the batch, and √ε times the noise. With `GradientFlow` that is
+    gradient descent, w_i ← w_i − ε ξ_i(kε) (Δ_i + λ w_i), on batches stochastic gradient descent
+    (Nguyen & Pham, arXiv:2001.11443, where N_{i-1} N_i times the gradient is Δ_i).
     """
 
     @property
@@ -112,8 +126,9 @@ class Dynamics(Update):
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
-        """The functions of time in it, which a solver with adaptive steps should not step over."""
-        return ()
+        """The functions of time in it, which a solver with adaptive steps should not step over:
+        those of `timed`, and others that may have any sign."""
+        return tuple(schedule for each in self.timed.values() for schedule in each)
 
     @abc.abstractmethod
     def value_and_velocity(

@@ -23,7 +23,7 @@ from ensembles.internal import dot, kind
 from .._energies.energy import Energy
 from .dynamics import Dynamics
 from .gradient_flow import GradientFlow
-from .schedules import Rates, Schedule, check_schedules, rates_at, schedules, varying
+from .schedules import Rates, Schedule, check_schedules, rates_at, schedules, varying, zero
 
 
 class FisherRao(Dynamics):
@@ -39,8 +39,8 @@ class FisherRao(Dynamics):
         self.rate = schedules("rate", rate, "keeps a layer's masses")
 
     @property
-    def schedules(self) -> tuple[Schedule, ...]:
-        return varying(self.rate)
+    def timed(self) -> dict[str, tuple[Schedule, ...]]:
+        return {"rate": varying(self.rate)}
 
     def prepare(self, network: Network) -> Network:
         return network.growing()
@@ -52,6 +52,12 @@ class FisherRao(Dynamics):
         value, variation = found.value, found.varied(energy)
         still = jax.tree.map(jnp.zeros_like, network.increment)
         return value, still.with_growth(self.growth(t, network, variation))
+
+    def moves(self, network: Network) -> Parameters:
+        still = jax.tree.map(lambda _: False, network.increment.still())
+        layers = network.depth - 1
+        rates = self.rate if len(self.rate) == layers else self.rate * layers
+        return still.with_growth(tuple(not zero(rate) for rate in rates))
 
     def growth(
         self, t: Float[Array, ""], network: Network, variation: tuple[Float[Array, " n"], ...]
@@ -81,8 +87,8 @@ class WassersteinFisherRao(Dynamics):
         self.reaction = FisherRao(rate)
 
     @property
-    def schedules(self) -> tuple[Schedule, ...]:
-        return self.transport.schedules + self.reaction.schedules
+    def timed(self) -> dict[str, tuple[Schedule, ...]]:
+        return self.transport.timed | self.reaction.timed
 
     def prepare(self, network: Network) -> Network:
         return self.reaction.prepare(network)
@@ -95,6 +101,10 @@ class WassersteinFisherRao(Dynamics):
         moves = self.transport.descent(t, network, energy, slope)
         growth = self.reaction.growth(t, network, variation)
         return value, moves.with_growth(growth)
+
+    def moves(self, network: Network) -> Parameters:
+        growth = self.reaction.moves(network).growth
+        return self.transport.moves(network).with_growth(growth)
 
     def check(self, network: Network, energy: Energy) -> None:
         self.transport.check(network, energy)

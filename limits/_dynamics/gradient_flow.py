@@ -1,5 +1,7 @@
 """The mean-field gradient flow: weights and biases descend, masses stand still."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
@@ -9,7 +11,16 @@ from ensembles.internal import Player, concrete
 
 from .._energies.energy import Energy
 from .dynamics import Dynamics
-from .schedules import Rates, Schedule, check_schedules, rates_at, scalar, schedules, varying
+from .schedules import (
+    Rates,
+    Schedule,
+    check_schedules,
+    rates_at,
+    scalar,
+    schedules,
+    varying,
+    zero,
+)
 
 
 class GradientFlow(Dynamics):
@@ -46,8 +57,9 @@ class GradientFlow(Dynamics):
         return self.weight_decay is None
 
     @property
-    def schedules(self) -> tuple[Schedule, ...]:
-        return varying(self.learning_rates + (self.bias_rates or ()))
+    def timed(self) -> dict[str, tuple[Schedule, ...]]:
+        of_biases = varying(self.bias_rates or ())
+        return {"learning_rates": varying(self.learning_rates), "bias_rates": of_biases}
 
     def rates(self, network: Network, t: Float[Array, ""]) -> tuple[list[Array], list[Array]]:
         """Those of weights and of biases of every layer at time t."""
@@ -59,6 +71,23 @@ class GradientFlow(Dynamics):
 
         weights = each(self.learning_rates)
         return weights, weights if self.bias_rates is None else each(self.bias_rates)
+
+    def moves(self, network: Network) -> Parameters:
+        moving, _ = _moving(network)
+
+        def each(rates: tuple[Array | Schedule, ...], like: tuple[Any, ...]) -> tuple[Any, ...]:
+            held = list(rates if len(rates) == moving else rates * moving)
+            held += held[-1:] * (network.depth - moving)
+            pairs = zip(held, like, strict=True)
+            return tuple(None if a is None else not zero(rate) for rate, a in pairs)
+
+        of_biases = self.learning_rates if self.bias_rates is None else self.bias_rates
+        like = network.increment
+        return Parameters(
+            each(self.learning_rates, like.weights),
+            each(of_biases, like.biases),
+            jax.tree.map(lambda _: False, like.growth),
+        )
 
     def value_and_velocity(
         self, t: Float[Array, ""], network: Network, energy: Energy

@@ -71,13 +71,16 @@ class Langevin(Dynamics):
         return True
 
     @property
-    def schedules(self) -> tuple[Schedule, ...]:
-        return self.transport.schedules + varying(self.temperature)
+    def timed(self) -> dict[str, tuple[Schedule, ...]]:
+        return self.transport.timed | {"temperature": varying(self.temperature)}
 
     def value_and_velocity(
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
         return self.transport.value_and_velocity(t, network, energy)
+
+    def moves(self, network: Network) -> Parameters:
+        return self.transport.moves(network)
 
     def diffusion(self, t: Float[Array, ""], network: Network) -> Parameters:
         (temperature,) = rates_at(self.temperature, 1, t, network.dtype)

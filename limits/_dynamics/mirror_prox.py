@@ -13,6 +13,7 @@ from ensembles.internal import count, kind
 from .._energies.energy import Energy
 from .dynamics import Dynamics, Moment, Update
 from .fisher_rao import WassersteinFisherRao
+from .schedules import Schedule
 
 
 class MirrorProx(Update):
@@ -35,6 +36,10 @@ class MirrorProx(Update):
         self.dynamics = WassersteinFisherRao() if dynamics is None else dynamics
         kind("dynamics", self.dynamics, Dynamics, "write MirrorProx(WassersteinFisherRao())")
         self.passes = count("passes", passes)
+
+    @property
+    def timed(self) -> dict[str, tuple[Schedule, ...]]:
+        return self.dynamics.timed
 
     def prepare(self, network: Network) -> Network:
         return self.dynamics.prepare(network)

@@ -45,6 +45,10 @@ class Optimiser(Update):
     there is no limit unless the bound grows as N. Make the transformation once, as
     every new one is compiled. Masses stand still.
 
+    Derivatives of a run under Adam, RMSProp and their like are NaN where a gradient is exactly 0
+    (of a layer behind weights that start at 0, say): they divide by the root of its mean square,
+    which has no derivative at 0. Give it one under the root, `optax.adam(1e-3, eps_root=1e-12)`.
+
     Raises `ValueError` for what has no `init` and `update`, and (in a run) for an update that needs
     more than gradients and parameters.
     """

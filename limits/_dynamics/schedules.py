@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles.internal import concrete, takes
@@ -48,7 +50,7 @@ def check_schedules(
     name: str, rates: tuple[Array | Schedule, ...], layers: int, what: str = "layers"
 ) -> None:
     """Raise `ValueError` unless there is one rate, or one for each of so many layers, and those
-    that are functions of time give one number ≥ 0 at t = 0."""
+    that are functions of time give one number. `check_values` asks which, over a run."""
     if len(rates) not in (1, layers):
         raise ValueError(
             f"{name} must be one for all or one for each of the {layers} {what}, got {len(rates)}"
@@ -56,12 +58,36 @@ def check_schedules(
     for schedule in varying(rates):
         rate = jnp.asarray(schedule(jnp.asarray(0.0)))
         known = concrete(rate)
-        fits = rate.shape == () and not jnp.iscomplexobj(rate)
-        if not fits or (known is not None and not 0 <= known < float("inf")):
+        if rate.shape != () or jnp.iscomplexobj(rate):
             raise ValueError(
                 f"{name} must be functions of time that return one finite number ≥ 0, got "
                 f"{rate if known is None else known} at t = 0: write lambda t: 1 / (1 + t), or a "
                 "list of functions, one for each layer"
+            )
+
+
+def check_values(timed: dict[str, tuple[Schedule, ...]], t0: ArrayLike, t1: ArrayLike) -> None:
+    """Raise `ValueError` unless rates that are functions of time are finite and ≥ 0 at 4,097 times
+    from t0 to t1; `timed` has them by name. Times and rates that are being traced pass."""
+    ends = concrete(t0), concrete(t1)
+    if ends[0] is None or ends[1] is None or not any(timed.values()):
+        return
+    grid = jnp.linspace(t0, t1, _SAMPLES + 1, dtype=jnp.result_type(float))
+    for name, each in timed.items():
+        for schedule in each:
+            rates = concrete(_sampled(schedule, grid))
+            if rates is None:
+                continue
+            finite = np.isfinite(rates)
+            rounding = 64 * np.finfo(rates.dtype).eps * np.abs(rates[finite]).max(initial=0)
+            good = finite & (rates >= -rounding)  # 1 - 0.1 t may end a little below 0
+            if good.all():
+                continue
+            first = int((~good).argmax())
+            raise ValueError(
+                f"{name} must be functions of time that return one finite number ≥ 0 from "
+                f"t0={ends[0]:.6g} to t1={ends[1]:.6g}, got {rates[first]} at t = "
+                f"{float(grid[first]):.6g}: write lambda t: 1 / (1 + t), or jnp.maximum(0, ...)"
             )
 
 
@@ -71,6 +97,12 @@ def rates_at(
     """The rate of every layer at time t."""
     each = rates if len(rates) == layers else rates * layers
     return [jnp.asarray(_value(r, t) if callable(r) else r, dtype) for r in each]
+
+
+def zero(rate: Array | Schedule) -> bool:
+    """Whether a rate is known to be 0 at all times."""
+    known = None if callable(rate) else concrete(rate)
+    return known is not None and bool(known == 0)
 
 
 def varying(rates: tuple[Array | Schedule, ...]) -> tuple[Schedule, ...]:
@@ -89,7 +121,7 @@ def turning_points(
     grid = jnp.linspace(t0, t1, _SAMPLES + 1)
     found = []
     for schedule in schedules:
-        rates = jax.lax.map(lambda t, f=schedule: _value(f, t), grid).astype(grid.dtype)
+        rates = _sampled(schedule, grid)
         steps = jnp.diff(rates)
         size = jnp.abs(steps)
         moves = jnp.where(size > 1e-6 * size.max(), jnp.sign(steps), 0)
@@ -104,6 +136,11 @@ def turning_points(
         places = jnp.nonzero(turns, size=_TURNS, fill_value=_SAMPLES)[0]
         found += [places.astype(jnp.int32), quantiles]
     return jax.lax.stop_gradient(grid[jnp.sort(jnp.concatenate(found))])
+
+
+@eqx.filter_jit
+def _sampled(schedule: Schedule, grid: Float[Array, " n"]) -> Float[Array, " n"]:
+    return jax.lax.map(lambda t: _value(schedule, t), grid).astype(grid.dtype)
 
 
 def _value(schedule: Schedule, t: Float[Array, ""]) -> Array:

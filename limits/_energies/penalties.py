@@ -133,7 +133,9 @@ class PowerPenalty(_OfNeurons):
             )
         chosen = theta if self.entries is None else theta[jnp.array(self.entries)]
         size = jnp.abs(chosen)
-        powers = size**2 if self.power == 2 else size**self.power
+        # of the powers 1 and 2 every derivative is a number at 0
+        powers = {1.0: size, 2.0: size**2}.get(self.power)
+        powers = size**self.power if powers is None else powers
         return self.strength.astype(theta.dtype) * powers.sum()
 
 

@@ -10,15 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
-from ensembles import Network
+from ensembles import Network, Parameters
 from ensembles.internal import concrete, count, kind, positive
 
 from .._checks import tolerance
 from .._dynamics.dynamics import Dynamics, Update
 from .._dynamics.optimiser import instead
-from .._dynamics.schedules import Schedule, turning_points
+from .._dynamics.schedules import Schedule, check_values, turning_points
 from .._energies.energy import Energy
 from .integrate import integrate
+from .sizes import RelativeSteps, Sizes
 from .solver import Solver
 from .time import Observe
 from .trajectory import Trajectory
@@ -27,8 +28,11 @@ from .trajectory import Trajectory
 class Adaptive(Solver):
     """Continuous time, solved by a method of diffrax with steps that it adapts.
 
-    - `rtol`, `atol` bound the local error of weights, relative and absolute (`atol=None`: as
-      `rtol`; `rtol=None`: 1e-7, in single precision 1e-5, and 1e-3 where the dynamics has noise).
+    - `rtol` bounds the local error of weights, relative to their size (1e-7 if None, in single
+      precision 1e-5, and 1e-3 where the dynamics has noise): to the standard deviation over
+      neurons that each of their coordinates starts with, or how far it has moved (its own size,
+      where an entry is much smaller). So a start of size 1e-9 is solved as well as one of size 1.
+    - `atol`: an absolute error, in place of the share of the size of the start.
     - `method`: a diffrax solver, `Tsit5()` by default; `ShARK()` where there is noise, of strong
       order 1.5 for noise like that of `Langevin`.
     - `step`: steps of this constant size, in place of adapted ones.
@@ -72,7 +76,8 @@ class Adaptive(Solver):
     def _scaled(self, dtype: jnp.dtype, tolerances: float, steps: float) -> "Adaptive":
         """With that many times the tolerances, or steps. On the host, which compiles nothing."""
         own = self.resolved(dtype)
-        rtol, atol = (np.asarray(a) * tolerances for a in (own.rtol, own.atol))
+        rtol = np.asarray(own.rtol) * tolerances
+        atol = None if own.atol is None else np.asarray(own.atol) * tolerances
         step = None if own.step is None else np.asarray(own.step) * steps
         return dataclasses.replace(own, rtol=rtol, atol=atol, step=step).resolved(dtype)
 
@@ -83,7 +88,7 @@ class Adaptive(Solver):
         rtol = rtol if self.rtol is None else self.rtol
         return Adaptive(
             rtol=tolerance("rtol", rtol, dtype),
-            atol=tolerance("atol", rtol if self.atol is None else self.atol, dtype),
+            atol=None if self.atol is None else tolerance("atol", self.atol, dtype),
             method=method if self.method is None else self.method,
             step=None if self.step is None else positive("step", self.step, dtype),
             max_step=_longest(self.max_step, dtype),
@@ -98,11 +103,28 @@ class Adaptive(Solver):
     def of_limit(self, dynamics: Update) -> "Adaptive":
         return self
 
-    def check(self, network: Network, energy: Energy, dynamics: Update, times: Array) -> None:
+    def check(
+        self, network: Network, energy: Energy, dynamics: Update, times: Array, t0: ArrayLike = 0.0
+    ) -> None:
         continuous(dynamics)
         refuse_noise(dynamics)
         self.resolved(network.dtype)
         dynamics.check(network, energy)
+        self.check_times(dynamics, t0, times[-1])
+
+    def check_times(self, dynamics: Update, t0: ArrayLike, t1: ArrayLike) -> None:
+        """Raise `ValueError` for rates of `dynamics` that are none in a run from t0 to t1, and
+        kinks that are not within it."""
+        check_values(dynamics.timed, t0, t1)
+        kinks, *ends = (None if a is None else concrete(a) for a in (self.kinks, t0, t1))
+        if kinks is None or ends[0] is None or ends[1] is None:
+            return
+        outside = kinks[(kinks < ends[0]) | (kinks > ends[1])]
+        if outside.size:
+            raise ValueError(
+                f"kinks must be times of the run, from t0={ends[0]:.6g} to t1={ends[1]:.6g}, got "
+                f"{outside}: leave out those before and after"
+            )
 
     def check_limit(self, dynamics: Update) -> None:
         """In continuous time they are."""
@@ -129,19 +151,29 @@ class Adaptive(Solver):
         )  # fmt: skip
 
     def controller(
-        self, t0: Array, t1: Array, schedules: tuple[Schedule, ...], norm: Callable[[Any], Array]
+        self,
+        t0: Array,
+        t1: Array,
+        schedules: tuple[Schedule, ...],
+        norm: Callable[[Any], Array],
+        sizes: tuple[Sizes, Sizes | None],
+        like: Parameters,
     ) -> diffrax.AbstractStepSizeController:
-        """What chooses the steps, which end at kinks and follow the variations of schedules."""
+        """What chooses the steps, which end at kinks and follow the variations of schedules;
+        `sizes` are those of a state, increments `like` these, and of its derivative."""
         if self.step is not None:
             return diffrax.ConstantStepSize()
-        steps = diffrax.PIDController(
-            rtol=self.rtol,  # pyright: ignore[reportArgumentType]
-            atol=self.atol,  # pyright: ignore[reportArgumentType]
+        relative = self.atol is None
+        steps: diffrax.AbstractAdaptiveStepSizeController = diffrax.PIDController(
+            rtol=0.0 if relative else self.rtol,  # pyright: ignore[reportArgumentType]
+            atol=1.0 if relative else self.atol,  # pyright: ignore[reportArgumentType]
             dtmax=self.max_step,  # pyright: ignore[reportArgumentType]
             dtmin=t1 * 4 * jnp.finfo(t1.dtype).eps,
             force_dtmin=False,
             norm=norm,
         )
+        if relative:
+            steps = RelativeSteps(steps, sizes, like, jnp.asarray(self.rtol))
         if not schedules and self.kinks is None:
             return steps
         turns = turning_points(schedules, t0, t1) if schedules else None

@@ -81,6 +81,7 @@ def flow(
     dynamics.check(network, energy)
     notice(observe, energy, dynamics, [vars(layer) for layer in network.layers])
     start, when = checkpoints(times, t0, t1, network.dtype)
+    solver.check_times(dynamics, t0, t1)
     adjoint = (
         _adjoint((network, energy, dynamics, t0, t1, times, solver)) if adjoint is None else adjoint
     )

@@ -28,7 +28,6 @@ from .nodes import check_noisy, padded_measures, probing
 _REDRAWS = 4
 _REFINEMENTS = 4  # of random nodes: 16 times as many
 _VANISHING = 0.35  # independent nodes of a vanishing average would give 1/4
-_TINY = 1e-30
 
 
 class StationaryStart(UserWarning):
@@ -38,10 +37,10 @@ class StationaryStart(UserWarning):
 class InitialMotion(Result):
     """How the limit of an ensemble begins to move.
 
-    - `speed`: the root mean square of the derivative per unit mass over all weights and biases (by
-      mass, layers added in squares; with the first variation, where masses move), relative
-      to the root mean square of ∂R/∂ŷ.
-    - `stationary`: whether the derivatives of the outputs in all weights vanish, up to what the
+    - `speed`: the root mean square of the derivative per unit mass over all weights and biases that
+      move (by mass, layers added in squares; with the first variation, where masses move), relative
+      to the root mean square of ∂R/∂ŷ. What has a rate of 0 is frozen and does not count.
+    - `stationary`: whether the derivatives of the outputs in all that moves vanish, up to what the
       nodes resolve and relative to the sizes of the other layers' weights, while ∂R/∂ŷ does not.
       Then the speed vanishes for any target. At a minimum it vanishes too, but they don't.
     - `vanishing`: the layers 1, …, L whose weights have mean zero.
@@ -62,7 +61,8 @@ class InitialMotion(Result):
             "The limit's gradient vanishes at time 0 while the loss is not stationary in the "
             f"outputs: the limit stays there, and finite networks leave it only by their "
             f"fluctuations. The means that vanish: {means}. Give them non-zero means (e.g. "
-            "iid(..., hidden=Gaussian(1, mean=1.0), last=Gaussian(1, mean=1.0))), or biases."
+            "iid(..., hidden=Gaussian(1, mean=1.0), last=Gaussian(1, mean=1.0))), or biases. What "
+            "has a rate of 0 is taken as it is: frozen."
         )
 
 
@@ -98,7 +98,7 @@ def initial_motion(
 
     def probe(network: Network) -> _Probe:
         dynamics.check(network, energy)
-        return _probe(network, energy, dynamics)
+        return _probe(network, energy, dynamics.moves(network))
 
     if not random:
         seen = [probe(ensemble.network(ensemble.measures(sizes, rules)))]
@@ -139,16 +139,20 @@ def _mean_square(redraws: list[_Probe]) -> _Probe:
 
 
 @eqx.filter_jit
-def _probe(network: Network, energy: Energy, dynamics: Dynamics) -> _Probe:
-    grows = dynamics.prepare(network).increment.growth is not None
+def _probe(network: Network, energy: Energy, moves: Parameters) -> _Probe:
+    grows = moves.growth is not None and any(moves.growth)
     masses, by_entry = network.masses, network.parameter_masses()
+    tiny = jnp.finfo(network.dtype).tiny
 
     def size(slopes: Parameters, variation: tuple[Array, ...]) -> Array:
         """The root of Σ p |slope|² + Σ Var_p Ψ."""
-        squares = jax.tree.leaves(jax.tree.map(lambda p, g: (p * g**2).sum(), by_entry, slopes))
+        each = jax.tree.map(
+            lambda p, g, move: (p * g**2).sum() * float(move), by_entry, slopes, moves.still()
+        )
+        squares = jax.tree.leaves(each)
         if grows:
-            pairs = zip(masses, variation, strict=True)
-            squares += [dot(p, (psi - dot(p, psi)) ** 2) for p, psi in pairs]
+            each = zip(masses, variation, moves.growth or (), strict=True)
+            squares += [dot(p, (psi - dot(p, psi)) ** 2) * float(move) for p, psi, move in each]
         return jnp.sqrt(sum(squares, jnp.zeros((), network.dtype)))
 
     def seen(start: Parameters, masses: tuple[Array, ...]) -> Any:
@@ -169,11 +173,11 @@ def _probe(network: Network, energy: Energy, dynamics: Dynamics) -> _Probe:
     means, sizes = zip(*(_moments(*pair) for pair in pairs), strict=True)
     others = [jnp.stack([*sizes[:i], *sizes[i + 1 :]]).prod() for i in range(len(sizes))]
     return _Probe(
-        speed=size(gradient.still(), variation) / jnp.maximum(slope, _TINY),
+        speed=size(gradient.still(), variation) / jnp.maximum(slope, tiny),
         slope=slope,
         features=size(per_mass, changes),
         scale=jnp.stack(others).max(),
-        means=jnp.stack([m / jnp.maximum(s, _TINY) for m, s in zip(means, sizes, strict=True)]),
+        means=jnp.stack([m / jnp.maximum(s, tiny) for m, s in zip(means, sizes, strict=True)]),
     )
 
 

@@ -15,6 +15,7 @@ from ensembles import Network
 from .._dynamics.dynamics import Dynamics, check_change, check_value
 from .._energies.energy import Energy
 from .retracting import Retracting
+from .sizes import Sizes
 from .state import MassWeightedNorm, error_weights, filled, packing
 from .time import Observe, nan_after, observed
 from .trajectory import RESULTS, Trajectory
@@ -104,6 +105,11 @@ def integrate(
 
         path = _Shaped(t0, t1, diffrax.SpaceTimeLevyArea, white, shaped)
         terms = diffrax.MultiTerm(terms, diffrax.ControlTerm(noise, path))  # pyright: ignore[reportArgumentType]
+    shares = error_weights(network, begin)
+    sizes = (
+        Sizes.of(network, network.parameters.still(), begin, shares, 1.0),
+        None if tangent is None else Sizes.along(network, tangent[0], begin, shares),
+    )
     solution = diffrax.diffeqsolve(
         terms,
         Retracting(options.method, retract) if energy.domain.bounded else options.method,
@@ -119,7 +125,7 @@ def integrate(
             ]
         ),
         stepsize_controller=options.controller(
-            t0, t1, dynamics.schedules, MassWeightedNorm(pack(error_weights(network, begin)))
+            t0, t1, dynamics.schedules, MassWeightedNorm(pack(shares)), sizes, begin
         ),
         adjoint=adjoint,
         max_steps=options.max_steps,

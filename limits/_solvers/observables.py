@@ -19,7 +19,8 @@ Observable = Callable[[Network], Array]
 
 def check_observable(observe: Observable, network: Network, differentiable: bool = False) -> None:
     """Raise `ValueError` unless `observe` gives one finite array and sees neurons by their mass;
-    with `differentiable` also where no mass and no weight moves it, as a step function's.
+    with `differentiable` also where no mass and no weight moves it, or one of its entries changes
+    with the weights and has no derivative in them, as a step function's.
 
     Neurons of mass 0, added before and behind the others, must not change it, nor splitting a
     neuron in two of half its mass. Averages with `network.masses` pass; plain means over neurons,
@@ -38,7 +39,7 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
             f"observe must return one floating array, got {found!r}: write jnp.stack or "
             "jnp.concatenate around what you observe, or ask for one after the other"
         )
-    value, other, slopes = jax.tree.map(np.asarray, _probed(observe, network, differentiable))
+    value, other = jax.tree.map(np.asarray, _probed(observe, network))
     if not np.isfinite(value).all():
         raise ValueError(
             f"observe must return finite numbers, got {np.count_nonzero(~np.isfinite(value))} NaN "
@@ -46,30 +47,61 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
         )
     slack = 1e4 * float(jnp.finfo(value.dtype).eps) * max(1.0, float(np.abs(value).max(initial=0)))
     _refuse_unweighed(value, other, slack)
-    if differentiable and not any(leaf.any() for leaf in jax.tree.leaves(slopes)):
+    if differentiable:
+        _check_slopes(observe, network)
+
+
+def _check_slopes(observe: Observable, network: Network) -> None:
+    """Raise `ValueError` where an entry of what is observed has no derivative here nor at far other
+    weights, between which it changes; one that rests on a flat piece (a hinge) has one there."""
+    values, slopes = map(np.asarray, _at_other_weights(observe, network))
+    flat = (slopes == 0).all(0)
+    steps = flat & (np.isfinite(values) & (values != values[0])).any(0)
+    if flat.all() or steps.any():
+        which = "all" if flat.all() else f"{steps.sum()} of its {steps.size}"
         raise ValueError(
-            "observe must be differentiable, but its derivatives in all masses and weights are 0: "
-            "an accuracy is a step function of outputs, and would get variance 0. Write the "
-            "outputs (network(x)[:, 0]) and draw from their distribution, or simulate"
+            f"observe must be differentiable, but {which} entries have no derivative in masses and "
+            "weights: an accuracy is a step function of outputs (so are round, sign, argmax), and "
+            "would get variance 0. Write the outputs (network(x)[:, 0]) and draw from their "
+            "distribution, or simulate"
         )
 
 
 @eqx.filter_jit
-def _probed(
-    observe: Observable, network: Network, differentiable: bool
-) -> tuple[Array, Array, Any]:
-    """What is observed of a network, and of the same one with intruders; with `differentiable` a
-    random combination of its derivatives in masses and weights."""
+def _at_other_weights(observe: Observable, network: Network) -> tuple[Array, Array]:
+    """What is observed, and its derivative along a random direction in masses and weights: of the
+    network, and of others whose weights are apart by 1/10, 1 and 10 times their size."""
 
     def seen(masses: tuple[Array, ...], weights: Any) -> Array:
         return observe(eqx.tree_at(lambda n: n.start, network.weighed(masses), weights))
 
-    other, slopes = observe(_with_intruders(network)), None
-    if not differentiable:
-        return observe(network), other, slopes
-    value, pull = jax.vjp(seen, network.masses, network.start)
-    slopes = pull(jax.random.normal(jax.random.key(0), value.shape, value.dtype))
-    return value, other, slopes
+    leaves, tree = jax.tree.flatten(network.start)
+    sizes = [jnp.abs(a).max(initial=0) for a in leaves]
+    largest = jnp.stack(sizes).max()
+    largest = jnp.where(largest > 0, largest, 1)
+
+    def drawn(key: PRNGKeyArray, arrays: Any) -> Any:
+        arrays, form = jax.tree.flatten(arrays)
+        keys = jax.random.split(key, len(arrays))
+        normal = [jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, arrays, strict=True)]
+        return jax.tree.unflatten(form, normal)
+
+    def probe(given: tuple[Array, PRNGKeyArray]) -> tuple[Array, Array]:
+        far, key = given
+        apart, along = jax.random.split(key)
+        moves = zip(leaves, sizes, jax.tree.leaves(drawn(apart, network.start)), strict=True)
+        there = [a + far * jnp.where(s > 0, s, largest) * z for a, s, z in moves]
+        at = network.masses, jax.tree.unflatten(tree, there)
+        return jax.jvp(seen, at, drawn(along, at))
+
+    far = jnp.asarray([0.0, 0.1, 1.0, 1.0, 10.0, 10.0], network.dtype)
+    return jax.lax.map(probe, (far, jax.random.split(jax.random.key(0), len(far))))
+
+
+@eqx.filter_jit
+def _probed(observe: Observable, network: Network) -> tuple[Array, Array]:
+    """What is observed of a network, and of the same one with intruders."""
+    return observe(network), observe(_with_intruders(network))
 
 
 def by_masses(

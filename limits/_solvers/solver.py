@@ -40,8 +40,10 @@ class Solver(Family):
         """The same options as arrays of that dtype, defaults filled in."""
 
     @abc.abstractmethod
-    def check(self, network: Network, energy: Energy, dynamics: Update, times: Array) -> None:
-        """Raise `ValueError` when they do not fit together."""
+    def check(
+        self, network: Network, energy: Energy, dynamics: Update, times: Array, t0: ArrayLike = 0.0
+    ) -> None:
+        """Raise `ValueError` when they do not fit together in a run from t0 to the last time."""
 
     @abc.abstractmethod
     def check_limit(self, dynamics: Update) -> None:

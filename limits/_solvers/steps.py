@@ -13,6 +13,7 @@ from ensembles.internal import count, kind, positive, randomness
 
 from .._dynamics.dynamics import Update
 from .._dynamics.optimiser import instead
+from .._dynamics.schedules import check_values
 from .._energies.energy import Energy
 from .adaptive import Adaptive
 from .iterate import iterate
@@ -55,11 +56,14 @@ class Steps(Solver):
     def resolved(self, dtype: jnp.dtype) -> "Steps":
         return Steps(positive("step", self.step, dtype), self.batch)
 
-    def check(self, network: Network, energy: Energy, dynamics: Update, times: Array) -> None:
+    def check(
+        self, network: Network, energy: Energy, dynamics: Update, times: Array, t0: ArrayLike = 0.0
+    ) -> None:
         kind("dynamics", dynamics, Update, instead(dynamics, "write GradientFlow()"))
         step = positive("step", self.step, network.dtype)
         dynamics.check(network, energy)
-        dynamics.check_step(network, energy, step)
+        check_values(dynamics.timed, t0, times[-1])
+        dynamics.check_step(network, energy, step, jnp.asarray(t0, network.dtype))
         if self.batch is not None:
             energy.check(network, self.batch)
         whole_steps(times, step)

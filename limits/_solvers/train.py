@@ -71,7 +71,7 @@ def train(
     step = jnp.asarray(options.step)
     start, when = checkpoints(times, t0, t1, network.dtype)
     first, steps = whole_steps(start, step, "t0"), whole_steps(when, step)
-    options.check(network, energy, update, when)
+    options.check(network, energy, update, when, t0)
     notice(observe, energy, update, [vars(layer) for layer in network.layers])
     key = run_key(key, options, update)
     if memory is not None:

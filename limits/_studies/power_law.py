@@ -8,6 +8,7 @@ import numpy as np
 import scipy
 from jaxtyping import ArrayLike, Float, Int
 
+from .._checks import confidence
 from .._result import Result
 
 if TYPE_CHECKING:
@@ -50,18 +51,23 @@ def fit_power_law(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> PowerLa
     the means of log y over seeds are fitted. The exponent is then Σ_j a_j mean_j, of variance
     Σ_j a_j² s_j² / n_j with s_j² the sample variance of n_j seeds, and the interval is Student's
     with the degrees of freedom of Welch and Satterthwaite: it says how well the seeds fix the line,
-    not whether a line fits. Raises `ValueError` for other shapes or non-positive values.
+    not whether a line fits. Raises `ValueError` for other shapes, values that are not positive and
+    finite (NaN but for seeds that are missing), and a `level` that is not between 0 and 1.
     """
-    x, y = np.asarray(x, float), np.asarray(y, float)
+    x, y, level = np.asarray(x, float), np.asarray(y, float), confidence(level)
     if x.ndim != 1 or y.ndim not in (1, 2) or y.shape[-1] != x.size or x.size < 4 - y.ndim:
+        turned = y.ndim == 2 and x.shape == y.shape[:1]
         raise ValueError(
             "x must have shape (n,) and y (n,) with n ≥ 3, or (seeds, n) with n ≥ 2; "
-            f"got {x.shape} and {y.shape}"
+            f"got {x.shape} and {y.shape}" + ": write y.T" * turned
         )
-    if not (x > 0).all() or (y <= 0).any() or np.isinf(y).any() or len(np.unique(x)) < 2:
+    missing = np.isnan(y) & (y.ndim == 2)
+    good = (y > 0) & np.isfinite(y)
+    if not ((x > 0) & np.isfinite(x)).all() or not (good | missing).all() or np.ptp(x) == 0:
         raise ValueError(
             "x and y must be positive and finite, with at least two different x: got "
-            f"x={x}, smallest y={np.nanmin(y)}; a power law has no zeros"
+            f"x={x}, and {(~(good | missing)).sum()} of the {y.size} y are not; a power law has no "
+            "zeros. NaN stands for a seed that is missing, in y (seeds, n)"
         )
     logs = np.log(y)
     apart = np.log(x) - np.log(x).mean()

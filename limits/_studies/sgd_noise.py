@@ -170,6 +170,10 @@ class _Reweighted(Dynamics):
     def schedules(self) -> tuple[Schedule, ...]:
         return self.dynamics.schedules
 
+    @property
+    def timed(self) -> dict[str, tuple[Schedule, ...]]:
+        return self.dynamics.timed
+
     def prepare(self, network: Network) -> Network:
         return self.dynamics.prepare(network)
 

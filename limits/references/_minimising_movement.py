@@ -84,15 +84,17 @@ def _iterate(
 ) -> Trajectory:
     squared, masses = _divergence(), network.masses[0]
     root = float(jnp.finfo(network.dtype).eps) ** 0.5
-    solver = optx.BFGS(rtol=root, atol=root)
 
     def one(points: Float[Array, "n dim"], _: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+        size = jnp.abs(points - points.mean(0)[None]).max()
+        size = jnp.where(size > 0, size, 1)
+        solver = optx.BFGS(rtol=root, atol=root * size)
         now = network.with_points(points)
         slope = energy.derivatives(now).gradient.rows(0)
         far = step**2 * (masses[:, None] * slope**2).sum()
 
         def objective(x: Array, args: None) -> Array:
-            apart = squared(x, points, masses, blur * jnp.maximum(far, root))
+            apart = squared(x, points, masses, blur * jnp.maximum(far, root * size**2))
             return energy(network.with_points(x)) + apart / (2 * step)
 
         found = optx.minimise(objective, solver, points, max_steps=max_steps, throw=False)

@@ -156,3 +156,24 @@ def test_rates_that_do_not_fit_are_refused_by_name(name):
     make, argument = BAD_RATES[name]
     with pytest.raises(ValueError, match=rf"^{argument} must be"):
         make().check(one_output()[0], RISK)
+
+
+@every({**DYNAMICS, **FROZEN})
+def test_what_never_moves_is_said_and_has_no_velocity(name):
+    dynamics, (network, _) = {**DYNAMICS, **FROZEN}[name].dynamics, one_output()
+    *_, velocity = moving(network, RISK, dynamics)
+    moves = dynamics.moves(network)
+    assert jax.tree.structure(moves) == jax.tree.structure(velocity)
+    pairs = zip(*map(jax.tree.leaves, (moves, velocity)), strict=True)
+    assert all(move or not np.asarray(v).any() for move, v in pairs)
+    if name in FROZEN:
+        assert not any(jax.tree.leaves(FROZEN[name].part(moves)))
+
+
+@every(DYNAMICS)
+def test_rates_that_are_functions_of_time_have_names(name):
+    dynamics = DYNAMICS[name].dynamics
+    named = [schedule for each in dynamics.timed.values() for schedule in each]
+    leaves = jax.tree.leaves(dynamics, is_leaf=callable)
+    functions = [leaf for leaf in leaves if callable(leaf) and not eqx.is_array(leaf)]
+    assert set(named) == set(functions) <= set(dynamics.schedules)

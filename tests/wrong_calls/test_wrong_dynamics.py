@@ -50,7 +50,7 @@ CALLS = {
     ),
     "learning rates that begin below zero": (
         lambda: flow(network(), risk(), GradientFlow(lambda t: t - 1), t1=1.0),
-        r"learning_rates must be functions of time .* ≥ 0, got -1\.0 at t = 0",
+        r"learning_rates must be functions of time .* ≥ 0 from .* got -1\.0 at t = 0",
     ),
     "rates of masses that begin as NaN": (
         lambda: flow(network(), risk(), FisherRao(lambda t: 0 * jnp.log(t)), t1=1.0),
