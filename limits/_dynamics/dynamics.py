@@ -119,11 +119,12 @@ class Dynamics(Update):
     def value_and_velocity(
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
-        """The energy, and d(increment)/dt at time t, with the shape of a prepared increment."""
+        """The energy, and d(increment)/dt at time t, with the shape of a prepared increment, as if
+        nothing confined neurons: what solves or steps keeps it in the domain of the energy."""
 
     def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
-        """d(increment)/dt at time t."""
-        return self.value_and_velocity(t, network, energy)[1]
+        """d(increment)/dt at time t, which leaves neurons where they live."""
+        return energy.domain.tangent(network, self.value_and_velocity(t, network, energy)[1])
 
     def step(
         self, at: Moment, network: Network, memory: Any, energy: Energy
@@ -133,7 +134,8 @@ class Dynamics(Update):
         check_value(of, returned, "value, velocity")
         value, velocity = returned
         check_change(of, velocity, network.increment)
-        change = velocity.scaled(at.step.astype(network.dtype))
+        along = energy.domain.tangent(network, velocity)
+        change = along.scaled(at.step.astype(network.dtype))
         if self.random:
             assert at.key is not None
             size = self.diffusion(at.time, network)
