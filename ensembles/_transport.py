@@ -16,10 +16,11 @@ def wasserstein(mu: Measure, nu: Measure, order: float = 2.0) -> float:
     """The Wasserstein distance W_q, (min over couplings of E ‖X − Y‖^q)^(1/q), q = `order` ≥ 1.
 
     On the host: an assignment where both have n points of mass 1/n, exact to rounding; otherwise a
-    linear program (HiGHS) with the bound of its dual, from which W_q^q is known to 1e-9 of itself however
-    far single points are. Points of mass 0 do not count. Raises `ValueError` for measures on spaces of different
-    dimensions, orders below 1, and more than 250,000 pairs of unequal masses (draw equal masses
-    with `measure.resample(n, key=key)`), `RuntimeError` where the program was not solved to 1e-9.
+    linear program (HiGHS) with the bound of its dual, from which W_q^q is known to 1e-9 of itself
+    however far single points are. Points of mass 0 do not count. Raises `ValueError` for measures
+    on spaces of different dimensions, orders below 1, and more than 250,000 pairs of unequal masses
+    (draw equal masses with `measure.resample(n, key=key)`), `RuntimeError` where the program was
+    not solved to 1e-9.
     """
     kind("mu", mu, Measure, "write network.measure(0), or Measure(points, masses)")
     kind("nu", nu, Measure, "write network.measure(0), or Measure(points, masses)")

@@ -206,8 +206,8 @@ class Interaction(Energy):
         lengths = np.linalg.norm(known, axis=1)
         if lengths[0] > 0 and np.ptp(lengths) <= 1e-6 * lengths[0]:
             warnings.warn(
-                f"All {len(known)} particles are on the sphere of radius {lengths[0]:.6g}, and nothing "
-                "keeps them there when they move: write Interaction(F, K, "
+                f"All {len(known)} particles are on the sphere of radius {lengths[0]:.6g}, and "
+                "nothing keeps them there when they move: write Interaction(F, K, "
                 f"space=Sphere({dim}, {lengths[0]:.6g})), or space=Gaussian({dim}) for all of "
                 f"R^{dim}.",
                 LeavesSphere,

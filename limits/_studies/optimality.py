@@ -121,9 +121,10 @@ def optimality_gap(
     The infimum of the first variation Ψ is searched for by projected gradient descent (every one
     with a step of its own, that grows while Ψ falls) from `starts` draws of `space` and from the
     neurons themselves; neurons (dim,) are the points of `network.measure(0)`. A space without axes
-    (`Atoms`) is evaluated completely; where other factors of a `Product` are finite, as many descents
-    begin at each combination of their atoms, up to 4,096 (`starts` is increased to it). The search can miss a narrow minimum, and the bound is then
-    too low; the more `starts`, the less so.
+    (`Atoms`) is evaluated completely; where other factors of a `Product` are finite, as many
+    descents begin at each combination of their atoms, up to 4,096 (`starts` is increased to it).
+    The search can miss a narrow minimum, and the bound is then too low; the more `starts`, the less
+    so: how many descents agree, and whether the minimum is at a wall, is in the result.
 
     Gradient steps alternate with steps in random directions, which find the way where Ψ has a kink
     (ReLU units, penalties of power 1).
@@ -201,11 +202,11 @@ def starting_points(
         return Starts(drawn, steps)
     sizes = [len(atoms) for atoms in finite]
     if whole:
-        digits = np.unravel_index(np.arange(n) % total, sizes)
+        digits = np.stack(np.unravel_index(np.arange(n) % total, sizes))
     else:
         digits = np.random.default_rng(0).integers(np.array(sizes)[:, None], size=(len(sizes), n))
     chosen = iter([atoms[k] for atoms, k in zip(finite, digits, strict=True)])
-    visited = total if whole else len(np.unique(np.stack(digits), axis=1).T)
+    visited = total if whole else len(np.unique(digits, axis=1).T)
     return Starts(_at_atoms(space, drawn, chosen), steps, total, visited)
 
 

@@ -41,9 +41,10 @@ def boltzmann_game(
     from 0 to 1), or a list of two of each, `low=[[0.0], [-1.0, -1.0]]`.
 
     Where walls that are none of `game.spaces` cut off mass, a warning says so
-    (`limits.warnings.CutDomain`). Returns a network of `players` whose measures are on the centres of the cells. `tol` bounds the
-    total variation between a measure and the answer to its answer. Raises `ValueError` for
-    arguments that do not fit, other games among them, `RuntimeError` where `max_steps` are too few.
+    (`limits.warnings.CutDomain`). Returns a network of `players` whose measures are on the centres
+    of the cells. `tol` bounds the total variation between a measure and the answer to its answer.
+    Raises `ValueError` for arguments that do not fit, other games among them, `RuntimeError` where
+    `max_steps` are too few.
     """
     kind("game", game, Game, "write Game(payoff)")
     if len(game.losses) != 2:

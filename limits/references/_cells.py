@@ -157,9 +157,9 @@ def make_grid(
             f"{name} must fit the grid", f, (one,) * k,
             f"low and high have dimension {dim}; write low=[-4.0, -4.0], high=[4.0, 4.0] for two",
         )  # fmt: skip
+    real = real_walls("the space of the interaction", interaction.space, low, high)
     network = Network.particles(Measure(points, jnp.full(n, 1 / n, points.dtype)))
     interaction.check(network)
-    real = real_walls("the space of the interaction", interaction.space, low, high)
     return Grid(points, widths, interaction, shape, real)
 
 

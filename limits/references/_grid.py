@@ -215,8 +215,8 @@ def _solve(
         return at, (masses, *_seen(potentials, masses, temperature, end))
 
     start = (jnp.zeros_like(times[0]), begin, jnp.asarray(0))
-    (_, _, steps), (masses, *seen) = jax.lax.scan(to_time, start, times)
-    return _result(grid, times, masses, *seen, steps)
+    (_, _, steps), (masses, energies, free, cut) = jax.lax.scan(to_time, start, times)
+    return _result(grid, times, masses, energies, free, cut, steps)
 
 
 @eqx.filter_jit
@@ -243,8 +243,9 @@ def _fixed_point(
     )
     masses = jnp.exp(log)
     when = jnp.asarray(jnp.inf, flat.dtype)
-    seen = (when, masses, *_seen(potentials, masses, temperature, when))
-    return _result(grid, *(a[None] for a in seen), steps), off
+    energy, free, cut = _seen(potentials, masses, temperature, when)
+    run = _result(grid, when[None], masses[None], energy[None], free[None], cut[None], steps)
+    return run, off
 
 
 def _seen(

@@ -55,8 +55,9 @@ def matrix_game(payoff: ArrayLike) -> MatrixGame:
     gain = _gain(unit, p, q)
     if not gain <= 1e-9:
         raise RuntimeError(
-            f"The equilibrium was not found to rounding: players could gain {gain * scale * largest:.3g}, "
-            f"{gain:.3g} of the range of payoffs. Payoffs of fewer orders of magnitude help."
+            "The equilibrium was not found to rounding: players could gain "
+            f"{gain * scale * largest:.3g}, {gain:.3g} of the range of payoffs. Payoffs of fewer "
+            "orders of magnitude help."
         )
     return MatrixGame(p, q, float(largest * (p @ A @ q)))
 

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
@@ -88,7 +87,7 @@ def cut_off(
 
 def warn_of_cuts(cut: Float[Array, "*times dim 2"], remedy: str, stacklevel: int) -> None:
     """Warn (`CutDomain`) of walls that hold 1e-3 of the mass or more."""
-    known = None if isinstance(cut, jax.core.Tracer) else concrete(cut)
+    known = concrete(cut)
     if known is None:
         return
     most = known.reshape(-1, *known.shape[-2:]).max(0)

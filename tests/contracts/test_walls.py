@@ -1,5 +1,5 @@
-"""Walls and curvature: every motion stays where neurons live, and gets to its walls; what extragradient
-steps find there."""
+"""Walls and curvature: every motion stays where neurons live, and gets to its walls; what
+extragradient steps find there."""
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ SPACE = Product(Uniform(-1.0, 1.0), Sphere(2), Torus(1))
 def force(theta):
     """Towards the upper wall of the box and the pole of the circle, and around the torus."""
     box, circle, turn = theta[0], theta[1:3], theta[3]
-    return 0.4 * box + circle[0] + 0.1 * jnp.cos(2 * jnp.pi * turn)
+    return box + 4 * circle[0] + 0.1 * jnp.cos(2 * jnp.pi * turn)
 
 
 def nothing(theta, other):
@@ -41,7 +41,7 @@ def arrives(network, where=1e-12):
     assert (1 - points[:, 0]).max() <= where and (1 - points[:, 1]).max() < max(where, 1e-3)
 
 
-RUNS = dict(step=0.1, t1=40.0, key=KEY)
+RUNS = dict(step=0.1, t1=12.0, key=KEY)
 
 
 FAST = ["mirror prox", "Adam", "Langevin", "birth and death"]
@@ -138,11 +138,17 @@ def box_game(seed):
     """Of strongly convex losses for the first player; the second's are strongly concave, so that
     both have one strategy, or convex, so that it mixes corners."""
     rng = np.random.default_rng(seed)
-    d, mixing = 1 + seed % 3 % 2 + (seed % 2) * (seed % 4 == 1), seed % 2 == 1
+    mixing = seed % 2 == 1
+    d = 1 + seed // 2 % (2 if mixing else 3)
     square = rng.standard_normal((2, d, d)) / 2
     A, C = (s @ s.T + np.eye(d) / 2 for s in square)
     B, (a, c) = rng.standard_normal((d, d)), rng.standard_normal((2, d))
-    return Quadratic(*map(jnp.asarray, (A, B, C if mixing else -C, a, c * (0.3 if mixing else 1))))
+    return Quadratic(
+        *map(
+            jnp.asarray,
+            (A, B, C if mixing else -C, a * (1 if mixing else 3), c * (0.3 if mixing else 3)),
+        )
+    )
 
 
 def gain_on_box(payoff, players):
