@@ -74,15 +74,18 @@ class Interaction(Energy):
         self.space = space
 
     @staticmethod
-    def from_data(sigma: Callable[[Array, Array], Array], data: Data) -> "Interaction":
+    def from_data(
+        sigma: Callable[[Array, Array], Array], data: Data, *, space: Space | None = None
+    ) -> "Interaction":
         """The squared-loss risk of the shallow model of units `sigma(θ, x)`, as potentials.
 
-        Expectations are over `data`, finite or a population's quadrature; batches draw from it. A
+        `space` is as above. Expectations are over `data`, finite or a population's quadrature; batches draw from it. A
         `Risk` of the same data costs less where there are more particles than samples.
         """
         kind("data", data, Data, "write Data(x, y)")
         constant = dot(data.masses, (data.y**2).sum(1)) / 2
-        exact = Interaction(_Correlation(sigma, data), _Overlap(sigma, data), constant)
+        forces, pairs = _Correlation(sigma, data), _Overlap(sigma, data)
+        exact = Interaction(forces, pairs, constant, space=space)
         sampler = _Sampler(sigma, data)
         return eqx.tree_at(lambda e: e.sampler, exact, sampler, is_leaf=lambda x: x is None)
 
