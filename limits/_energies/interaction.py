@@ -79,8 +79,9 @@ class Interaction(Energy):
     ) -> "Interaction":
         """The squared-loss risk of the shallow model of units `sigma(θ, x)`, as potentials.
 
-        `space` is as above. Expectations are over `data`, finite or a population's quadrature; batches draw from it. A
-        `Risk` of the same data costs less where there are more particles than samples.
+        `space` is as above. Expectations are over `data`, finite or a population's quadrature;
+        batches draw from it. A `Risk` of the same data costs less where there are more particles
+        than samples.
         """
         kind("data", data, Data, "write Data(x, y)")
         constant = dot(data.masses, (data.y**2).sum(1)) / 2

@@ -223,7 +223,7 @@ def test_steps_on_boxes_are_those_of_plain_extragradient(seed):
 @pytest.mark.slow
 def test_equilibria_that_touch_walls_are_found():
     """Twenty games: of both players one strategy, or the second mixes corners."""
-    step, steps, touching = 0.1, 16_000, 0
+    step, steps, touching = 0.1, 20_000, 0
     print("\n seed dim walls   NI (search)  NI (exact)  to NumPy")
     for seed in range(20):
         payoff = box_game(seed)
