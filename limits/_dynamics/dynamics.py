@@ -94,7 +94,8 @@ class Dynamics(Update):
     is noise. Its steps are Euler's, with noise Euler–Maruyama's: step k of size ε adds
     ε velocity(kε) on the batch, and √ε times the noise. With `GradientFlow` that is gradient
     descent, w_i ← w_i − ε ξ_i(kε) (Δ_i + λ w_i), on batches stochastic gradient descent (Nguyen &
-    Pham, arXiv:2001.11443, where N_{i-1} N_i times the gradient is Δ_i).
+    Pham, arXiv:2001.11443, where N_{i-1} N_i times the gradient is Δ_i). Where neurons live in a
+    space a step, noise and all, is made along it where it is curved, and projected.
     """
 
     @property
@@ -134,8 +135,7 @@ class Dynamics(Update):
         check_value(of, returned, "value, velocity")
         value, velocity = returned
         check_change(of, velocity, network.increment)
-        along = energy.domain.tangent(network, velocity)
-        change = along.scaled(at.step.astype(network.dtype))
+        change = velocity.scaled(at.step.astype(network.dtype))
         if self.random:
             assert at.key is not None
             size = self.diffusion(at.time, network)
@@ -144,7 +144,7 @@ class Dynamics(Update):
             change = jax.tree.map(
                 lambda c, s, z: c + root.astype(c.dtype) * s * z, change, size, noise
             )
-        return value, change, memory
+        return value, energy.domain.along(network, change), memory
 
 
 def check_change(of: str, change: Any, like: Parameters) -> None:

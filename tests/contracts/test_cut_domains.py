@@ -25,6 +25,7 @@ from ensembles import (
 )
 from limits import Game, Interaction, flow, nikaido_isoda, optimality_gap, train
 from limits.references import (
+    activation_patterns,
     boltzmann,
     boltzmann_game,
     grid_flow,
@@ -214,6 +215,13 @@ def test_distances_and_values_scale(size):
     assert abs(relative_measure_distance(*large) / relative - 1) < 1e-12
     payoffs = rng.standard_normal((4, 5))
     assert abs(matrix_game(size * payoffs).value / size - matrix_game(payoffs).value) < 1e-14
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e300])
+def test_lengths_of_inputs_change_no_pattern(size):
+    x = np.random.default_rng(2).standard_normal((6, 2))
+    sizes = size ** np.linspace(0, 1, 6)[:, None]
+    np.testing.assert_array_equal(activation_patterns(sizes * x), activation_patterns(x))
 
 
 def test_payoffs_may_be_as_large_as_numbers_are():

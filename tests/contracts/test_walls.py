@@ -9,8 +9,17 @@ import scipy
 
 from contracts.common import KEY, except_slow
 from contracts.updates import UPDATES
-from ensembles import Measure, Network, Product, Sphere, Torus, Uniform
-from limits import Game, GradientFlow, Interaction, MirrorProx, flow, nikaido_isoda, train
+from ensembles import Measure, Network, Product, Sphere, Torus, Uniform, particles
+from limits import (
+    Game,
+    GradientFlow,
+    Interaction,
+    Langevin,
+    MirrorProx,
+    flow,
+    nikaido_isoda,
+    train,
+)
 from limits.references import QuadraticGame
 
 SPACE = Product(Uniform(-1.0, 1.0), Sphere(2), Torus(1))
@@ -20,6 +29,10 @@ def force(theta):
     """Towards the upper wall of the box and the pole of the circle, and around the torus."""
     box, circle, turn = theta[0], theta[1:3], theta[3]
     return box + 4 * circle[0] + 0.1 * jnp.cos(2 * jnp.pi * turn)
+
+
+def slope(theta):
+    return theta[0]
 
 
 def nothing(theta, other):
@@ -59,6 +72,16 @@ FLOWS = [n for n, u in UPDATES.items() if u.update.continuous and not u.update.r
 @pytest.mark.parametrize("name", except_slow(FLOWS, ["SGD with masses"]))
 def test_flows_stay_inside_and_get_to_walls(name):
     arrives(flow(cloud(), PUSHED, UPDATES[name].update, t1=40.0).final)
+
+
+def test_noise_on_a_sphere_is_along_it():
+    """The Gibbs measure of −cos θ on the circle at temperature 1/2 has the mean I₁(2)/I₀(2); noise
+    across the circle, which a projection turns into heat, gave .625 at this step."""
+    start = particles(Sphere(2)).sample(4000, key=KEY)
+    energy = Interaction(slope, nothing, space=Sphere(2))
+    end = train(start, energy, Langevin(temperature=0.5), step=0.1, t1=10.0, key=KEY).final
+    mean = scipy.special.iv(1, 2.0) / scipy.special.iv(0, 2.0)
+    assert abs(float(end.points(0)[:, 0].mean()) - mean) < 0.025  # 3 deviations
 
 
 PARTS = {"box": (slice(0, 1), SPACE.spaces[0]), "circle": (slice(1, 3), SPACE.spaces[1])}
