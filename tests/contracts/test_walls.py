@@ -57,7 +57,7 @@ def arrives(network, where=1e-12):
 RUNS = dict(step=0.1, t1=12.0, key=KEY)
 
 
-FAST = ["mirror prox", "Adam", "Langevin", "birth and death"]
+FAST = ["mirror prox", "Adam", "Langevin"]
 
 
 @pytest.mark.parametrize("name", except_slow(UPDATES, FAST))
@@ -77,11 +77,11 @@ def test_flows_stay_inside_and_get_to_walls(name):
 def test_noise_on_a_sphere_is_along_it():
     """The Gibbs measure of −cos θ on the circle at temperature 1/2 has the mean I₁(2)/I₀(2); noise
     across the circle, which a projection turns into heat, gave .625 at this step."""
-    start = particles(Sphere(2)).sample(4000, key=KEY)
+    start = particles(Sphere(2)).sample(1500, key=KEY)
     energy = Interaction(slope, nothing, space=Sphere(2))
     end = train(start, energy, Langevin(temperature=0.5), step=0.1, t1=10.0, key=KEY).final
     mean = scipy.special.iv(1, 2.0) / scipy.special.iv(0, 2.0)
-    assert abs(float(end.points(0)[:, 0].mean()) - mean) < 0.025  # 3 deviations
+    assert abs(float(end.points(0)[:, 0].mean()) - mean) < 0.04  # 3 deviations
 
 
 PARTS = {"box": (slice(0, 1), SPACE.spaces[0]), "circle": (slice(1, 3), SPACE.spaces[1])}
