@@ -94,6 +94,11 @@ def gap(neurons: int, gap: float = 0.25) -> OptimalityGap:
         masses=np.full(neurons, 1 / neurons),
         ends=np.sort(numbers(6)),
         steps=10,
+        agreeing=3,
+        stood=1,
+        walled=False,
+        combinations=1,
+        visited=1,
     )
 
 
@@ -150,7 +155,7 @@ def results() -> dict[str, object]:
         "discovery": Discovery(numbers(4, 2), numbers(3), 1e-3, network(), np.bool_(True)),
         "grid": GridFlow(
             jnp.asarray(TIMES), arrays(T, 5, 6), arrays(5, 6, 2), arrays(), arrays(T), arrays(T),
-            jnp.asarray(12),
+            arrays(T, 2, 2), jnp.asarray(12),
         ),
         "sparse ReLU": SparseReLU(1.5, 1e-9, 0.1, numbers(4, 2), numbers(4)),
         "matrix game": MatrixGame(np.array([0.5, 0.5, 0.0]), np.array([1.0, 0.0]), 0.25),

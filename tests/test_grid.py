@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from ensembles import Measure, Network
+from ensembles import Measure, Network, Uniform
 from limits import Adaptive, FailedRun, Interaction, WassersteinFisherRao, flow
 from limits.references import GridFlow, boltzmann, grid_flow
 from limits.references import _cells as cells
@@ -223,8 +223,10 @@ def test_cells_too_many_for_a_matrix_give_the_same(monkeypatch):
 
 
 def test_other_temperatures_and_times_compile_nothing(compilations):
+    held = Interaction(VALLEY.F, nothing, space=Uniform(BOX["low"], BOX["high"]))
+
     def run(temperature, t1):
-        return grid_flow(VALLEY, np.ones(20), **BOX, cells=20, t1=t1, temperature=temperature)
+        return grid_flow(held, np.ones(20), **BOX, cells=20, t1=t1, temperature=temperature)
 
     run(0.2, 0.1)
     with compilations() as count:

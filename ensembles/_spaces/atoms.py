@@ -52,6 +52,11 @@ class Atoms(Space):
     def tangent(
         self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
     ) -> Float[Array, "n dim"]:
+        return self.along(points, velocities)
+
+    def along(
+        self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
+    ) -> Float[Array, "n dim"]:
         return jnp.zeros_like(velocities)
 
     def from_cube(self, u: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Products of spaces."""
 
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,15 +65,19 @@ class Product(Space):
     def tangent(
         self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
     ) -> Float[Array, "n dim"]:
+        parts = [space.tangent(p, v) for space, p, v in self._parts(points, velocities)]
+        return jnp.concatenate([v.astype(velocities.dtype) for v in parts], axis=1)
+
+    def along(
+        self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
+    ) -> Float[Array, "n dim"]:
+        parts = [space.along(p, v) for space, p, v in self._parts(points, velocities)]
+        return jnp.concatenate([v.astype(velocities.dtype) for v in parts], axis=1)
+
+    def _parts(self, points: Array, velocities: Array) -> Iterator[tuple[Space, Array, Array]]:
         ends = np.cumsum([space.dim for space in self.spaces])[:-1]
-        parts = zip(
-            self.spaces,
-            jnp.split(points, ends, axis=1),
-            jnp.split(velocities, ends, axis=1),
-            strict=True,
-        )
-        along = [space.tangent(p, v) for space, p, v in parts]
-        return jnp.concatenate([v.astype(velocities.dtype) for v in along], axis=1)
+        split = (jnp.split(a, ends, axis=1) for a in (points, velocities))
+        return zip(self.spaces, *split, strict=True)
 
     @property
     def bounded(self) -> bool:

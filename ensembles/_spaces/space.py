@@ -82,6 +82,12 @@ class Space(Family):
         """The part of velocities at `points` that does not leave the space."""
         return velocities
 
+    def along(
+        self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
+    ) -> Float[Array, "n dim"]:
+        """As `tangent` where no wall is near: walls hold nothing back, curvature does."""
+        return velocities
+
     @property
     def bounded(self) -> bool:
         """Whether some velocity leaves it: it has a wall, or is not flat."""

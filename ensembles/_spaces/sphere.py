@@ -57,6 +57,11 @@ class Sphere(Space):
     def tangent(
         self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
     ) -> Float[Array, "n dim"]:
+        return self.along(points, velocities)
+
+    def along(
+        self, points: Float[Array, "n dim"], velocities: Float[Array, "n dim"]
+    ) -> Float[Array, "n dim"]:
         outward = (points * velocities).sum(1, keepdims=True) / (points**2).sum(1, keepdims=True)
         return velocities - outward * points
 

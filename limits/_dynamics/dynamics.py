@@ -108,7 +108,8 @@ class Dynamics(Update):
     `shaped` where there is noise. Its steps are Euler's, with noise Euler–Maruyama's: step k of
     size ε adds ε velocity(kε) on the batch, and √ε times the noise. With `GradientFlow` that is
     gradient descent, w_i ← w_i − ε ξ_i(kε) (Δ_i + λ w_i), on batches stochastic gradient descent
-    (Nguyen & Pham, arXiv:2001.11443, where N_{i-1} N_i times the gradient is Δ_i).
+    (Nguyen & Pham, arXiv:2001.11443, where N_{i-1} N_i times the gradient is Δ_i). Where neurons
+    live in a space a step, noise and all, is made along it where it is curved, and projected.
     """
 
     @property
@@ -134,11 +135,12 @@ class Dynamics(Update):
     def value_and_velocity(
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
-        """The energy, and d(increment)/dt at time t, with the shape of a prepared increment."""
+        """The energy, and d(increment)/dt at time t, with the shape of a prepared increment, as if
+        nothing confined neurons: what solves or steps keeps it in the domain of the energy."""
 
     def velocity(self, t: Float[Array, ""], network: Network, energy: Energy) -> Parameters:
-        """d(increment)/dt at time t."""
-        return self.value_and_velocity(t, network, energy)[1]
+        """d(increment)/dt at time t, which leaves neurons where they live."""
+        return energy.domain.tangent(network, self.value_and_velocity(t, network, energy)[1])
 
     def step(
         self, at: Moment, network: Network, memory: Any, energy: Energy
@@ -157,7 +159,7 @@ class Dynamics(Update):
             change = jax.tree.map(
                 lambda c, s, z: c + root.astype(c.dtype) * s * z, change, size, noise
             )
-        return value, change, memory
+        return value, energy.domain.along(network, change), memory
 
 
 def check_change(of: str, change: Any, like: Parameters) -> None:

@@ -98,7 +98,7 @@ class WassersteinFisherRao(Dynamics):
     ) -> tuple[Float[Array, ""], Parameters]:
         found = energy.derivatives(network, variation=True)
         value, slope, variation = found.value, found.gradient, found.varied(energy)
-        moves = self.transport.descent(t, network, energy, slope)
+        moves = self.transport.descent(t, network, slope)
         growth = self.reaction.growth(t, network, variation)
         return value, moves.with_growth(growth)
 

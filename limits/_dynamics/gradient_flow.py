@@ -93,13 +93,10 @@ class GradientFlow(Dynamics):
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
         value, slope, _ = energy.derivatives(network)
-        return value, self.descent(t, network, energy, slope)
+        return value, self.descent(t, network, slope)
 
-    def descent(
-        self, t: Float[Array, ""], network: Network, energy: Energy, slope: Parameters
-    ) -> Parameters:
-        """The velocity, given the energy's derivative per unit mass; tangent to where neurons live,
-        decay included."""
+    def descent(self, t: Float[Array, ""], network: Network, slope: Parameters) -> Parameters:
+        """The velocity, given the energy's derivative per unit mass; decay included."""
         if self.weight_decay is not None:
             decay = self.weight_decay.astype(network.dtype)
             now = network.parameters.still()
@@ -109,12 +106,11 @@ class GradientFlow(Dynamics):
         def down(rate: Array, g: Array | None) -> Array | None:
             return None if g is None else -rate * g
 
-        velocity = Parameters(
+        return Parameters(
             tuple(map(down, rates, slope.weights)),
             tuple(map(down, of_biases, slope.biases)),
             jax.tree.map(jnp.zeros_like, network.increment.growth),
         )
-        return energy.domain.tangent(network, velocity)
 
     def check(self, network: Network, energy: Energy) -> None:
         check_schedules("learning_rates", self.learning_rates, *_moving(network))

@@ -25,6 +25,11 @@ class MirrorProx(Update):
     multiplies masses, a ← a exp(−ε α (Ψ' − ⟨Ψ'⟩)), positions add. Source: Wang &
     Chizat (arXiv:2211.01280), CP-MP and CP-PP with the ratio of masses a'_i/a_i taken as 1.
 
+    Where strategies live in a space, every pass is projected once, z' ← P(z + ε v(z')), with the
+    velocity that v has at z' whether or not there is a wall: at a wall that z' has met but z has
+    not, v(z') still leads z there. On spheres v(z') is the derivative along the sphere. These are
+    the steps of Korpelevich's extragradient method (1976) on boxes.
+
     In a game, explicit steps may spiral away from an equilibrium that these approach. All
     passes of a step are given the same batch.
     """
@@ -49,7 +54,8 @@ class MirrorProx(Update):
     ) -> tuple[Float[Array, ""], Parameters, Any]:
         def change_at(ahead: Network) -> tuple[Array, Parameters]:
             value, v = self.dynamics.value_and_velocity(at.time, ahead, energy)
-            return value, jax.tree.map(lambda a: at.step.astype(a.dtype) * a, v)
+            along = energy.domain.along(ahead, v)
+            return value, jax.tree.map(lambda a: at.step.astype(a.dtype) * a, along)
 
         def moved(change: Parameters) -> Network:
             far = network.moved(jax.tree.map(jnp.add, network.increment, change))

@@ -1,5 +1,7 @@
 """Where neurons live: the spaces that confine them, as one object."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -33,6 +35,19 @@ class Domain(eqx.Module):
 
     def tangent(self, network: Network, velocity: Parameters) -> Parameters:
         """The part of a velocity at `network` that leaves neurons where they live."""
+        return self._kept(network, velocity, lambda space, x, v: space.tangent(x, v))
+
+    def along(self, network: Network, velocity: Parameters) -> Parameters:
+        """The part of a velocity at `network` along the spaces, as if they had no walls.
+
+        A step from z with the velocity at another point z' takes it: at a wall that z' has met,
+        `tangent` would be 0 however far z is from it, and no step of z would ever get there. What
+        it leads out of walls is brought back by `project`, once, in the end."""
+        return self._kept(network, velocity, lambda space, x, v: space.along(x, v))
+
+    def _kept(
+        self, network: Network, velocity: Parameters, kept: Callable[[Space, Array, Array], Array]
+    ) -> Parameters:
         if not self.bounded:
             return velocity
 
@@ -43,8 +58,8 @@ class Domain(eqx.Module):
 
         each, pull = jax.vjp(rows, velocity)
         pairs = zip(confined, each, strict=True)
-        along = tuple(space.tangent(network.points(i), v) for (i, space), v in pairs)
-        (before,), (after,) = pull(each), pull(along)  # what is in no row stays as it is
+        parts = tuple(kept(space, network.points(i), v) for (i, space), v in pairs)
+        (before,), (after,) = pull(each), pull(parts)  # what is in no row stays as it is
         moves = jax.tree.map(lambda v, a, b: v - a + b, velocity, before, after)
         return moves.with_growth(velocity.growth)
 

@@ -1,5 +1,6 @@
 """The energy of interacting particles: a force potential and a pair potential."""
 
+import warnings
 from collections.abc import Callable
 
 import equinox as eqx
@@ -8,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ensembles import Network
-from ensembles.internal import concrete, count, dot, einsum, indexed, kind, shape_of, takes
+from ensembles import Network, Space
+from ensembles.internal import concrete, count, dot, einsum, indexed, inside, kind, shape_of, takes
 
 from .data import Data
+from .domain import Domain
 from .energy import Derivatives, Energy
 from .pairs import averages, each, value_and_slope
 
@@ -28,20 +30,29 @@ class Interaction(Energy):
     Rotskoff & Vanden-Eijnden (arXiv:1805.00915), Mei, Montanari & Nguyen (arXiv:1804.06561; their
     V is −F, their U is K).
 
+    `space` is what particles live on, a `Sphere` or a box: velocities are made tangent to it and
+    steps are brought back to it. None is all of R^dim, whatever space the particles were drawn
+    from; of particles that begin on one sphere, and will leave it, a warning says so
+    (`limits.warnings.LeavesSphere`).
+
     Pairs are summed in blocks, in memory linear in the number of particles. Raises `ValueError`
-    for potentials that are no functions, that don't give scalars, or K that is not symmetric.
+    for potentials that are no functions, that don't give scalars, K that is not symmetric, and
+    particles with mass outside of their space.
     """
 
     F: Callable[[Array], Array]
     K: Callable[[Array, Array], Array]
     constant: Array
     sampler: "_Sampler | None"
+    space: Space | None
 
     def __init__(
         self,
         F: Callable[[Array], Array],
         K: Callable[[Array, Array], Array],
         constant: ArrayLike = 0.0,
+        *,
+        space: Space | None = None,
     ):
         for name, f in (("F", F), ("K", K)):
             if not callable(f):
@@ -58,19 +69,30 @@ class Interaction(Energy):
         if not number or (known is not None and not np.isfinite(known)):
             raise ValueError(f"constant must be a finite number, got {constant!r}: write 0.0")
         self.constant = jnp.asarray(constant, jnp.result_type(float))
+        if space is not None:
+            kind("space", space, Space, "write Interaction(F, K, space=Sphere(3))")
+        self.space = space
 
     @staticmethod
-    def from_data(sigma: Callable[[Array, Array], Array], data: Data) -> "Interaction":
+    def from_data(
+        sigma: Callable[[Array, Array], Array], data: Data, *, space: Space | None = None
+    ) -> "Interaction":
         """The squared-loss risk of the shallow model of units `sigma(θ, x)`, as potentials.
 
-        Expectations are over `data`, finite or a population's quadrature; batches draw from it. A
-        `Risk` of the same data costs less where there are more particles than samples.
+        `space` is as above. Expectations are over `data`, finite or a population's quadrature;
+        batches draw from it. A `Risk` of the same data costs less where there are more particles
+        than samples.
         """
         kind("data", data, Data, "write Data(x, y)")
         constant = dot(data.masses, (data.y**2).sum(1)) / 2
-        exact = Interaction(_Correlation(sigma, data), _Overlap(sigma, data), constant)
+        forces, pairs = _Correlation(sigma, data), _Overlap(sigma, data)
+        exact = Interaction(forces, pairs, constant, space=space)
         sampler = _Sampler(sigma, data)
         return eqx.tree_at(lambda e: e.sampler, exact, sampler, is_leaf=lambda x: x is None)
+
+    @property
+    def domain(self) -> Domain:
+        return Domain() if self.space is None else Domain((self.space,))
 
     def __call__(self, network: Network) -> Float[Array, ""]:
         first, second = self._moments(network)
@@ -137,7 +159,8 @@ class Interaction(Energy):
 
     def draw(self, batch: int, key: PRNGKeyArray) -> "Interaction":
         assert self.sampler is not None
-        return self.sampler(batch, key)
+        drawn = self.sampler(batch, key)
+        return eqx.tree_at(lambda e: e.space, drawn, self.space, is_leaf=lambda x: x is None)
 
     def check(self, network: Network, batch: int | None = None) -> None:
         if network.depth != 2:
@@ -164,6 +187,7 @@ class Interaction(Energy):
                     f"{shape}: write .sum(), or index the entry"
                 )
         known = concrete(network.points(0))
+        self._check_space(network, one.shape[0])
         if known is not None and known.ndim == 2 and len(known) > 1:
             a, b = jnp.asarray(known[0]), jnp.asarray(known[-1])
             there, back = concrete(self.K(a, b)), concrete(self.K(b, a))
@@ -172,6 +196,34 @@ class Interaction(Energy):
                     f"K must be symmetric, got K(θ, θ') = {there:.6g} and K(θ', θ) = {back:.6g}: "
                     "write lambda t, u: (k(t, u) + k(u, t)) / 2"
                 )
+
+    def _check_space(self, network: Network, dim: int) -> None:
+        points, masses = network.points(0), network.masses[0]
+        if self.space is not None:
+            if self.space.dim != dim:
+                raise ValueError(
+                    f"space must have the dimension {dim} of the particles, got {self.space.dim}"
+                )
+            remedy = "write energy.domain.project(network), or give a larger space"
+            inside("particles", self.space, points, masses, remedy)
+            return
+        known = concrete(points)
+        if known is None or known.ndim != 2 or not 2 <= dim < len(known):
+            return
+        lengths = np.linalg.norm(known, axis=1)
+        if lengths[0] > 0 and np.ptp(lengths) <= 1e-6 * lengths[0]:
+            warnings.warn(
+                f"All {len(known)} particles are on the sphere of radius {lengths[0]:.6g}, and "
+                "nothing keeps them there when they move: write Interaction(F, K, "
+                f"space=Sphere({dim}, {lengths[0]:.6g})), or space=Gaussian({dim}) for all of "
+                f"R^{dim}.",
+                LeavesSphere,
+                stacklevel=3,
+            )
+
+
+class LeavesSphere(UserWarning):
+    """Particles that begin on one sphere are not kept there."""
 
 
 class _Correlation(eqx.Module):

@@ -72,7 +72,7 @@ def integrate(
             of = f"{type(dynamics).__name__}.value_and_velocity"
             check_value(of, returned, "value, velocity")
             check_change(of, returned[1], now.increment)
-            return pack(returned[1])
+            return pack(energy.domain.tangent(now, returned[1]))
 
         return along(rate, both, args)
 

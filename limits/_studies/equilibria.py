@@ -86,15 +86,15 @@ def nikaido_isoda(
     gaps = []
     for i, (space, points) in enumerate(zip(each, players, strict=True)):
         assert space is not None
-        drawn, walk = starting_points(space, points, starts, steps, jax.random.fold_in(key, i))
+        begin = starting_points(space, points, starts, steps, jax.random.fold_in(key, i))
         own = game.spaces[i]
         if not space.axes and own is not None and own is not space:
-            drawn = jnp.concatenate([drawn, points])
+            begin = begin._replace(points=jnp.concatenate([begin.points, points]))
         else:
             inside(
                 f"strategies of player {i + 1}", space, points, network.masses[i],
                 f"write network.with_points(space.project(network.points({i})), {i}), or "
                 "game.domain.project(network), or give a larger space",
             )  # fmt: skip
-        gaps.append(search(network, game, i, space, drawn, walk))
+        gaps.append(search(network, game, i, space, begin))
     return NikaidoIsoda(tuple(gaps))

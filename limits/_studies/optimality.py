@@ -9,6 +9,7 @@ arXiv:1804.06561, Proposition 1; Chizat & Bach, arXiv:1805.09545).
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -24,6 +25,8 @@ from .._energies.energy import Energy
 from .._result import Result
 
 _GREATER, _SMALLER = 1.5, 0.3  # factors of a step that lowered Ψ, and of one that did not
+_COMBINATIONS = 4096  # of atoms of finite factors, each of which a search begins at
+_POINTS = 2**20  # of a finite space, which are evaluated
 _FAR = 1e3  # times the largest initial norm: where a search has run away
 
 
@@ -36,7 +39,14 @@ class OptimalityGap(Result):
     - `excess` (n,): Ψ − min Ψ at the neurons of μ, of masses `masses`; μ is optimal exactly when it
       is 0 wherever there is mass.
     - `ends` (starts,): the Ψ at which each descent of the search came to rest, in increasing order;
-      `steps` of it. Descents that agree are evidence for the minimum, not a proof.
+      `steps` of it.
+    - `agreeing`: how many descents moved and ended there (within 1e-3 of the range of `ends`): they
+      are evidence for the minimum, not a proof. `stood`: how many found no lower Ψ around where
+      they began, as on a plateau, and are no evidence.
+    - `walled`: whether the minimiser is at a wall of the space beyond which Ψ falls further, which
+      is no wall of where the energy's neurons live: a wider space may have a lower minimum.
+    - `combinations`: how many there are of atoms of finite factors of the space, and `visited`: of
+      how many of them a descent began.
     """
 
     gap: float
@@ -46,6 +56,11 @@ class OptimalityGap(Result):
     masses: Float[np.ndarray, " neurons"]
     ends: Float[np.ndarray, " starts"]
     steps: int
+    agreeing: int
+    stood: int
+    walled: bool
+    combinations: int
+    visited: int
 
     @property
     def support_excess(self) -> float:
@@ -68,12 +83,28 @@ class OptimalityGap(Result):
                 f"E − inf E ≤ {self.gap:.3g}: min Ψ = {self.minimum:.6g}, the lowest of all "
                 f"{len(self.ends)} points of a finite space; {above}"
             )
-        slack = max(1e-3 * np.ptp(self.ends), 1e-9 * abs(self.minimum))
-        near = int((self.ends <= self.minimum + slack).sum())
-        return (
-            f"E − inf E ≤ {self.gap:.3g}: min Ψ = {self.minimum:.6g}, found by {near} of "
-            f"{len(self.ends)} initial points, {self.steps} projected gradient steps; {above}"
-        )
+        n = len(self.ends)
+        found = {
+            0: f"where one of {n} initial points was, and found from no other",
+            1: f"found by 1 of {n} initial points alone, so that others may be lower: give starts=",
+        }.get(self.agreeing, f"found by {self.agreeing} of {n} initial points")
+        stood = f" ({self.stood} found nothing lower around them)" if self.stood else ""
+        words = [
+            f"E − inf E ≤ {self.gap:.3g}: min Ψ = {self.minimum:.6g}, {found}{stood}, "
+            f"{self.steps} projected gradient steps",
+            above,
+        ]
+        if self.walled:
+            words.append(
+                "the minimum is at a wall of the space, beyond which Ψ falls further: give a wider "
+                "one, or spaces of the energy where the wall is a constraint"
+            )
+        if self.visited < self.combinations:
+            words.append(
+                f"{self.visited} of {self.combinations} combinations of atoms were looked at: give "
+                "starts="
+            )
+        return "; ".join(words)
 
 
 def optimality_gap(
@@ -90,8 +121,10 @@ def optimality_gap(
     The infimum of the first variation Ψ is searched for by projected gradient descent (every one
     with a step of its own, that grows while Ψ falls) from `starts` draws of `space` and from the
     neurons themselves; neurons (dim,) are the points of `network.measure(0)`. A space without axes
-    (`Atoms`) is evaluated completely. The search can miss a narrow minimum, and the bound is then
-    too low; the more `starts`, the less so.
+    (`Atoms`) is evaluated completely; where other factors of a `Product` are finite, as many
+    descents begin at each combination of their atoms, up to 4,096 (`starts` is increased to it).
+    The search can miss a narrow minimum, and the bound is then too low; the more `starts`, the less
+    so: how many descents agree, and whether the minimum is at a wall, is in the result.
 
     Gradient steps alternate with steps in random directions, which find the way where Ψ has a kink
     (ReLU units, penalties of power 1).
@@ -132,57 +165,95 @@ def optimality_gap(
         "write network.with_points(space.project(network.points(0))), or give a larger space",
     )  # fmt: skip
     key = randomness(key, "the search begins at random draws")
-    drawn, steps = starting_points(space, points, starts, steps, key)
-    energy.check_convex(network, drawn)
-    return search(network, energy, 0, space, drawn, steps)
+    begin = starting_points(space, points, starts, steps, key)
+    energy.check_convex(network, begin.points)
+    return search(network, energy, 0, space, begin)
 
 
-def _at_all_atoms(space: Space, points: Float[Array, "m dim"]) -> Float[Array, "m dim"]:
-    """`points` of a product, at one atom of its finite factors after the other, whatever their
-    masses: a search does not go from atom to atom."""
-    if isinstance(space, Product):
-        ends = np.cumsum([s.dim for s in space.spaces])[:-1]
-        pairs = zip(space.spaces, jnp.split(points, ends, axis=1), strict=True)
-        return jnp.concatenate([_at_all_atoms(s, p).astype(points.dtype) for s, p in pairs], axis=1)
-    if isinstance(space, Atoms):
-        return jnp.resize(space.measure.points, points.shape)
-    return points
+class Starts(NamedTuple):
+    """Where a search begins, and how many steps it takes; how many combinations there are of atoms
+    of finite factors, and of how many of them it begins."""
+
+    points: Float[Array, "m dim"]
+    steps: int
+    combinations: int = 1
+    visited: int = 1
 
 
 def starting_points(
     space: Space, points: Float[Array, "n dim"], starts: int, steps: int, key: PRNGKeyArray
-) -> tuple[Float[Array, "m dim"], int]:
-    """Where a search begins, the neurons `points` included, and how many steps it takes."""
-    if space.axes:
-        return _at_all_atoms(space, space.draw(starts, key)).astype(points.dtype), steps
-    return quadrature(space, 1).points.astype(points.dtype), 0
+) -> Starts:
+    """At least `starts` draws of `space` for neurons like `points`. A search does not go from atom
+    to atom: as many begin at each combination of atoms of finite factors, whatever their masses,
+    where there are at most 4,096; otherwise at combinations drawn uniformly."""
+    finite = _finite(space)
+    total = math.prod(map(len, finite))
+    if not space.axes:
+        if total > _POINTS:
+            raise ValueError(
+                f"space must have at most {_POINTS} points to be evaluated completely, got {total}:"
+                " write fewer Atoms, or Uniform(low, high) for a search"
+            )
+        return Starts(quadrature(space, 1).points.astype(points.dtype), 0)
+    whole = total <= _COMBINATIONS
+    n = -(-starts // total) * total if whole else starts
+    drawn = space.draw(n, key).astype(points.dtype)
+    if not finite:
+        return Starts(drawn, steps)
+    sizes = [len(atoms) for atoms in finite]
+    if whole:
+        digits = np.stack(np.unravel_index(np.arange(n) % total, sizes))
+    else:
+        digits = np.random.default_rng(0).integers(np.array(sizes)[:, None], size=(len(sizes), n))
+    chosen = iter([atoms[k] for atoms, k in zip(finite, digits, strict=True)])
+    visited = total if whole else len(np.unique(digits, axis=1).T)
+    return Starts(_at_atoms(space, drawn, chosen), steps, total, visited)
 
 
-def search(
-    network: Network, energy: Energy, i: int, space: Space, drawn: Float[Array, "m dim"], steps: int
-) -> OptimalityGap:
+def _finite(space: Space) -> list[Array]:
+    """The atoms of the finite factors of a space."""
+    if isinstance(space, Product):
+        return [atoms for factor in space.spaces for atoms in _finite(factor)]
+    return [space.measure.points] if isinstance(space, Atoms) else []
+
+
+def _at_atoms(
+    space: Space, points: Float[Array, "n dim"], atoms: Iterator[Array]
+) -> Float[Array, "n dim"]:
+    """`points` with the coordinates of finite factors those of `atoms`, one array a factor."""
+    if isinstance(space, Product):
+        ends = np.cumsum([s.dim for s in space.spaces])[:-1]
+        pairs = zip(space.spaces, jnp.split(points, ends, axis=1), strict=True)
+        return jnp.concatenate([_at_atoms(s, p, atoms) for s, p in pairs], axis=1)
+    return next(atoms).astype(points.dtype) if isinstance(space, Atoms) else points
+
+
+def search(network: Network, energy: Energy, i: int, space: Space, starts: Starts) -> OptimalityGap:
     """The gap of hidden layer i, others as they are."""
-    found = _search(network, energy, i, space, drawn, steps)
+    found = _search(network, energy, i, space, starts.points, starts.steps)
     best = jnp.argmin(found.ends)
-    if not np.isfinite(found.ends[best]) or (found.far[best] and found.falling):
-        return OptimalityGap(
-            gap=math.inf,
-            minimum=-math.inf,
-            minimiser=np.asarray(found.places[best]),
-            excess=np.full(len(found.own), np.inf, found.own.dtype),
-            masses=np.asarray(network.masses[i]),
-            ends=np.sort(np.asarray(found.ends)),
-            steps=steps,
-        )
-    return OptimalityGap(
-        gap=float(jnp.maximum(found.mean - found.ends[best], 0)),
-        minimum=float(found.ends[best]),
-        minimiser=np.asarray(found.places[best]),
-        excess=np.asarray(found.own - found.ends[best]),
-        masses=np.asarray(network.masses[i]),
-        ends=np.sort(np.asarray(found.ends)),
-        steps=steps,
+    lowest = float(found.ends[best])
+    endless = not np.isfinite(lowest) or bool(found.far[best] & (found.falling | found.beyond))
+    ends = np.asarray(found.ends)
+    near = (
+        ends <= lowest + max(1e-3 * np.ptp(ends), 1e-9 * abs(lowest)) if not endless else ends < 0
     )
+    stood = np.asarray(found.stood)
+    return OptimalityGap(
+        gap=math.inf if endless else float(jnp.maximum(found.mean - found.ends[best], 0)),
+        minimum=-math.inf if endless else lowest,
+        minimiser=np.asarray(found.places[best]),
+        excess=np.asarray(found.own - found.ends[best]) if not endless
+        else np.full(len(found.own), np.inf, found.own.dtype),
+        masses=np.asarray(network.masses[i]),
+        ends=np.sort(ends),
+        steps=starts.steps,
+        agreeing=0 if endless else int((near & ~stood).sum()),
+        stood=int(stood.sum()) if starts.steps else 0,
+        walled=bool(found.walled) and not endless and starts.steps > 0,
+        combinations=starts.combinations,
+        visited=starts.visited,
+    )  # fmt: skip
 
 
 class _Found(NamedTuple):
@@ -192,6 +263,9 @@ class _Found(NamedTuple):
     places: Float[Array, "starts dim"]
     far: Bool[Array, " starts"]  # from where all descents began
     falling: Bool[Array, ""]  # the lowest Ψ in the second half of the steps
+    beyond: Bool[Array, ""]  # lower still (or no number) at twice the lowest place
+    stood: Bool[Array, " starts"]  # where they began
+    walled: Bool[Array, ""]  # the lowest place is held by a wall of the space
 
 
 @eqx.filter_jit
@@ -237,9 +311,15 @@ def _search(
     size = 0.1 / jnp.maximum(jnp.linalg.norm(slopes, axis=1), 1e-6)
     far = jnp.full_like(size, 0.1)
     begin = ((at, values, slopes), size, far, values.min())
-    (places, values, _), _, _, half = jax.lax.fori_loop(0, steps, step, begin)
+    (places, ends, down), _, _, half = jax.lax.fori_loop(0, steps, step, begin)
+    best = jnp.argmin(ends)
+    twice = at_points(space.project(2 * places))[0][best]
+    here, way = places[best][None], -down[best][None]
+    walled = (space.along(here, way) != space.tangent(here, way)).any()
     psi = energy.first_variation(network)[i]
     mean = dot(network.masses[i], psi)
     away = jnp.linalg.norm(places, axis=1) > _FAR * jnp.linalg.norm(at, axis=1).max()
-    falling = half - values.min() > 1e-3 * (mean - values.min())
-    return _Found(mean, psi, values, places, away, falling)
+    lowest = ends.min()
+    falling = half - lowest > 1e-3 * (mean - lowest)
+    beyond = ~(lowest - twice <= 1e-3 * (mean - lowest))
+    return _Found(mean, psi, ends, places, away, falling, beyond, ends == values, walled)

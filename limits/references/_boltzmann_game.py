@@ -16,6 +16,7 @@ from ensembles.internal import concrete, count, dot, kind, matmul, positive
 
 from .._energies.game import Game
 from ._cells import box
+from ._walls import cut_off, real_walls, warn_of_cuts
 
 _HALVINGS = 25  # of a step of Newton's
 
@@ -39,16 +40,23 @@ def boltzmann_game(
     `low`, `high` and `cells` are as in `grid_flow`, the box of both players (a torus is the box
     from 0 to 1), or a list of two of each, `low=[[0.0], [-1.0, -1.0]]`.
 
-    Returns a network of `players` whose measures are on the centres of the cells. `tol` bounds the
-    total variation between a measure and the answer to its answer. Raises `ValueError` for
-    arguments that do not fit, other games among them, `RuntimeError` where `max_steps` are too few.
+    Where walls that are none of `game.spaces` cut off mass, a warning says so
+    (`limits.warnings.CutDomain`). Returns a network of `players` whose measures are on the centres
+    of the cells. `tol` bounds the total variation between a measure and the answer to its answer.
+    Raises `ValueError` for arguments that do not fit, other games among them, `RuntimeError` where
+    `max_steps` are too few.
     """
     kind("game", game, Game, "write Game(payoff)")
     if len(game.losses) != 2:
         raise ValueError(f"game must be of two players, got {len(game.losses)}")
-    sides = zip(_both(low), _both(high), _both(cells, int), strict=True)
-    (x, *_), (y, *_) = (box(*side) for side in sides)
+    ends = list(zip(_both(low), _both(high), strict=True))
+    sides = [box(*end, n) for end, n in zip(ends, _both(cells, int), strict=True)]
+    (x, *_), (y, *_) = sides
     dtype = x.dtype
+    real = [
+        real_walls(f"spaces[{i}] of the game", space, *end)
+        for i, (space, end) in enumerate(zip(game.spaces, ends, strict=True))
+    ]
     tau, accuracy = positive("temperature", temperature, dtype), positive("tol", tol, dtype)
     count("max_steps", max_steps)
     flat = Network.players(*(Measure(z, jnp.full(len(z), 1 / len(z), dtype)) for z in (x, y)))
@@ -68,6 +76,11 @@ def boltzmann_game(
             f"variation {known:.3g} is left. A higher temperature or more max_steps help, or a "
             "larger tol where rounding is in the way."
         )
+    psi = dot(first, q), -dot(first.T, p)
+    for i, (mass, v, (_, h, shape), walls) in enumerate(zip((p, q), psi, sides, real, strict=True)):
+        cut = cut_off(mass.reshape(shape), v.reshape(shape), h, tau, jnp.inf, walls)
+        remedy = f"give the game the box, or a torus, as spaces[{i}]"
+        warn_of_cuts(cut, remedy, stacklevel=2)
     return flat.weighed((p, q))
 
 

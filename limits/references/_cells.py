@@ -13,6 +13,7 @@ from ensembles import Measure, Network
 from ensembles.internal import concrete, counts, dot, indexed, kind
 
 from .._energies.interaction import Interaction
+from ._walls import Real, real_walls
 
 _STORED = 4096  # cells up to which the matrix of K is kept; beyond, it is recomputed
 
@@ -26,6 +27,7 @@ class Grid(eqx.Module):
     widths: Float[Array, " dim"]
     interaction: Interaction
     shape: tuple[int, ...] = eqx.field(static=True)
+    real: Real = eqx.field(static=True)  # walls that are constraints, low and high of each axis
 
     def potentials(self) -> "Potentials":
         F, K = self.interaction.F, self.interaction.K
@@ -155,9 +157,10 @@ def make_grid(
             f"{name} must fit the grid", f, (one,) * k,
             f"low and high have dimension {dim}; write low=[-4.0, -4.0], high=[4.0, 4.0] for two",
         )  # fmt: skip
+    real = real_walls("the space of the interaction", interaction.space, low, high)
     network = Network.particles(Measure(points, jnp.full(n, 1 / n, points.dtype)))
     interaction.check(network)
-    return Grid(points, widths, interaction, shape)
+    return Grid(points, widths, interaction, shape, real)
 
 
 def cell_masses(density: Density, grid: Grid) -> Array:

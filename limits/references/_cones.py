@@ -33,6 +33,8 @@ def activation_patterns(x: ArrayLike) -> np.ndarray:
 
 
 def cones(x: np.ndarray) -> Cones:
+    largest = np.abs(x).max(1, initial=0.0, keepdims=True)
+    x = x / np.where(largest > 0, largest, 1)  # lengths do not count, and are numbers now
     planes = _hyperplanes(x)
     n, d = len(planes), np.linalg.matrix_rank(x) if x.size else 0
     bound = 2 * sum(comb(n - 1, j) for j in range(d)) if n else 1

@@ -28,7 +28,10 @@ from .._energies.interaction import Interaction
 from .._result import Result, course, when
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import FailedRun
-from ._cells import Density, Grid, cell_masses, exponential, make_grid, upwind, walls
+from ._cells import Density, Grid, Potentials, cell_masses, exponential, make_grid, upwind, walls
+from ._walls import cut_off, warn_of_cuts
+
+_CONSTRAINED = "write Interaction(F, K, space=Uniform(low, high))"
 
 
 class GridFlow(Result):
@@ -37,6 +40,8 @@ class GridFlow(Result):
     - `times` (T,), `masses` (T, cells...), `points` (cells..., dim): the centres of the cells;
       `volume`: that of a cell, so that `masses / volume` are densities.
     - `energies` (T,): the interaction's energy; `free_energies` (T,): with τ ∫ ρ log ρ.
+    - `cut` (T, dim, 2): about how much mass each wall holds, low and high of each axis, that would
+      be beyond it without; 0 at walls of the interaction's `space`.
     - `steps`: how many were taken.
     """
 
@@ -46,6 +51,7 @@ class GridFlow(Result):
     volume: Float[Array, ""]
     energies: Float[Array, " T"]
     free_energies: Float[Array, " T"]
+    cut: Float[Array, "T dim 2"]
     steps: Int[Array, ""]
 
     def _words(self) -> list[str]:
@@ -85,6 +91,10 @@ def grid_flow(
     Accuracy: of second order in the width h of cells, but of first order, with a spurious diffusion
     of h |∇Ψ|/2, where a temperature is small against h |∇Ψ|: take more cells, or temperature 0.
 
+    The box is a cut of R^dim, except where its walls are those of the interaction's `space`: where
+    other walls hold 1e-3 of the mass that would be beyond them (`GridFlow.cut`, at `times`), a
+    warning says so (`limits.warnings.CutDomain`).
+
     Masses sum to 1 to rounding and stay non-negative; the free energy does not increase where K
     is positive semi-definite. The reaction leaves empty cells empty. Up to 4,096 cells the matrix
     of K is stored, beyond it is evaluated twice a step. Raises `ValueError` for arguments that do
@@ -112,6 +122,7 @@ def grid_flow(
             "in this exception's `.partial`.",
             run,
         )
+    warn_of_cuts(run.cut, _CONSTRAINED, stacklevel=2)
     return run
 
 
@@ -131,7 +142,8 @@ def boltzmann(
     arXiv:1804.06561). The logarithm of ρ goes a fraction s = τ/(τ + max K) of the way to −Ψ/τ at
     every step: a mirror descent, whose free energy comes closer to the minimum by a factor 1 − s,
     as E is smooth relative to the entropy. It takes some log(1/tol)/s steps. `tol` bounds the total
-    variation between ρ and exp(−Ψ/τ); the result has one time, infinity. Raises `RuntimeError` if
+    variation between ρ and exp(−Ψ/τ); the result has one time, infinity. Of walls that cut off mass
+    it warns as `grid_flow` does. Raises `RuntimeError` if
     `max_steps` are too few, `ValueError` for arguments that do not fit.
     """
     grid = make_grid(interaction, low, high, cells)
@@ -146,6 +158,7 @@ def boltzmann(
             f"variation {known:.3g} is left. A higher temperature or more max_steps help; a K that "
             "is not positive semi-definite may have no stable fixed point."
         )
+    warn_of_cuts(run.cut, _CONSTRAINED, stacklevel=2)
     return run
 
 
@@ -199,11 +212,11 @@ def _solve(
             lambda s: (s[0] < end) & (s[2] < max_steps), lambda s: one_step(s, end), at
         )
         masses = jnp.where(at[0] >= end, at[1], jnp.nan)
-        return at, (masses, *potentials.energies(masses, temperature))
+        return at, (masses, *_seen(potentials, masses, temperature, end))
 
     start = (jnp.zeros_like(times[0]), begin, jnp.asarray(0))
-    (_, _, steps), (masses, energies, free) = jax.lax.scan(to_time, start, times)
-    return _result(grid, times, masses, energies, free, steps)
+    (_, _, steps), (masses, energies, free, cut) = jax.lax.scan(to_time, start, times)
+    return _result(grid, times, masses, energies, free, cut, steps)
 
 
 @eqx.filter_jit
@@ -229,16 +242,26 @@ def _fixed_point(
         lambda at: (at[1] > tol) & (at[2] < max_steps), step, start
     )
     masses = jnp.exp(log)
-    energy, free = potentials.energies(masses, temperature)
-    when = jnp.full((1,), jnp.inf, flat.dtype)
-    return _result(grid, when, masses[None], energy[None], free[None], steps), off
+    when = jnp.asarray(jnp.inf, flat.dtype)
+    energy, free, cut = _seen(potentials, masses, temperature, when)
+    run = _result(grid, when[None], masses[None], energy[None], free[None], cut[None], steps)
+    return run, off
+
+
+def _seen(
+    potentials: Potentials, masses: Array, temperature: Array, time: Array
+) -> tuple[Array, Array, Array]:
+    """The energy, the free energy, and what walls cut off."""
+    grid, psi = potentials.grid, potentials.variation(masses)
+    cut = cut_off(masses, psi, grid.widths, temperature, time, grid.real)
+    return *potentials.energies(masses, temperature), cut
 
 
 def _result(
-    grid: Grid, times: Array, masses: Array, energies: Array, free: Array, steps: Array
+    grid: Grid, times: Array, masses: Array, energies: Array, free: Array, cut: Array, steps: Array
 ) -> GridFlow:
     points = grid.points.reshape(*grid.shape, len(grid.shape))
-    return GridFlow(times, masses, points, grid.widths.prod(), energies, free, steps)
+    return GridFlow(times, masses, points, grid.widths.prod(), energies, free, cut, steps)
 
 
 def _not_negative(name: str, value: float) -> float:

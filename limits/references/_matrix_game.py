@@ -45,6 +45,8 @@ def matrix_game(payoff: ArrayLike) -> MatrixGame:
     A = np.asarray(floating("payoff", payoff, ndim=2), float)
     if not A.size:
         raise ValueError(f"payoff must have a row and a column, got shape {A.shape}")
+    largest = np.abs(A).max() or 1.0
+    A = A / largest  # else differences of payoffs may be beyond all numbers
     shift, scale = A.mean(), np.ptp(A) or 1.0
     unit = (A - shift) / scale
     p, q = _safest(unit), _safest(-unit.T)
@@ -53,10 +55,11 @@ def matrix_game(payoff: ArrayLike) -> MatrixGame:
     gain = _gain(unit, p, q)
     if not gain <= 1e-9:
         raise RuntimeError(
-            f"The equilibrium was not found to rounding: players could gain {gain * scale:.3g}, "
-            f"{gain:.3g} of the range of payoffs. Payoffs of fewer orders of magnitude help."
+            "The equilibrium was not found to rounding: players could gain "
+            f"{gain * scale * largest:.3g}, {gain:.3g} of the range of payoffs. Payoffs of fewer "
+            "orders of magnitude help."
         )
-    return MatrixGame(p, q, float(p @ A @ q))
+    return MatrixGame(p, q, float(largest * (p @ A @ q)))
 
 
 def _safest(A: np.ndarray) -> np.ndarray:

@@ -48,6 +48,12 @@ def minimising_movement(
             f"network must have one hidden layer, got {network.depth} layers: distances are "
             "between measures of neurons"
         )
+    if energy.domain.bounded:
+        raise ValueError(
+            "energy must leave particles free for a minimising movement, which moves them in all "
+            "of R^dim, but they live in a space with walls or curvature: write flow, or the energy "
+            "without its space"
+        )
     positive("blur", blur, network.dtype)
     known = concrete(network.masses[0])
     if known is not None and not (known > 0).all():

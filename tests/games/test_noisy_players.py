@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from played import A_X, B_XY, C_Y, CIRCLING, FOURIER, GAUSSIAN, KEY, TAU, fourier_payoff, keys
 
-from ensembles import Atoms, Gaussian, Torus, players
+from ensembles import Atoms, Gaussian, Torus, Uniform, players
 from limits import Game, Langevin, nikaido_isoda, train
 from limits.references import boltzmann_game, matrix_game
 
@@ -80,7 +80,8 @@ def test_regularised_players_answer_each_other_and_gain_little_when_it_is_cold()
 
 
 def test_regularised_players_may_live_in_boxes_of_their_own():
-    game = Game(lambda x, y: x[0] * (y[0] + y[1] ** 2) + (x[0] - 0.2) ** 2)
+    spaces = Uniform(-1.0, 1.0), Uniform([0.0, -1.0], [2.0, 1.0])
+    game = Game(lambda x, y: x[0] * (y[0] + y[1] ** 2) + (x[0] - 0.2) ** 2, spaces=spaces)
     found = boltzmann_game(
         game, low=[[-1.0], [0.0, -1.0]], high=[[1.0], [2.0, 1.0]], cells=[[30], [8, 10]],
         temperature=0.2,
