@@ -3,4 +3,5 @@
 from ._solvers.initial_motion import StationaryStart as StationaryStart
 from ._solvers.recompilation import Recompilation as Recompilation
 from ._solvers.start_error import UnresolvedStart as UnresolvedStart
+from ._studies.bands import VagueBand as VagueBand
 from ._studies.noise import EdgeNoise as EdgeNoise
