@@ -54,7 +54,7 @@ def test_the_width_is_the_least_whose_band_is_within_the_tolerance(off):
 
 
 def test_a_limit_that_is_known_less_well_has_no_width():
-    with pytest.raises(ValueError, match="above the limit's own error.*more nodes"):
+    with pytest.raises(ValueError, match=r"above the limit's own error.*more nodes"):
         told(1.0, 0.0, 0.1).width(0.1)
 
 

@@ -37,8 +37,8 @@ class Fluctuations(Result):
     - `resampling` (T, ...): the Monte Carlo variance, N Var of the observable when neurons are
       drawn from the limit at time t and not trained further.
     - `edges` (...): what the independent noise of edges adds to N² Var f at time 0, left out
-      above. `band` and `width` warn (`EdgeNoise`) where it is more than a tenth of N Var f, and raise
-      where it is more than all of it.
+      above. `band` and `width` warn (`EdgeNoise`) where it is more than a tenth of N Var f, and
+      raise where it is more than all of it.
     - `ratios`: r_i.
 
     Errors are distances from a coarser set of nodes solved with ten times the tolerance (the
@@ -99,9 +99,8 @@ class Fluctuations(Result):
 
             P(|mean_error + ((variance + variance_error)/N)^½ Z| ≤ h) = level.
 
-        Warns (`VagueBand`) where an error is more than what it is an error of, and (`EdgeNoise`) where edges add more
-        than a tenth of the variance at time 0; raises `ValueError` where they add more than all
-        of it.
+        Warns (`VagueBand`) where an error is more than the variance, and (`EdgeNoise`) where edges
+        add more than a tenth of it at time 0; raises `ValueError` where they add more than all.
         """
         half = jnp.asarray(self._reach(count("width", width), level), self.mean.dtype)
         self._check_edges(width)

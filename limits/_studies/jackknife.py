@@ -78,7 +78,21 @@ def jackknife(
         influence=influence,
         edges=edges,
         halved=sum(halved[1:], halved[0]) / len(halved),
+        standard=_standard(network, dynamics),
     )
+
+
+def _standard(network: Network, dynamics: Dynamics) -> bool:
+    """Whether the layers that move do at rates ξ_i = c N_{i-1}/N_i, N_0 = N_L = 1: gradient descent
+    of the matrices N_{i-1}⁻¹ w_i."""
+    flow = getattr(dynamics, "transport", dynamics)
+    if not isinstance(flow, GradientFlow):
+        return False
+    own, _ = flow.rates(network, jnp.zeros((), network.dtype))
+    sizes = np.array([1, *network.width, 1])
+    scaled = np.array([float(a) for a in own]) * sizes[1:] / sizes[:-1]
+    moving = scaled[scaled != 0]
+    return len(moving) > 1 and bool(np.ptp(moving) < 1e-3 * abs(moving[0]))
 
 
 def _halves(network: Network) -> list[Network]:
