@@ -59,7 +59,7 @@ def test_means_have_no_bias_at_odd_widths_either(n):
     halves = (terms[:, :half].var(1, ddof=1) + terms[:, half : 2 * half].var(1, ddof=1)) / (2 * n)
     centred = (terms - terms.mean(1, keepdims=True))[None]
     zero = jnp.zeros((1, 4000))
-    found = Jackknife(jnp.zeros(1), zero, (centred,), zero, halves[None])
+    found = Jackknife(jnp.zeros(1), zero, (centred,), zero, halves[None], zero, False)
     assert abs(float(n * found.variance.mean()) - 1) < 0.06
 
 
@@ -173,7 +173,7 @@ def test_means_of_few_neurons_are_covered_by_students_law():
     other = jnp.asarray((z[2] * np.roll(z[0], 1, 1)).mean(1))
     centred = (terms - terms.mean(1, keepdims=True))[None]
     shares = (centred**2).mean(-1) / (n - 1)
-    found = Jackknife(jnp.zeros(1), terms.mean(1)[None], (centred,), 0 * shares, 0 * shares)
+    found = Jackknife(jnp.zeros(1), terms.mean(1)[None], (centred,), *[0 * shares] * 3, False)
     low, high = found.band()
     covered = float(((low[0] <= other) & (other <= high[0])).mean())
     gauss = np.abs(other - found.observed[0]) <= stats.norm.ppf(0.975) * np.sqrt(2 * shares[0])
@@ -187,18 +187,20 @@ def test_means_of_few_neurons_are_covered_by_students_law():
 def test_a_network_too_narrow_to_tell_says_so():
     centred = jnp.array([[[1.0, -1.0, 2.0, -2.0]]])
     one = jnp.ones((1, 1))
-    found = Jackknife(jnp.zeros(1), one, (centred,), 0 * one, 10 * one)  # halves: ρ = ½
+    found = Jackknife(
+        jnp.zeros(1), one, (centred,), 0 * one, 10 * one, 0 * one, False
+    )  # halves: ρ = ½
     with pytest.warns(VagueBand, match="too narrow to tell"):
         found.band()
     with pytest.warns(VagueBand, match="too narrow to tell"):
         found.width(0.1)
 
 
-def named(edges, **more):
+def named(edges, standard=False):
     """What one network of width 4 tells of one number."""
     centred = jnp.array([[[1.0, -1.0, 1.0, -1.0]]])
     one = jnp.ones((1, 1))
-    return Jackknife(jnp.zeros(1), one, (centred, centred), edges * one, 0 * one, **more)
+    return Jackknife(jnp.zeros(1), one, (centred, centred), edges * one, *[0 * one] * 2, standard)
 
 
 @pytest.mark.parametrize("depth", [1, 2])

@@ -32,7 +32,7 @@ class Jackknife(Result):
     the infinitesimal jackknife (Jaeckel 1972; Efron, Biometrika 68, 1981). With IF_i(t, k) the
     derivative of f_t in the mass of neuron k of layer i through the training, centred,
 
-        Var f_t ≈ V + E,    V = ρ (Σ_i Σ_k IF_i(t, k)² / (N_i (N_i − 1)) − 2E),    E = Σ_i E_i.
+        Var f_t ≈ V + E + B,    V = ρ (Σ_i Σ_k IF_i(t, k)² / (N_i (N_i − 1)) − 2E),    E = Σ_i E_i.
 
     E_i belongs to the edges of the middle layers, whose weights have noise of their own in an
     i.i.d. initialisation. With y(k, c') = N_{i-1} N_i (∂f_t/∂w_i(0, k, c')) w_i(0, k, c') and r
@@ -55,7 +55,9 @@ class Jackknife(Result):
 
         s² = Σ_i var_k(IF_i(k)²)/(N_i (N_i − 1)²),   ν = 2 (Σ_i Σ_k IF_i(k)²/(N_i (N_i − 1)))²/s².
 
-    What is no average over neurons, biases of the outputs, counts as not random.
+    Biases of the outputs are no averages over neurons, and count as fixed, B = 0. Only those of a
+    network in a standard parametrisation, unless all are 0, count as drawn by the law of the
+    entries of W_L = w_L/N, as in Equinox and PyTorch: B = Σ_o (∂f_t/∂b_o(0))² mean_k W_L(k, o)².
 
     Shapes: T `times`, then the shape (...) of one observation.
 
@@ -67,7 +69,7 @@ class Jackknife(Result):
     - `variance` (T, ...): Var f_t over networks of the same widths, not multiplied by them;
       `variance_error` (T, ...): the standard error of the sums over neurons, or what ρ changes,
       if that is more: where the two are of one size, the network is too narrow for an estimate.
-    - `degrees` (T, ...): ν.
+    - `degrees` (T, ...): ν; `biases` (T, ...): B.
     - `standard`: whether the rates of training were those of a standard parametrisation,
       ξ_i ∝ N_{i-1}/N_i, which are others at other widths: nothing is told of these.
     """
@@ -77,7 +79,8 @@ class Jackknife(Result):
     influence: tuple[Float[Array, "T ... n"], ...]
     edges: Float[Array, "T ..."]
     halved: Float[Array, "T ..."]
-    standard: bool = False
+    biases: Float[Array, "T ..."]
+    standard: bool
 
     def _words(self) -> list[str]:
         parts = [(np.asarray(a) ** 2).mean(-1) / (a.shape[-1] - 1) for a in self.influence]
@@ -101,16 +104,23 @@ class Jackknife(Result):
         shares = self.shares
         neurons = shares.sum(0) - 2 * self.edges
         entries = tuple(range(1, neurons.ndim))
-        own, halved = (a.sum(entries, keepdims=True) for a in (neurons, self.halved))
+        own, halved, edges = (
+            a.sum(entries, keepdims=True) for a in (neurons, self.halved, self.edges)
+        )
         known = (own > 0) & (halved > 0)
-        ratio = jnp.where(known, jnp.clip(own / jnp.where(known, halved, 1), 0.5, 2), 1)
+        room = jnp.where(known, jnp.clip(1 - 2 * edges / (own + edges), 0, 1), 0)
+        ratio = jnp.clip(own / jnp.where(known, halved, 1), 1 - room / 2, 1 + room)
         # a difference of estimates should not be 0 by chance
-        return jnp.maximum(ratio * neurons + self.edges, shares.max(0) / 4)
+        return jnp.maximum(ratio * neurons + self.edges, shares.max(0) / 4) + self.biases
 
     @property
     def variance_error(self) -> Float[Array, "T ..."]:
-        taken = self.shares.sum(0) - self.edges - self.variance
+        taken = self._plain() - self.variance
         return jnp.maximum(self._standard_error(), jnp.abs(taken))
+
+    def _plain(self) -> Float[Array, "T ..."]:
+        """The variance with ρ = 1."""
+        return self.shares.sum(0) - self.edges + self.biases
 
     def _standard_error(self) -> Float[Array, "T ..."]:
         each = zip(self.influence, self.widths, strict=True)
@@ -180,7 +190,7 @@ class Jackknife(Result):
     def _check_errors(self) -> None:
         """Compared are means over the entries, at the worst time."""
         axes = tuple(range(1, self.observed.ndim))
-        least = jnp.minimum(self.variance, self.shares.sum(0) - self.edges)
+        least = jnp.minimum(self.variance, self._plain())
         told, error = (np.asarray(a).mean(axes) for a in (least, self.variance_error))
         worst = int(np.argmax(error - 0.99 * told))
         if error[worst] > 0.99 * told[worst]:
