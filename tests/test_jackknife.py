@@ -36,18 +36,24 @@ def outputs(network):
 
 
 def test_at_the_start_it_is_the_sample_variance_of_a_mean():
-    network = iid(dim=2, depth=2, first=Gaussian(2), last=Gaussian(1), layers=Affine(jnp.tanh))
-    network = network.sample(32, key=jax.random.key(0))
-    found = jackknife(network, RISK, outputs, t1=0.5, times=jnp.zeros(1))
+    """And of the output's bias, which has the law of the entries of the last matrix."""
+    mlp = eqx.nn.MLP(2, 1, 32, 1, activation=jnp.tanh, dtype=float, key=jax.random.key(0))
+    network, rates = from_mlp(mlp)
+    found = jackknife(
+        network, RISK, outputs, t1=0.01, times=jnp.zeros(1), dynamics=GradientFlow(**rates)
+    )
+    assert isinstance(found, Jackknife) and found.standard
     w, v = (np.asarray(a) for a in network.weights)
-    terms = np.tanh(np.asarray(X) @ w.T) * v[:, 0]
-    assert isinstance(found, Jackknife)
+    b, last = (np.asarray(a) for a in network.biases)
+    terms = np.tanh(np.asarray(X) @ w.T + b) * v[:, 0]
     assert largest(found.shares[0, 0], terms.var(1, ddof=1) / 32) < 1e-14
     halves = terms[:, :16].var(1, ddof=1) + terms[:, 16:].var(1, ddof=1)
     assert largest(found.halved[0], halves / 64) < 1e-14
     ratio = min(2, max(0.5, (terms.var(1, ddof=1) / 32).sum() / (halves / 64).sum()))
-    assert largest(found.variance[0], ratio * terms.var(1, ddof=1) / 32) < 1e-14
-    assert largest(found.observed[0], terms.mean(1)) < 1e-14
+    biases = (np.asarray(mlp.layers[1].weight) ** 2).mean()
+    assert largest(found.biases[0], np.full(5, biases)) < 1e-14
+    assert largest(found.variance[0], ratio * terms.var(1, ddof=1) / 32 + biases) < 1e-14
+    assert largest(found.observed[0], terms.mean(1) + last) < 1e-14
     assert largest(found.edges, 0.0) == 0
 
 
