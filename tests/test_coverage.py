@@ -13,7 +13,7 @@ import pytest
 from models import regression, smooth
 from sklearn.datasets import load_diabetes
 
-from ensembles import Affine, Gauss, Gaussian, Network, NeuronalEnsemble, from_mlp, iid, shallow
+from ensembles import Affine, Gaussian, Network, NeuronalEnsemble, from_mlp, iid, shallow
 from limits import (
     Adaptive,
     CrossEntropyLoss,
@@ -114,7 +114,7 @@ def settings() -> dict[str, Any]:
     )  # fmt: skip
     return {
         "depth 4": lambda: Setting(smooth(4), 64, 3.0, 16),
-        "ReLU": lambda: Setting(shallow(relu, Gaussian(3)), 100, 3.0, 1024),
+        "ReLU": lambda: Setting(shallow(relu, Gaussian(3)), 100, 2.0, 512),
         "cross-entropy": lambda: Setting(
             two_layers(outputs=2),
             100,
@@ -123,7 +123,7 @@ def settings() -> dict[str, Any]:
             classes(),
         ),
         "growth": lambda: Setting(
-            two_layers(), 100, 3.0, 12**3, dynamics=WassersteinFisherRao(rate=1.0), rule=Gauss()
+            two_layers(), 100, 3.0, 2048, dynamics=WassersteinFisherRao(rate=1.0)
         ),
         "width 8": lambda: Setting(smooth(2), 8, 3.0, 32, seeds=2000),
         "weight decay": lambda: Setting(
