@@ -264,7 +264,7 @@ def starts():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The noise of edges")  # of one law at all widths, here
+@pytest.mark.filterwarnings("ignore:Here the noise of edges")  # of one law at all widths, here
 @pytest.mark.parametrize("width", [64, 256])
 @pytest.mark.parametrize("name", starts())
 def test_bands_cover_the_limit_and_other_networks(name, width):
