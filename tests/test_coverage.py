@@ -79,6 +79,7 @@ class Setting:
     observe: Outputs | None = None
     dynamics: Dynamics | None = None
     rule: Any = None
+    solver: Adaptive = Adaptive(rtol=1e-6)
     seeds: int = 500
 
     def shares(self) -> tuple[np.ndarray, np.ndarray]:
@@ -114,14 +115,10 @@ def settings() -> dict[str, Any]:
     )  # fmt: skip
     return {
         "depth 4": lambda: Setting(smooth(4), 64, 3.0, 16),
-        "ReLU": lambda: Setting(shallow(relu, Gaussian(3)), 100, 2.0, 512),
-        "cross-entropy": lambda: Setting(
-            two_layers(outputs=2),
-            100,
-            60.0,
-            1024,
-            classes(),
+        "ReLU": lambda: Setting(
+            shallow(relu, Gaussian(3)), 100, 2.0, 512, solver=Adaptive(step=0.05)
         ),
+        "cross-entropy": lambda: Setting(smooth(2, outputs=2), 100, 60.0, 48, classes()),
         "growth": lambda: Setting(
             two_layers(), 100, 3.0, 2048, dynamics=WassersteinFisherRao(rate=1.0)
         ),
@@ -132,7 +129,6 @@ def settings() -> dict[str, Any]:
         "single precision": lambda: Setting(smooth(3), 64, 3.0, 24),
         "diabetes": diabetes_limit,
         "i.i.d., three layers": lambda: Setting(three, 64, 3.0, (256, 12)),
-        "long": lambda: Setting(two_layers(), 100, 100.0, 1024),
     }
 
 
