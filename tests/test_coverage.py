@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +12,7 @@ import pytest
 from models import regression, smooth
 from sklearn.datasets import load_diabetes
 
-from ensembles import Affine, Gaussian, Network, NeuronalEnsemble, from_mlp, iid, shallow
+from ensembles import Affine, Gaussian, Network, NeuronalEnsemble, from_mlp, iid
 from limits import (
     Adaptive,
     CrossEntropyLoss,
@@ -42,13 +41,9 @@ class Outputs(eqx.Module):
         return network(self.x)[:, 0]
 
 
-def two_layers(dim: int = 2, outputs: int = 1, scale: float = 1.0) -> NeuronalEnsemble:
-    first, last = Gaussian(1, scale=scale), Gaussian(outputs)
-    return iid(dim=dim, depth=2, first=first, last=last, layers=TANH)
-
-
-def relu(c, x):
-    return c[:1] * jax.nn.relu(jnp.dot(c[1:], x))
+def two_layers(dim: int = 2, scale: float = 1.0, layers: Affine = TANH) -> NeuronalEnsemble:
+    first, last = Gaussian(1, scale=scale), Gaussian(1)
+    return iid(dim=dim, depth=2, first=first, last=last, layers=layers)
 
 
 def diabetes() -> tuple[Risk, Outputs]:
@@ -79,7 +74,7 @@ class Setting:
     observe: Outputs | None = None
     dynamics: Dynamics | None = None
     rule: Any = None
-    solver: Adaptive = Adaptive(rtol=1e-6)
+    solver: Adaptive = dataclasses.field(default_factory=lambda: Adaptive(rtol=1e-6))
     seeds: int = 500
 
     def shares(self) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +111,7 @@ def settings() -> dict[str, Any]:
     return {
         "depth 4": lambda: Setting(smooth(4), 64, 3.0, 16),
         "ReLU": lambda: Setting(
-            shallow(relu, Gaussian(3)), 100, 2.0, 512, solver=Adaptive(step=0.05)
+            two_layers(layers=Affine(jax.nn.relu)), 100, 2.0, 512, solver=Adaptive(step=0.05)
         ),
         "cross-entropy": lambda: Setting(smooth(2, outputs=2), 100, 60.0, 48, classes()),
         "growth": lambda: Setting(
@@ -157,9 +152,9 @@ def mean_field(width: int) -> Any:
 
 
 OF_ONE = {
-    "MLP, one hidden layer of 64": (lambda: mlps(1, 64), [0.1, 1.0, 5.0]),
-    "MLP, two hidden layers of 40": (lambda: mlps(2, 40), [0.1, 1.0, 5.0]),
-    "mean field, 64": (lambda: mean_field(64), [3.0, 10.0, 40.0]),
+    "MLP, one hidden layer of 64": (lambda: mlps(1, 64), [0.1, 1.0]),
+    "MLP, two hidden layers of 40": (lambda: mlps(2, 40), [0.1, 1.0]),
+    "mean field, 64": (lambda: mean_field(64), [3.0, 10.0]),
 }
 
 
@@ -173,7 +168,7 @@ def test_bands_of_one_network_hold_others(name):
     for s in range(seeds):
         found = jackknife(
             draw(jax.random.fold_in(jax.random.key(5), s)), risk, observe, t1=times[-1],
-            times=jnp.array(times), dynamics=dynamics, solver=Adaptive(rtol=1e-5),
+            times=jnp.array(times), dynamics=dynamics, solver=Adaptive(rtol=1e-4),
         )  # fmt: skip
         bands.append([np.asarray(a) for a in found.band()])
         values.append(np.asarray(found.observed))
@@ -184,4 +179,3 @@ def test_bands_of_one_network_hold_others(name):
     deviation = np.sqrt(np.median(told, 0) / values.var(0, ddof=1)).mean(-1)
     print(f"\n{name}: {shares.round(3)} at {times}; deviation told / actual {deviation.round(2)}")
     assert (shares > LEAST).all() and (shares < MOST).all()
-    assert math.isfinite(float(shares.sum()))
