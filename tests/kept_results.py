@@ -139,7 +139,7 @@ def results() -> dict[str, object]:
         ),
         "jackknife": Jackknife(
             jnp.asarray(TIMES), arrays(T, 7), (arrays(T, 7, 5), arrays(T, 7, 6)), arrays(T, 7),
-            arrays(T, 7),
+            arrays(T, 7), arrays(T, 7), False,
         ),
         "simulation": Simulation(TIMES, 8, (8, 4), numbers(SEEDS, T, 7)),
         "SGD noise": SGDNoise(

@@ -14,6 +14,7 @@ from ensembles import Affine, Atoms, Gaussian, NeuronalEnsemble, Noisy, from_mlp
 from limits import (
     Adaptive,
     Data,
+    FisherRao,
     GradientFlow,
     Jackknife,
     Risk,
@@ -22,7 +23,8 @@ from limits import (
     jackknife,
     simulate,
 )
-from limits.warnings import EdgeNoise
+from limits._studies.jackknife import _standard
+from limits.warnings import VagueBand
 
 X = regression(16).x[:5]
 RISK = Risk(regression(16))
@@ -34,18 +36,24 @@ def outputs(network):
 
 
 def test_at_the_start_it_is_the_sample_variance_of_a_mean():
-    network = iid(dim=2, depth=2, first=Gaussian(2), last=Gaussian(1), layers=Affine(jnp.tanh))
-    network = network.sample(32, key=jax.random.key(0))
-    found = jackknife(network, RISK, outputs, t1=0.5, times=jnp.zeros(1))
+    """And of the output's bias, which has the law of the entries of the last matrix."""
+    mlp = eqx.nn.MLP(2, 1, 32, 1, activation=jnp.tanh, dtype=float, key=jax.random.key(0))
+    network, rates = from_mlp(mlp)
+    found = jackknife(
+        network, RISK, outputs, t1=0.01, times=jnp.zeros(1), dynamics=GradientFlow(**rates)
+    )
+    assert isinstance(found, Jackknife) and found.standard
     w, v = (np.asarray(a) for a in network.weights)
-    terms = np.tanh(np.asarray(X) @ w.T) * v[:, 0]
-    assert isinstance(found, Jackknife)
+    b, last = (np.asarray(a) for a in network.biases)
+    terms = np.tanh(np.asarray(X) @ w.T + b) * v[:, 0]
     assert largest(found.shares[0, 0], terms.var(1, ddof=1) / 32) < 1e-14
     halves = terms[:, :16].var(1, ddof=1) + terms[:, 16:].var(1, ddof=1)
     assert largest(found.halved[0], halves / 64) < 1e-14
-    ratio = min(1, max(0.5, (terms.var(1, ddof=1) / 32).sum() / (halves / 64).sum()))
-    assert largest(found.variance[0], ratio * terms.var(1, ddof=1) / 32) < 1e-14
-    assert largest(found.observed[0], terms.mean(1)) < 1e-14
+    ratio = min(2, max(0.5, (terms.var(1, ddof=1) / 32).sum() / (halves / 64).sum()))
+    biases = (np.asarray(mlp.layers[1].weight) ** 2).mean()
+    assert largest(found.biases[0], np.full(5, biases)) < 1e-14
+    assert largest(found.variance[0], ratio * terms.var(1, ddof=1) / 32 + biases) < 1e-14
+    assert largest(found.observed[0], terms.mean(1) + last) < 1e-14
     assert largest(found.edges, 0.0) == 0
 
 
@@ -57,7 +65,7 @@ def test_means_have_no_bias_at_odd_widths_either(n):
     halves = (terms[:, :half].var(1, ddof=1) + terms[:, half : 2 * half].var(1, ddof=1)) / (2 * n)
     centred = (terms - terms.mean(1, keepdims=True))[None]
     zero = jnp.zeros((1, 4000))
-    found = Jackknife(jnp.zeros(1), zero, (centred,), zero, halves[None])
+    found = Jackknife(jnp.zeros(1), zero, (centred,), zero, halves[None], zero, False)
     assert abs(float(n * found.variance.mean()) - 1) < 0.06
 
 
@@ -150,27 +158,83 @@ def test_bands_and_widths_follow_the_law_of_the_variance(unequal):
     own, edges = np.asarray(found.variance), np.asarray(found.edges)
     assert found.widths == (6, 8)
     low, high = found.band()
-    assert largest((high - low) / 2, 1.959964 * np.sqrt(2 * own)) < 1e-6
+    t = stats.t.ppf(0.975, np.asarray(found.degrees))
+    assert largest((high - low) / 2, t * np.sqrt(2 * own)) < 1e-10
     other = (own - edges) / 4 + edges / 16
-    assert largest((found.band(24)[1] - found.observed), 1.959964 * np.sqrt(own + other)) < 1e-6
+    assert largest((found.band(24)[1] - found.observed), t * np.sqrt(own + other)) < 1e-10
     assert found.band(24)[1][-1, 0] < high[-1, 0]
     width = found.width(0.01)
     share = 6 / width
-    needed = ((own - edges) * share + edges * share**2).max()
-    assert abs(1.959964 * np.sqrt(needed) / 0.01 - 1) < 1e-2
+    needed = (t**2 * ((own - edges) * share + edges * share**2)).max()
+    assert abs(np.sqrt(needed) / 0.01 - 1) < 1e-2
     assert found.width(1e6) == 1
 
 
-@pytest.mark.slow
-def test_a_standard_start_is_told_that_its_law_depends_on_the_width():
-    mlp = eqx.nn.MLP(2, 1, 6, 2, activation=jnp.tanh, key=jax.random.key(5))
-    network, rates = from_mlp(mlp)
-    found = jackknife(network, RISK, outputs, t1=0.1, dynamics=GradientFlow(**rates))
-    found.band()  # of its own width: nothing is assumed
-    with pytest.warns(EdgeNoise, match="standard parametrisation"):
+def test_means_of_few_neurons_are_covered_by_students_law():
+    """Of 4,000 means of n independent terms of long tails: another such mean. The Gaussian law
+    leaves a third more of them out."""
+    n = 32
+    z = np.random.default_rng(0).standard_normal((3, 4000, n))
+    terms = jnp.asarray(z[0] * z[1])
+    other = jnp.asarray((z[2] * np.roll(z[0], 1, 1)).mean(1))
+    centred = (terms - terms.mean(1, keepdims=True))[None]
+    shares = (centred**2).mean(-1) / (n - 1)
+    found = Jackknife(jnp.zeros(1), terms.mean(1)[None], (centred,), *[0 * shares] * 3, False)
+    low, high = found.band()
+    covered = float(((low[0] <= other) & (other <= high[0])).mean())
+    gauss = np.abs(other - found.observed[0]) <= stats.norm.ppf(0.975) * np.sqrt(2 * shares[0])
+    print(f"  covered {covered:.3f}, by the Gaussian law {float(gauss.mean()):.3f}")
+    assert abs(covered - 0.95) < 0.01 and (1 - gauss.mean()) > 1.2 * (1 - covered)
+    sums = (terms - terms.mean(1, keepdims=True)) ** 2
+    kurtosis = (sums**2).mean(1) / sums.mean(1) ** 2
+    assert largest(found.degrees[0] / (2 * n / (kurtosis - 1)), 1.0) < 1e-10
+
+
+def test_a_network_too_narrow_to_tell_says_so():
+    centred = jnp.array([[[1.0, -1.0, 2.0, -2.0]]])
+    one = jnp.ones((1, 1))
+    found = Jackknife(
+        jnp.zeros(1), one, (centred,), 0 * one, 10 * one, 0 * one, False
+    )  # halves: ρ = ½
+    with pytest.warns(VagueBand, match="too narrow to tell"):
+        found.band()
+    with pytest.warns(VagueBand, match="too narrow to tell"):
         found.width(0.1)
-    with pytest.warns(EdgeNoise, match="standard parametrisation"):
-        found.band(100)
+
+
+def named(edges, standard=False):
+    """What one network of width 4 tells of one number."""
+    centred = jnp.array([[[1.0, -1.0, 1.0, -1.0]]])
+    one = jnp.ones((1, 1))
+    return Jackknife(jnp.zeros(1), one, (centred, centred), edges * one, *[0 * one] * 2, standard)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_standard_parametrisation_has_no_other_widths(depth):
+    """Its rates are those of one width: another of that width is told, the limit is refused."""
+    mlp = eqx.nn.MLP(2, 1, 6, depth, activation=jnp.tanh, key=jax.random.key(5))
+    network, rates = from_mlp(mlp)
+    slower = {k: [0.1 * rate for rate in each] for k, each in rates.items()}
+    for own in (rates, slower):
+        assert _standard(network, GradientFlow(**own))
+    moving = GradientFlow([0.0] * depth + [1.0])
+    assert not any(_standard(network, d) for d in (GradientFlow(), moving, FisherRao()))
+    found = named(0.01, standard=True)
+    found.band()
+    for call in (lambda: found.band(math.inf), lambda: found.band(100), lambda: found.width(0.1)):
+        with pytest.raises(ValueError, match=r"standard parametrisation.*no limit"):
+            call()
+
+
+def test_edges_that_are_most_of_the_variance_tell_of_no_other_width():
+    """Whatever the rates: what is of edges is no function of measures."""
+    found = named(0.3)
+    assert 0.5 < float(found.edges[0, 0] / found.variance[0, 0]) < 1
+    found.band()
+    with pytest.raises(ValueError, match=r"noise of edges is .* of the variance"):
+        found.band(math.inf)
+    with pytest.raises(ValueError, match=r"noise of edges is .* of the variance"):
+        found.width(0.1)
 
 
 def test_it_refuses_what_is_not_a_draw(unequal):
@@ -200,7 +264,7 @@ def starts():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The noise of edges")  # of one law at all widths, here
+@pytest.mark.filterwarnings("ignore:Here the noise of edges")  # of one law at all widths, here
 @pytest.mark.parametrize("width", [64, 256])
 @pytest.mark.parametrize("name", starts())
 def test_bands_cover_the_limit_and_other_networks(name, width):

@@ -15,6 +15,7 @@ from ensembles.internal import count, positive, tensordot
 
 from .._checks import quantile
 from .._result import Result, span, when
+from .bands import VagueBand, reach
 from .noise import EdgeNoise
 
 _EDGES = 0.1  # of the variance
@@ -36,7 +37,8 @@ class Fluctuations(Result):
     - `resampling` (T, ...): the Monte Carlo variance, N Var of the observable when neurons are
       drawn from the limit at time t and not trained further.
     - `edges` (...): what the independent noise of edges adds to N² Var f at time 0, left out
-      above. `band` and `width` warn (`EdgeNoise`) where it is more than a tenth of N Var f.
+      above. `band` and `width` warn (`EdgeNoise`) where it is more than a tenth of N Var f, and
+      raise where it is more than all of it.
     - `ratios`: r_i.
 
     Errors are distances from a coarser set of nodes solved with ten times the tolerance (the
@@ -90,32 +92,87 @@ class Fluctuations(Result):
 
     def band(self, width: int, level: float = 0.95) -> tuple[Array, Array]:
         """Bounds (low, high), each (T, ...), between which the observable of a network of `width`
-        N lies with probability `level`, at one time and entry; up to O(1/N)."""
-        half = quantile(level) * jnp.sqrt(self.variance / count("width", width))
+        N lies with probability `level`, at one time and entry; up to O(1/N).
+
+        What is known of the limit is in it: h of mean ± h is that of a Gaussian variable of
+        variance (`variance` + `variance_error`)/N around a centre `mean_error` away from `mean`,
+
+            P(|mean_error + ((variance + variance_error)/N)^½ Z| ≤ h) = level.
+
+        Warns (`VagueBand`) where an error is more than the variance, and (`EdgeNoise`) where edges
+        add more than a tenth of it at time 0; raises `ValueError` where they add more than all.
+        """
+        half = jnp.asarray(self._reach(count("width", width), level), self.mean.dtype)
         self._check_edges(width)
+        self._check_errors(width)
         return self.mean - half, self.mean + half
 
     def width(self, tolerance: float, level: float = 0.95) -> int:
-        """The width N for which every entry at every time is within `tolerance` of the limit with
-        probability `level` (each on its own)."""
+        """The least width N at which `band` reaches no further than `tolerance` from `mean`, for
+        every entry at every time (each on its own).
+
+        Warns and raises as `band`; raises `ValueError` where `mean_error` is not below `tolerance`.
+        """
         positive("tolerance", tolerance, jnp.result_type(float))
-        largest = float(self.variance.max())
-        found = max(1, math.ceil(largest * (quantile(level) / tolerance) ** 2))
+        off = float(np.asarray(self.mean_error).max())
+        if off >= tolerance:
+            raise ValueError(
+                f"tolerance must be above the limit's own error, got {tolerance} and an error of "
+                f"{off:.2g}: give fluctuations more nodes"
+            )
+        largest = float(self._bound().max())
+        least = largest * (quantile(level) / tolerance) ** 2
+        low, high = math.ceil(least) - 1, math.ceil(least * (tolerance / (tolerance - off)) ** 2)
+        while high - low > 1:  # the band narrows with N
+            middle = (low + high) // 2
+            fits = self._reach(middle, level).max() <= tolerance
+            low, high = (low, middle) if fits else (middle, high)
+        found = max(1, high)
         self._check_edges(found)
+        self._check_errors(found)
         return found
+
+    def _bound(self) -> np.ndarray:
+        """N Var with its error."""
+        return self._contributions().sum(0) + np.asarray(self.variance_error)
+
+    def _reach(self, width: int, level: float) -> np.ndarray:
+        return reach(level, np.sqrt(self._bound() / width), self.mean_error)
+
+    def _check_errors(self, width: int) -> None:
+        """Compared are means over the entries, at the worst time."""
+        axes = tuple(range(1, self.mean.ndim))
+        told, error, off = (
+            np.asarray(a).mean(axes)
+            for a in (self._contributions().sum(0), self.variance_error, self.mean_error**2)
+        )
+        for what, own, beside in (("N Var", told, error), ("the variance", told / width, off)):
+            worst = int(np.argmax(beside - own))
+            if beside[worst] > own[worst]:
+                name = "its error" if what == "N Var" else "the squared error of the mean"
+                warnings.warn(
+                    f"At time {float(self.times[worst]):.3g} {what} is {own[worst]:.2g}, "
+                    f"{name} {beside[worst]:.2g} (means over entries): bands hold the errors, and "
+                    "say little of how networks scatter. Give fluctuations more nodes.",
+                    VagueBand,
+                    stacklevel=3,
+                )
+                return
 
     def _check_edges(self, width: int) -> None:
         own, added = width * float(self.resampling[0].sum()), float(self.edges.sum())
-        if added > _EDGES * own:
-            share = added / own if own > 0 else math.inf
-            warnings.warn(
-                f"At width {width} the independent noise of edges adds {share:.2g} times the "
-                "variance at time 0, which is of higher order in 1/N and left out here. Its "
-                "distribution must not depend on the width: a standard parametrisation, entries of "
-                "variance proportional to N, is outside of this theory.",
-                EdgeNoise,
-                stacklevel=3,
-            )
+        if added <= _EDGES * own:
+            return
+        share = added / own if own > 0 else math.inf
+        said = (
+            f"At width {width} the independent noise of edges adds {share:.2g} times the variance "
+            "at time 0, which is of higher order in 1/N and left out here. Its distribution must "
+            "not depend on the width: a standard parametrisation, entries of variance proportional "
+            "to N, is outside of this theory"
+        )
+        if added > own:
+            raise ValueError(f"{said}. Write simulate(...), or a larger width")
+        warnings.warn(f"{said}.", EdgeNoise, stacklevel=3)
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """N Var against time, averaged over the entries: in all, by layer, and by resampling."""

@@ -23,6 +23,8 @@ from .._solvers.trajectory import Trajectory
 from .influence import centred, jacobian, of_masses
 from .jackknife_result import Jackknife, variances
 
+_Parts = tuple[tuple[Array, ...], Array, Array]  # influence, of edges, of biases of outputs
+
 
 def jackknife(
     network: Network,
@@ -58,15 +60,15 @@ def jackknife(
     solver.check(network, energy, dynamics, when)
     solver = solver.resolved(network.dtype)
 
-    def derived(network: Network) -> tuple[Array, tuple[Array, ...], Array]:
-        found, influence, edges, run = _differentiate(
-            network, energy, dynamics, solver, observe, when
-        )
+    def derived(network: Network, drawn: bool = False) -> tuple[Array, _Parts]:
+        found, parts, run = _differentiate(network, energy, dynamics, solver, observe, when, drawn)
         run.raise_if_failed()
-        return found, influence, edges
+        return found, parts
 
-    observed, influence, edges = derived(network)
-    halves = [derived(half)[1:] for half in _halves(network)]
+    standard, last = _standard(network, dynamics), network.start.biases[-1]
+    drawn = standard and last is not None and bool(np.asarray(last).any())
+    observed, (influence, edges, biases) = derived(network, drawn)
+    halves = [derived(half)[1][:2] for half in _halves(network)]
     scales = jnp.asarray([(n // 2) / n for n in network.width], network.dtype)
     halved = [
         tensordot(scales, variances(own), axes=1) - 2 * scales.mean() * beside
@@ -78,7 +80,22 @@ def jackknife(
         influence=influence,
         edges=edges,
         halved=sum(halved[1:], halved[0]) / len(halved),
+        biases=biases,
+        standard=standard,
     )
+
+
+def _standard(network: Network, dynamics: Dynamics) -> bool:
+    """Whether the layers that move do at rates ξ_i = c N_{i-1}/N_i, N_0 = N_L = 1: gradient descent
+    of the matrices N_{i-1}⁻¹ w_i."""
+    flow = getattr(dynamics, "transport", dynamics)
+    if not isinstance(flow, GradientFlow):
+        return False
+    own, _ = flow.rates(network, jnp.zeros((), network.dtype))
+    sizes = np.array([1, *network.width, 1])
+    scaled = np.array([float(a) for a in own]) * sizes[1:] / sizes[:-1]
+    moving = scaled[scaled != 0]
+    return len(moving) > 1 and bool(np.ptp(moving) < 1e-3 * abs(moving[0]))
 
 
 def _halves(network: Network) -> list[Network]:
@@ -115,33 +132,39 @@ def _differentiate(
     solver: Adaptive,
     observe: Observable,
     times: Array,
-) -> tuple[Array, tuple[Array, ...], Array, Trajectory]:
-    """What is observed (T, ...), its influence functions, the edges' part, and the trajectory."""
-    start = network.masses, network.start.weights[1:-1]
+    drawn: bool,
+) -> tuple[Array, _Parts, Trajectory]:
+    """What is observed (T, ...), its influence functions, the parts of edges and of biases of the
+    outputs if they are `drawn`, and the trajectory."""
+    last = network.start.biases[-1] if drawn else None
+    start = network.masses, network.start.weights[1:-1], last
     flat, shaped = ravel_pytree(start)
     tangent = of_masses(network, energy, dynamics)
 
     def run(at: Array, adjoint: diffrax.AbstractAdjoint) -> tuple[Array, Trajectory]:
-        masses, between = shaped(at)
+        masses, between, last = shaped(at)
         there = eqx.tree_at(lambda n: n.start.weights[1:-1], network.weighed(masses), between)
+        if drawn:
+            there = eqx.tree_at(lambda n: n.start.biases[-1], there, last)
         trajectory = solver.run(
             there, energy, dynamics, times=times, observe=observe, tangent=tangent, adjoint=adjoint
         )
         return trajectory.observed, trajectory
 
-    def reduced(slopes: Array) -> tuple[tuple[Array, ...], Array]:
-        of_neurons, of_edges = shaped(slopes)
+    def reduced(slopes: Array) -> _Parts:
+        of_neurons, of_edges, of_last = shaped(slopes)
         influence = tuple(map(centred, of_neurons, network.masses))
         pairs = zip(of_edges, start[1], strict=True)
         each = [_interaction((g * w).sum(tuple(range(2, w.ndim)))) for g, w in pairs]
-        return influence, sum(each, jnp.zeros((), slopes.dtype))
+        zero = jnp.zeros((), slopes.dtype)
+        entries = network.masses[-1][:, None] * network.start.weights[-1]
+        biases = (of_last**2 * (entries**2).mean(0)).sum() if drawn else zero
+        return influence, sum(each, zero), biases
 
     entries = sum(leaf.size for leaf in jax.tree.leaves(network.increment))
     seen = math.prod(jax.eval_shape(observe, network).shape) * len(times)
-    found, (influence, edges), trajectory = jacobian(
-        run, flat, values=seen, entries=entries, reduced=reduced
-    )
-    return found, influence, edges, trajectory
+    found, parts, trajectory = jacobian(run, flat, values=seen, entries=entries, reduced=reduced)
+    return found, parts, trajectory
 
 
 def _interaction(y: Float[Array, "n m"]) -> Float[Array, ""]:
