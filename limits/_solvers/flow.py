@@ -81,9 +81,10 @@ def flow(
     dynamics.check(network, energy)
     notice(observe, energy, dynamics, [vars(layer) for layer in network.layers])
     start, when = checkpoints(times, t0, t1, network.dtype)
-    adjoint = (
-        _adjoint((network, energy, dynamics, t0, t1, times, solver)) if adjoint is None else adjoint
-    )
+    if not traced((network, energy, dynamics, t0, t1, times, solver)):
+        adjoint = None  # what is known cannot be differentiated any more
+    elif adjoint is None:
+        adjoint = diffrax.RecursiveCheckpointAdjoint()
     progress = meter_of(progress)
     try:
         run = integrate(
@@ -101,8 +102,3 @@ def flow(
     run = with_cause(run, network, energy)
     return run.raise_if_failed() if throw else run
 
-
-def _adjoint(given: Any) -> diffrax.AbstractAdjoint:
-    """Reverse mode where derivatives may be taken; what is known cannot be differentiated any more,
-    and compiles faster without."""
-    return diffrax.RecursiveCheckpointAdjoint() if traced(given) else diffrax.ForwardMode()
