@@ -6,8 +6,9 @@ beside it, at y + δ, crosses earlier by ∂c·δ/∂c·v⁻ and moves with v⁺
     δ⁺ = δ⁻ + (v⁺ − v⁻) ∂c·δ⁻ / ∂c·v⁻
 
 (saltation: Aizerman & Gantmakher 1958; Leine & Nijmeijer, *Dynamics and Bifurcations of Non-Smooth
-Mechanical Systems*, 2004, §7). Where v⁺ drives it back (∂c·v⁺ < 0 < ∂c·v⁻) the solution stays on the
-surface and moves with the v⁻ + λ (v⁺ − v⁻) that does, λ = ∂c·v⁻/(∂c·v⁻ − ∂c·v⁺) (Filippov), so that
+Mechanical Systems*, 2004, §7). Where v⁺ drives it back (∂c·v⁺ < 0 < ∂c·v⁻) the solution slides: it
+stays on the surface and moves with the v⁻ + λ (v⁺ − v⁻) that does, λ = ∂c·v⁻/(∂c·v⁻ − ∂c·v⁺)
+(Filippov), so that
 
     δ⁺ = δ⁻ + (v⁺ − v⁻) ∂c·δ⁻ / (∂c·v⁻ − ∂c·v⁺),    ∂c·δ⁺ = 0.
 
@@ -31,6 +32,7 @@ from jaxtyping import Array
 from .retracting import Wrapped
 from .switches import Switch, Switches
 
+_GAUSS = (0.5 - 0.75**0.5 / 3, 0.5 + 0.75**0.5 / 3)  # of the way back over the jumps of a step
 _SLOW = 0.1  # of its mean speed over a step that a side has at least when it crosses 0
 
 
@@ -40,6 +42,18 @@ class At(NamedTuple):
     t: Any
     state: Any
     given: Any
+
+
+class _Turn(NamedTuple):
+    """Which entries turned within a step, 1 on and −1 off; whether the solution `slides` then; at
+    which `part` of the step; the `rate` at which they turn earlier as their side moves; and the
+    speeds of the side before and after."""
+
+    turned: Array
+    slides: Array
+    part: Array
+    rate: Array
+    speeds: tuple[Array, Array]
 
 
 class Crossings(eqx.Module):
@@ -64,25 +78,67 @@ class Crossings(eqx.Module):
     def missing(self, begin: At, end: At, before: At, after: At) -> Any:
         """What a step adds to the derivative of the state at its end, where those of `begin` and
         `end` are `before` and `after` (None where there is none)."""
-        velocity, switches = zip(self.read(begin), self.read(end), strict=True)
-
-        def slopes(at: At, direction: At) -> list[Array]:
-            found = eqx.filter_jvp(
-                lambda at: [switch.side for switch in self.read(at)[1]], (at,), (direction,)
-            )[1]
-            return found
-
-        speeds, slants = [], []
-        for at, v, direction in zip((begin, end), velocity, (before, after), strict=True):
-            along = At(jnp.ones_like(at.t), v, jax.tree.map(lambda _: None, at.given))
-            speeds.append(slopes(at, along))
-            slants.append(slopes(at, direction))
+        turns = self._turns(begin, end)
+        slants = []
+        for at, direction, which in ((begin, before, 0), (end, after, 1)):
+            slopes = self._slopes(at, direction)
             if direction.t is not None:  # of the state at a time that moves
-                slants[-1] = [d - direction.t * v for d, v in zip(slants[-1], speeds[-1])]
-        each = zip(*switches, *speeds, *slants, strict=True)
-        pushes = [_push(end.t - begin.t, *one) for one in each]
-        zero = [jnp.zeros_like(push) for push in pushes]
-        return jax.jvp(lambda e: self.read(end, e)[0], (zero,), (pushes,))[1]
+                pairs = zip(slopes, turns, strict=True)
+                slopes = [d - direction.t * turn.speeds[which] for d, turn in pairs]
+            slants.append(slopes)
+        each = zip(turns, *slants, strict=True)
+        ahead = [turn.rate * (d0 + turn.part * (d1 - d0)) for turn, d0, d1 in each]
+        return self._jump(begin, end, turns, ahead)
+
+    def error(self, begin: At, end: At) -> Any:
+        """How far the state would be off at the end of a step that saw entries turn at its other
+        end; where a solution slides it turns in every step."""
+        turns = self._turns(begin, end)
+        late = [
+            jnp.where(turn.slides, 0, (end.t - begin.t) * jnp.abs(turn.turned)) for turn in turns
+        ]
+        return self._jump(begin, end, turns, late)
+
+    def _turns(self, begin: At, end: At) -> list[_Turn]:
+        velocity, switches = zip(self.read(begin), self.read(end), strict=True)
+        speeds = [
+            self._slopes(at, At(jnp.ones_like(at.t), v, jax.tree.map(lambda _: None, at.given)))
+            for at, v in zip((begin, end), velocity, strict=True)
+        ]
+        h = end.t - begin.t
+        return [_turn(h, *one) for one in zip(*switches, *speeds, strict=True)]
+
+    def _slopes(self, at: At, direction: At) -> list[Array]:
+        """The derivatives of all sides."""
+
+        def sides(at: At) -> list[Array]:
+            return [switch.side for switch in self.read(at)[1]]
+
+        return eqx.filter_jvp(sides, (at,), (direction,))[1]
+
+    def _jump(self, begin: At, end: At, turns: list[_Turn], pushes: list[Array]) -> Any:
+        """How far the velocity jumps where entries turn, each times its part of `pushes`."""
+        parts = [
+            self._on_the_way(
+                at,
+                turns,
+                [share(turn.part) * e for turn, e in zip(turns, pushes, strict=True)],
+                side,
+            )
+            for at, share, side in ((begin, lambda part: 1 - part, 0), (end, lambda part: part, 1))
+        ]
+        return jax.tree.map(jnp.add, *parts)
+
+    def _on_the_way(self, at: At, turns: list[_Turn], pushes: list[Array], side: int) -> Any:
+        """The derivative of the velocity in `pushes` while the entries turn, all at once: from
+        where they have not yet turned for `side` 0, from where they have for 1."""
+
+        def one(along: Array) -> Any:
+            there = [(along - side).astype(turn.turned.dtype) * turn.turned for turn in turns]
+            return jax.jvp(lambda e: self.read(at, e)[0], (there,), (pushes,))[1]
+
+        both = jax.vmap(one)(jnp.asarray(_GAUSS, at.t.dtype))
+        return jax.tree.map(lambda a: a.mean(0), both)
 
     def corrected(self, begin: At, end: At) -> Any:
         """The state at the end of a step, whose derivative has what is missing."""
@@ -93,20 +149,25 @@ def _arrays(given: Any) -> Any:
     return eqx.filter(given, eqx.is_array)
 
 
-def _push(h: Array, a: Switch, b: Switch, v0: Array, v1: Array, d0: Array, d1: Array) -> Array:
-    """How far entries jump, times how much earlier: a, b the switch before and after a step of
-    length h, v the speed of its side and d its derivative then."""
-    up, down = (a.side < 0) & (b.side >= 0), (a.side > 0) & (b.side <= 0)
-    crossed, sign = up | down, jnp.where(up, 1.0, -1.0).astype(h.dtype)
-    across = jnp.where(crossed, b.side - a.side, 1)
-    part = jnp.where(crossed, -a.side / across, 0)  # of the step, when it turns
-    jump = a.jump + part * (b.jump - a.jump)
-    enters = jnp.maximum(sign * v0, _SLOW * jnp.abs(across) / h)
-    speed = enters + jnp.maximum(-sign * v1, 0)
-    coefficient, part = jax.lax.stop_gradient(
-        (jnp.where(crossed, jump / jnp.where(crossed, speed, 1), 0), part)
-    )
-    return coefficient * (d0 + part * (d1 - d0))
+def _turn(h: Array, a: Switch, b: Switch, v0: Array, v1: Array) -> _Turn:
+    """a, b are the switch before and after a step of length h, v the speeds of its side then.
+
+    A side may rest at exactly 0, before or after (a neuron behind others that are all off): then
+    the slopes are those where it moves. One that only begins at 0 turns at the start, earlier for
+    some and not at all for others beside it: it is left as it is.
+    """
+    rested, rests = (a.side == 0) & (v0 == 0), (b.side == 0) & (v1 == 0)
+    turns = (a.on != b.on) & ((a.side != 0) | rested)
+    turned = jnp.where(turns, jnp.where(b.on, 1.0, -1.0), 0.0).astype(h.dtype)
+    mean = jnp.where(turns, jnp.abs(b.side - a.side), 1) / h
+    enters = jnp.maximum(turned * jnp.where(rested, v1, v0), _SLOW * mean)
+    leaves = jnp.where(rests, enters, turned * v1)
+    until, since = jnp.abs(a.side) / enters, jnp.abs(b.side) / jnp.maximum(leaves, _SLOW * mean)
+    total = until + since
+    part = jnp.where(turns & (total > 0), until / jnp.where(total > 0, total, 1), 0)
+    part = jnp.where(rested, 1, jnp.where(rests, 0, part))
+    rate = jnp.where(turns, 1 / jnp.where(turns, enters + jnp.maximum(-leaves, 0), 1), 0)
+    return _Turn(turned, leaves < 0, *jax.lax.stop_gradient((part, rate)), (v0, v1))
 
 
 @eqx.filter_custom_jvp
@@ -125,13 +186,15 @@ def _(primals: Any, tangents: Any) -> tuple[Any, Any]:
 
 
 class Jumping(Wrapped):
-    """`solver`, with the jumps of derivatives over its steps: `jump(t0, t1, y0, y1, args)` is y1.
+    """`solver`, with the jumps of derivatives over its steps: `jump(t0, t1, y0, y1, args)` is y1,
+    and `error` of the same what is added to the error.
 
     A slope carried from step to step would have the derivative from before the jump: it is computed
     again. Within a step the jump is taken to grow linearly.
     """
 
     jump: Callable[[Any, Any, Any, Any, Any], Any]
+    error: Callable[[Any, Any, Any, Any, Any], Any]
 
     @property
     def interpolation_cls(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -142,6 +205,9 @@ class Jumping(Wrapped):
     ) -> Any:
         y1, error, dense, *rest = self.solver.step(terms, t0, t1, y0, args, solver_state, True)
         jumped = self.jump(t0, t1, y0, y1, args)
+        if error is not None:
+            more = self.error(t0, t1, y0, y1, args)
+            error = jax.tree.map(lambda a, b: jnp.abs(a) + jnp.abs(b), error, more)
         return jumped, error, {"dense": dense, "y1": y1, "jumped": jumped}, *rest
 
 

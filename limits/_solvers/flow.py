@@ -1,7 +1,5 @@
 """Continuous time: the mean-field ODE of a network, finite or infinite."""
 
-from typing import Any
-
 import diffrax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, PRNGKeyArray
@@ -101,4 +99,3 @@ def flow(
         ) from error
     run = with_cause(run, network, energy)
     return run.raise_if_failed() if throw else run
-

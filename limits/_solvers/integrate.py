@@ -111,7 +111,7 @@ def integrate(
     if adjoint is not None and key is None:
         crossings = Crossings.of(rate, At(t0, pack(begin), given))
         if crossings.switches.any:
-            method = Jumping(method, partial(_jumped, crossings))
+            method = Jumping(method, partial(_jumped, crossings), partial(_error, crossings))
     solution = diffrax.diffeqsolve(
         terms,
         method,
@@ -167,6 +167,17 @@ def _jumped(crossings: Crossings, t0: Any, t1: Any, both0: Any, both1: Any, args
         return jumped, None
     missing = crossings.missing(begin, end, At(None, d0, direction), At(None, d1, direction))
     return jumped, jax.tree.map(jnp.add, d1, missing)
+
+
+_STRADDLED = 0.1  # of the velocity's jump times a step counts as error: derivatives are off by it
+
+
+def _error(crossings: Crossings, t0: Any, t1: Any, both0: Any, both1: Any, args: Any) -> Any:
+    """What steps over jumps add to the error of the state."""
+    (y0, d0), (y1, _), (given, _) = both0, both1, args
+    error = jax.lax.stop_gradient(crossings.error(At(t0, y0, given), At(t1, y1, given)))
+    nothing = None if d0 is None else jax.tree.map(jnp.zeros_like, d0)
+    return jax.tree.map(lambda e: _STRADDLED * e, error), nothing
 
 
 class _Shaped(diffrax.AbstractBrownianPath):

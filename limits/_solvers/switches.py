@@ -4,8 +4,8 @@ A velocity is a program whose only jumps are where a comparison of floating numb
 slope of a ReLU or of an absolute value, a `where`, the winner of a maximum. Each is a *switch*: a
 number c of the state, positive on one side, and an entry of the program that is one value where
 c < 0 and another where c > 0. So v(y) = v(y; entries), and where switch m turns, v jumps by
-∂v/∂entry_m times the jump of the entry (exactly, where entries that turn at once are not
-multiplied, as they are not in sums over neurons and data).
+∂v/∂entry_m times the jump of the entry. Where entries that turn at once are multiplied (neurons
+behind others that are all off), jumps depend on each other and the path between matters.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -30,10 +30,10 @@ _MARKS = {*_ORDERS, *_CHOICES, "eq", "sign"}
 
 
 class Switch(NamedTuple):
-    """Entries of a program that jump by `jump` where `side` becomes positive, of one shape."""
+    """Whether entries of a program are `on`, and the `side`, positive there, of the same shape."""
 
+    on: Array
     side: Array
-    jump: Array
 
 
 class _Tie(NamedTuple):
@@ -75,8 +75,8 @@ class Switches:
     def __call__(
         self, moving: Any, fixed: Any, pushes: Sequence[Array] | None = None
     ) -> tuple[Any, list[Switch]]:
-        """The value of the function with `pushes` added to the entries that jump, and its
-        switches, always in one order."""
+        """The value of the function, and its switches, always in one order. `pushes` are the parts
+        of their jumps that are added to the entries: 1 turns them on, −1 off."""
         reading = _Reading(self.unseen, None if pushes is None else iter(pushes))
         leaves = [(a, True) for a in jax.tree.leaves(moving)]
         leaves += [(a, False) for a in jax.tree.leaves(fixed)]
@@ -127,7 +127,7 @@ class _Reading:
             return [_Value(a, False, None, key) for a in _bind(eqn, [v.value for v in given])]
         inner = jex.jaxprs_in_params(eqn.params)
         turns = any(v.side is not None or v.tie is not None for v in given)
-        if turns and inner or any(map(_marked, inner)):
+        if (turns and inner) or any(map(_marked, inner)):
             if name in _CALLS:
                 return self._call(eqn, given, wanted)
             if name == "scan":
@@ -142,7 +142,7 @@ class _Reading:
 
     def _value(self, eqn: Any, given: list[_Value], value: Any, key: Any) -> _Value:
         """The (first) value of a primitive that depends on the state."""
-        name, side, tie = eqn.primitive.name, given[0].side, given[0].tie
+        name, side = eqn.primitive.name, given[0].side
         floats = all(_floating(v.value) for v in given)
         if any(v.tie is not None for v in given):
             return self._tied(eqn, given, value)
@@ -151,29 +151,29 @@ class _Reading:
             return _Value(value, True, a - b, key)
         if name == "eq" and floats:
             return _Value(value, True, None, key, self._equal(*given))
-        if jnp.result_type(value) == bool:
+        if jnp.issubdtype(jnp.result_type(value), jnp.bool_):
             return _Value(value, True, _logic(eqn, given), key)
         if name == "sign" and floats:
-            return self._jumping(value, given[0].value, jnp.full_like(value, 2))
+            return self._jumping(value, value > 0, given[0].value, jnp.full_like(value, 2))
         if all(v.side is None for v in given):
             return _Value(value, True, None, key)
         if name == "convert_element_type" and _floating(value):
-            return self._jumping(value, side, jnp.ones_like(value))
+            return self._jumping(value, given[0].value, side, jnp.ones_like(value))
         if name == "select_n" and side is not None and _floating(value):
-            off, on = (jnp.broadcast_to(v.value, value.shape) for v in given[1:])
-            return self._jumping(value, jnp.broadcast_to(side, value.shape), on - off)
+            choice = given[0].value, side, given[2].value - given[1].value
+            return self._jumping(value, *(jnp.broadcast_to(a, value.shape) for a in choice))
         self.unseen.add(name)
         return _Value(value, True, None, key)
 
     def _tied(self, eqn: Any, given: list[_Value], value: Any) -> _Value:
         """A value of the derivative of a maximum."""
         name, tie = eqn.primitive.name, given[0].tie
-        if tie is not None and (name in _SHAPES and len(given) == 1 or name == "select_n"):
+        if tie is not None and ((name in _SHAPES and len(given) == 1) or name == "select_n"):
             made = tie.side if name == "select_n" else _bind(eqn, [tie.side])[0]
             return _Value(value, True, None, object(), _Tie(made, tie.of))
         other = given[-1].tie
         if name == "div" and tie is not None and other is not None and other.of is tie.of:
-            return self._jumping(value, tie.side, jnp.ones_like(value))
+            return self._jumping(value, tie.side >= 0, tie.side, jnp.ones_like(value))
         self.unseen.add("max")
         return _Value(value, True, None, object())
 
@@ -192,9 +192,9 @@ class _Reading:
                 self.unseen.add("max")
         return None
 
-    def _jumping(self, value: Any, side: Array, jump: Array) -> _Value:
-        self.found.append(Switch(side, jump))
-        pushed = value if self.pushes is None else value + next(self.pushes)
+    def _jumping(self, value: Any, on: Array, side: Array, jump: Array) -> _Value:
+        self.found.append(Switch(on, side))
+        pushed = value if self.pushes is None else value + next(self.pushes) * jump
         return _Value(pushed, True, None, object())
 
     def _call(self, eqn: Any, given: list[_Value], wanted: list[bool]) -> list[_Value]:
@@ -218,17 +218,15 @@ class _Reading:
             rows, pushes = per_round
             reading = _Reading(self.unseen, None if pushes is None else iter(pushes))
             inside = [*fixed, *(_Value(a, True, None, object()) for a in carry)]
-            inside += [
-                _Value(a, v.moves, None, object()) for a, v in zip(rows, along, strict=True)
-            ]
+            inside += [_Value(a, v.moves, None, object()) for a, v in zip(rows, along, strict=True)]
             out = [v.value for v in reading.run(params["jaxpr"], inside, [True] * len(wanted))]
             return out[:carried], (out[carried:], reading.found)
 
         def loop(pushes: list[Array] | None) -> Any:
             rows = [v.value for v in along]
             return jax.lax.scan(
-                jax.checkpoint(round), [v.value for v in begin], (rows, pushes), length=params["length"],
-                reverse=params["reverse"], unroll=params["unroll"],
+                jax.checkpoint(round), [v.value for v in begin], (rows, pushes),
+                length=params["length"], reverse=params["reverse"], unroll=params["unroll"],
             )  # fmt: skip
 
         pushes = None
