@@ -19,6 +19,7 @@ Surfaces are the switches of the velocity's program. All that are crossed within
 together, each at its time within the step.
 """
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -32,8 +33,26 @@ from jaxtyping import Array
 from .retracting import Wrapped
 from .switches import Switch, Switches
 
-_GAUSS = (0.5 - 0.75**0.5 / 3, 0.5 + 0.75**0.5 / 3)  # of the way back over the jumps of a step
+GAUSS = (0.5 - 0.75**0.5 / 3, 0.5 + 0.75**0.5 / 3)  # of the way back over the jumps of a step
 _SLOW = 0.1  # of its mean speed over a step that a side has at least when it crosses 0
+
+
+class UnseenKink(UserWarning):
+    """A velocity may jump where derivatives of its flow do not know of it."""
+
+
+def warn_of(unseen: set[str], noisy: bool) -> None:
+    """Warn (`UnseenKink`) of jumps that are not followed: where these primitives choose, or where
+    the flow has noise."""
+    if noisy or unseen:
+        where = "in the noise of this flow" if noisy else f"made by {', '.join(sorted(unseen))}"
+        warnings.warn(
+            f"The velocity jumps, or may jump, {where}: derivatives of the flow do not have what its "
+            "crossings add. Compare with a difference of two runs, or write what chooses with "
+            "jnp.where, jnp.maximum or jnp.abs",
+            UnseenKink,
+            stacklevel=2,
+        )
 
 
 class At(NamedTuple):
@@ -114,7 +133,9 @@ class Crossings(eqx.Module):
         def sides(at: At) -> list[Array]:
             return [switch.side for switch in self.read(at)[1]]
 
-        return eqx.filter_jvp(sides, (at,), (direction,))[1]
+        found, slopes = eqx.filter_jvp(sides, (at,), (direction,))
+        pairs = zip(found, slopes, strict=True)
+        return [jnp.zeros_like(c) if d is None else d for c, d in pairs]
 
     def _jump(self, begin: At, end: At, turns: list[_Turn], pushes: list[Array]) -> Any:
         """How far the velocity jumps where entries turn, each times its part of `pushes`."""
@@ -137,7 +158,7 @@ class Crossings(eqx.Module):
             there = [(along - side).astype(turn.turned.dtype) * turn.turned for turn in turns]
             return jax.jvp(lambda e: self.read(at, e)[0], (there,), (pushes,))[1]
 
-        both = jax.vmap(one)(jnp.asarray(_GAUSS, at.t.dtype))
+        both = jax.vmap(one)(jnp.asarray(GAUSS, at.t.dtype))
         return jax.tree.map(lambda a: a.mean(0), both)
 
     def corrected(self, begin: At, end: At) -> Any:

@@ -15,7 +15,7 @@ from ensembles import Network
 
 from .._dynamics.dynamics import Dynamics, check_change, check_value
 from .._energies.energy import Energy
-from .crossings import At, Crossings, Jumping
+from .crossings import At, Crossings, Jumping, warn_of
 from .retracting import Retracting
 from .state import MassWeightedNorm, error_weights, filled, packing
 from .time import Observe, nan_after, observed
@@ -108,9 +108,11 @@ def integrate(
         path = _Shaped(t0, t1, diffrax.SpaceTimeLevyArea, white, shaped)
         terms = diffrax.MultiTerm(terms, diffrax.ControlTerm(noise, path))  # pyright: ignore[reportArgumentType]
     method = Retracting(options.method, retract) if energy.domain.bounded else options.method
-    if adjoint is not None and key is None:
+    if adjoint is not None:
         crossings = Crossings.of(rate, At(t0, pack(begin), given))
-        if crossings.switches.any:
+        switches, noisy = crossings.switches, key is not None
+        warn_of(switches.unseen, noisy and switches.any)
+        if switches.any and not noisy:
             method = Jumping(method, partial(_jumped, crossings), partial(_error, crossings))
     solution = diffrax.diffeqsolve(
         terms,
@@ -173,11 +175,13 @@ _STRADDLED = 0.1  # of the velocity's jump times a step counts as error: derivat
 
 
 def _error(crossings: Crossings, t0: Any, t1: Any, both0: Any, both1: Any, args: Any) -> Any:
-    """What steps over jumps add to the error of the state."""
+    """What steps over jumps add to the error of the state; nothing where the error of a derivative
+    is controlled, which is off by as much."""
     (y0, d0), (y1, _), (given, _) = both0, both1, args
+    if d0 is not None:
+        return jax.tree.map(jnp.zeros_like, both0)
     error = jax.lax.stop_gradient(crossings.error(At(t0, y0, given), At(t1, y1, given)))
-    nothing = None if d0 is None else jax.tree.map(jnp.zeros_like, d0)
-    return jax.tree.map(lambda e: _STRADDLED * e, error), nothing
+    return jax.tree.map(lambda e: _STRADDLED * e, error), None
 
 
 class _Shaped(diffrax.AbstractBrownianPath):

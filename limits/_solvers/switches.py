@@ -125,7 +125,7 @@ class _Reading:
         name, key = eqn.primitive.name, _key(eqn, given)
         if not any(v.moves for v in given):
             return [_Value(a, False, None, key) for a in _bind(eqn, [v.value for v in given])]
-        inner = jex.jaxprs_in_params(eqn.params)
+        inner = list(jex.jaxprs_in_params(eqn.params))
         turns = any(v.side is not None or v.tie is not None for v in given)
         if (turns and inner) or any(map(_marked, inner)):
             if name in _CALLS:
@@ -157,7 +157,7 @@ class _Reading:
             return self._jumping(value, value > 0, given[0].value, jnp.full_like(value, 2))
         if all(v.side is None for v in given):
             return _Value(value, True, None, key)
-        if name == "convert_element_type" and _floating(value):
+        if name == "convert_element_type" and side is not None and _floating(value):
             return self._jumping(value, given[0].value, side, jnp.ones_like(value))
         if name == "select_n" and side is not None and _floating(value):
             choice = given[0].value, side, given[2].value - given[1].value
