@@ -47,8 +47,8 @@ def warn_of(unseen: set[str], noisy: bool) -> None:
     if noisy or unseen:
         where = "in the noise of this flow" if noisy else f"made by {', '.join(sorted(unseen))}"
         warnings.warn(
-            f"The velocity jumps, or may jump, {where}: derivatives of the flow do not have what its "
-            "crossings add. Compare with a difference of two runs, or write what chooses with "
+            f"The velocity jumps, or may jump, {where}: derivatives of the flow do not have what "
+            "its crossings add. Compare with a difference of two runs, or write what chooses with "
             "jnp.where, jnp.maximum or jnp.abs",
             UnseenKink,
             stacklevel=2,
