@@ -143,11 +143,12 @@ class Adaptive(Solver):
     ) -> Trajectory:
         """As `Solver.run` says. `tangent` is a direction in (network, energy, dynamics), a tree
         like them with None for what does not move, along which the derivative of the weights is
-        integrated too, its error controlled; `adjoint` as in `flow`, forward mode by default."""
+        integrated too, its error controlled; `adjoint` as in `flow`, None where the run is not
+        differentiated."""
         return integrate(
             network, energy, continuous(dynamics), self.resolved(network.dtype),
             jnp.zeros_like(times[-1]), times[-1], times, observe, tangent,
-            diffrax.ForwardMode() if adjoint is None else adjoint, diffrax.NoProgressMeter(),
+            adjoint, diffrax.NoProgressMeter(),
         )  # fmt: skip
 
     def controller(

@@ -1,7 +1,5 @@
 """Continuous time: the mean-field ODE of a network, finite or infinite."""
 
-from typing import Any
-
 import diffrax
 import jax.numpy as jnp
 from jaxtyping import ArrayLike, PRNGKeyArray
@@ -54,6 +52,15 @@ def flow(
     - `throw`: raise `FailedRun` if the run breaks down; otherwise `.result` says what happened.
     - `progress`: a diffrax progress meter.
 
+    Derivatives are those of the flow also where its velocity jumps, as that of ReLU networks does
+    when a neuron turns on or off at a datum: at every crossing the derivative jumps too, by
+    (v⁺ − v⁻) ∂c·δ/∂c·v⁻ in a direction δ, c being what changes sign (or, where the solution slides
+    along c = 0, so that it stays there), which automatic differentiation alone leaves out. Jumps
+    are found in what the velocity compares (`where`, maxima of two, absolute values, signs,
+    activations made of them); `UnseenKink` (`limits.warnings`) warns of others. Differentiated runs
+    step over them in short steps, with which the error falls. They are first derivatives: second
+    ones know nothing of crossings, nor do derivatives at a start that lies on a kink.
+
     Where the energy has walls or curved spaces (`Game(..., spaces=)`), steps are brought back to
     them, and nothing is evaluated or observed outside. Explicit methods keep a solution of a stiff
     flow stable by its error, but amplify derivatives, whose error they do not control.
@@ -82,9 +89,10 @@ def flow(
     notice(observe, energy, dynamics, [vars(layer) for layer in network.layers])
     start, when = checkpoints(times, t0, t1, network.dtype)
     solver.check_times(dynamics, t0, t1)
-    adjoint = (
-        _adjoint((network, energy, dynamics, t0, t1, times, solver)) if adjoint is None else adjoint
-    )
+    if not traced((network, energy, dynamics, t0, t1, times, solver)):
+        adjoint = None  # what is known cannot be differentiated any more
+    elif adjoint is None:
+        adjoint = diffrax.RecursiveCheckpointAdjoint()
     progress = meter_of(progress)
     try:
         run = integrate(
@@ -101,9 +109,3 @@ def flow(
         ) from error
     run = with_cause(run, network, energy)
     return run.raise_if_failed() if throw else run
-
-
-def _adjoint(given: Any) -> diffrax.AbstractAdjoint:
-    """Reverse mode where derivatives may be taken; what is known cannot be differentiated any more,
-    and compiles faster without."""
-    return diffrax.RecursiveCheckpointAdjoint() if traced(given) else diffrax.ForwardMode()

@@ -1,6 +1,7 @@
 """One compiled solve of the mean-field ODE, or of an SDE where the dynamics has noise."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import diffrax
@@ -14,6 +15,7 @@ from ensembles import Network
 
 from .._dynamics.dynamics import Dynamics, check_change, check_value
 from .._energies.energy import Energy
+from .crossings import At, Crossings, Jumping, warn_of
 from .retracting import Retracting
 from .sizes import Sizes
 from .state import MassWeightedNorm, error_weights, filled, packing
@@ -36,11 +38,12 @@ def integrate(
     times: Array,
     observe: Observe,
     tangent: Any,
-    adjoint: diffrax.AbstractAdjoint,
+    adjoint: diffrax.AbstractAdjoint | None,
     progress: diffrax.AbstractProgressMeter,
     key: PRNGKeyArray | None = None,
 ) -> Trajectory:
-    """As `flow` says; `options` is an `Adaptive`, resolved, and `key` that of the noise."""
+    """As `flow` says; `options` is an `Adaptive`, resolved, and `key` that of the noise; without
+    `adjoint` the run is not differentiated."""
     begin = dynamics.prepare(network).increment
     pack, unpack = packing(begin)
     given = (network, energy, dynamics)
@@ -63,18 +66,18 @@ def integrate(
         )
         return now, eqx.filter_jvp(f, held, directions)[1]
 
+    def rate(t: Array, state: Any, given: _Given) -> Any:
+        _, energy, dynamics = given
+        now = at(state, given)
+        returned = dynamics.value_and_velocity(t, now, energy)
+        of = f"{type(dynamics).__name__}.value_and_velocity"
+        check_value(of, returned, "value, velocity")
+        check_change(of, returned[1], now.increment)
+        return pack(energy.domain.tangent(now, returned[1]))
+
     @eqx.filter_jit  # solvers ask for it in several places: it is traced once
     def velocity(t: Array, both: tuple[Any, Any], args: tuple[_Given, Any]) -> tuple[Any, Any]:
-        def rate(state: Any, given: _Given) -> Any:
-            _, energy, dynamics = given
-            now = at(state, given)
-            returned = dynamics.value_and_velocity(t, now, energy)
-            of = f"{type(dynamics).__name__}.value_and_velocity"
-            check_value(of, returned, "value, velocity")
-            check_change(of, returned[1], now.increment)
-            return pack(energy.domain.tangent(now, returned[1]))
-
-        return along(rate, both, args)
+        return along(partial(rate, t), both, args)
 
     def retract(both: tuple[Any, Any], args: tuple[_Given, Any]) -> tuple[Any, Any]:
         return along(lambda state, given: pack(at(state, given).increment), both, args)
@@ -110,9 +113,16 @@ def integrate(
         Sizes.of(network, network.parameters.still(), begin, shares, 1.0),
         None if tangent is None else Sizes.along(network, tangent[0], begin, shares),
     )
+    method = Retracting(options.method, retract) if energy.domain.bounded else options.method
+    if adjoint is not None:
+        crossings = Crossings.of(rate, At(t0, pack(begin), given))
+        switches, noisy = crossings.switches, key is not None
+        warn_of(switches.unseen, noisy and switches.any)
+        if switches.any and not noisy:
+            method = Jumping(method, partial(_jumped, crossings), partial(_error, crossings))
     solution = diffrax.diffeqsolve(
         terms,
-        Retracting(options.method, retract) if energy.domain.bounded else options.method,
+        method,
         t0,
         t1,
         options.step,  # pyright: ignore[reportArgumentType]
@@ -127,7 +137,7 @@ def integrate(
         stepsize_controller=options.controller(
             t0, t1, dynamics.schedules, MassWeightedNorm(pack(shares)), sizes, begin
         ),
-        adjoint=adjoint,
+        adjoint=diffrax.ForwardMode() if adjoint is None else adjoint,
         max_steps=options.max_steps,
         throw=False,
         progress_meter=progress,
@@ -154,6 +164,30 @@ def integrate(
             "accepted_steps": solution.stats["num_accepted_steps"],
         },
     )
+
+
+def _jumped(crossings: Crossings, t0: Any, t1: Any, both0: Any, both1: Any, args: Any) -> Any:
+    """The end of a step, and with it the derivative where there is a tangent."""
+    (y0, d0), (y1, d1), (given, direction) = both0, both1, args
+    begin, end = At(t0, y0, given), At(t1, y1, given)
+    jumped = crossings.corrected(begin, end)
+    if d0 is None:
+        return jumped, None
+    missing = crossings.missing(begin, end, At(None, d0, direction), At(None, d1, direction))
+    return jumped, jax.tree.map(jnp.add, d1, missing)
+
+
+_STRADDLED = 0.1  # of the velocity's jump times a step counts as error: derivatives are off by it
+
+
+def _error(crossings: Crossings, t0: Any, t1: Any, both0: Any, both1: Any, args: Any) -> Any:
+    """What steps over jumps add to the error of the state; nothing where the error of a derivative
+    is controlled, which is off by as much."""
+    (y0, d0), (y1, _), (given, _) = both0, both1, args
+    if d0 is not None:
+        return jax.tree.map(jnp.zeros_like, both0)
+    error = jax.lax.stop_gradient(crossings.error(At(t0, y0, given), At(t1, y1, given)))
+    return jax.tree.map(lambda e: _STRADDLED * e, error), None
 
 
 class _Shaped(diffrax.AbstractBrownianPath):

@@ -1,4 +1,4 @@
-"""Solvers whose steps are brought back to where the state lives."""
+"""Solvers around other solvers, and those whose steps are brought back to where the state lives."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,15 +6,10 @@ from typing import Any
 import diffrax
 
 
-class Retracting(diffrax.AbstractWrappedSolver):
-    """`solver`, with `retract(y, args)` of what every step gives.
-
-    Its velocity should be the one at the retracted state, so that slopes that are carried from step
-    to step are right, and nothing is evaluated outside.
-    """
+class Wrapped(diffrax.AbstractWrappedSolver):
+    """`solver`, all of it; subclasses change its steps."""
 
     solver: diffrax.AbstractSolver  # pyright: ignore[reportIncompatibleVariableOverride]
-    retract: Callable[[Any, Any], Any]
 
     def __getattr__(self, name: str) -> Any:
         """Fields of the solver, which diffrax reads after a test of its class."""
@@ -51,8 +46,23 @@ class Retracting(diffrax.AbstractWrappedSolver):
     def step(
         self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any
     ) -> Any:
-        y1, *rest = self.solver.step(terms, t0, t1, y0, args, solver_state, made_jump)
-        return self.retract(y1, args), *rest
+        return self.solver.step(terms, t0, t1, y0, args, solver_state, made_jump)
 
     def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
         return self.solver.func(terms, t0, y0, args)
+
+
+class Retracting(Wrapped):
+    """`solver`, with `retract(y, args)` of what every step gives.
+
+    Its velocity should be the one at the retracted state, so that slopes that are carried from step
+    to step are right, and nothing is evaluated outside.
+    """
+
+    retract: Callable[[Any, Any], Any]
+
+    def step(
+        self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any
+    ) -> Any:
+        y1, *rest = self.solver.step(terms, t0, t1, y0, args, solver_state, made_jump)
+        return self.retract(y1, args), *rest

@@ -83,6 +83,10 @@ def fluctuations(
     nodes (checkpoints); derivatives are computed together in blocks that hold 2²² numbers a copy of
     the state.
 
+    Neurons with kinks (ReLU) are differentiated as `flow` says. Which nodes cross a datum, and
+    when, is an integral that nodes resolve like that of a step function, O(1/n) in one dimension:
+    give many nodes, and trust `variance_error`.
+
     Warns (`UnresolvedStart`) when `nodes` miss much of the variance or motion at time 0.
 
     Raises `ValueError` for arguments that do not fit, and observables that give anything but one

@@ -46,6 +46,9 @@ def jackknife(
     network, and of each half of its neurons, is differentiated in masses and in the weights between
     hidden layers.
 
+    Neurons with kinks (ReLU) are differentiated as `flow` says: each that crosses a datum adds its
+    jump, few of which are a rough estimate of the limit's integral over them.
+
     Raises `ValueError` for arguments that do not fit, networks of nodes or that have been trained,
     and observables that single out neurons; `FailedRun` if the flow breaks down.
     """

@@ -109,6 +109,8 @@ def sgd_noise(
     The masses of the data are made piecewise linear functions of time on `intervals` equal
     intervals of [0, t1] (an even number), and the flow is differentiated in their values.
 
+    Neurons with kinks (ReLU) are differentiated as `flow` says, crossings of data included.
+
     Arguments otherwise as in `fluctuations`, and its errors; for widths N and step ε the variances
     add, Var f_t ≈ N⁻¹ `fluctuations(...).variance` + `sgd_noise(...).variance(ε, b)`.
     """

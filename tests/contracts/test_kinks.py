@@ -1,0 +1,216 @@
+"""Derivatives of flows whose velocity jumps: what crossings add, against differences of solves and
+solutions with events."""
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from models import regression, smooth
+from scipy.integrate import solve_ivp
+
+from ensembles import Affine, Elementwise, Gaussian, Measure, Network, iid
+from limits import Adaptive, Data, GradientFlow, PowerPenalty, Risk, flow
+from limits._solvers import crossings
+from limits._solvers.switches import Switches
+
+DATA = Data(jnp.array([[1.0, 0.0], [1.0, -1.0]]), jnp.array([[3.0], [2.0]]))
+START = jnp.array([0.5, 1.0])
+SLOPE = 0.01
+
+KINKS = {
+    "relu": jax.nn.relu,
+    "maximum": lambda h: jnp.maximum(h, 0.0),
+    "minimum": lambda h: -jnp.minimum(0.0, -h),
+    "where": lambda h: jnp.where(h > 0, h, 0.2 * h),
+    "and": lambda h: jnp.where((h > 0) & (h < 50), h, 0.0),
+    "not": lambda h: jnp.where(~(h < 0), h, 0.0),
+    "abs": jnp.abs,
+    "sign": lambda h: h * jnp.sign(h),
+    "clip": lambda h: jnp.clip(h, 0.0, 50.0),
+    "leaky relu": jax.nn.leaky_relu,
+    "elu, steep": lambda h: jax.nn.elu(h, 3.0),
+    "hard tanh": lambda h: jax.nn.hard_tanh(h - 1),
+    "relu6": jax.nn.relu6,
+}
+SMOOTH = {"tanh": jnp.tanh, "gelu": jax.nn.gelu, "softplus": jax.nn.softplus, "silu": jax.nn.silu}
+
+
+def phi_of(activation):
+    def phi(w, b, h):
+        return activation(jnp.dot(w, h))
+
+    return phi
+
+
+def velocity_of(layers, network, energy):
+    dynamics = GradientFlow()
+    layered = Network(layers, network.labels, network.masses, network.start)
+
+    def velocity(start, fixed):
+        there = eqx.tree_at(lambda n: n.start.weights[0], layered, start)
+        return dynamics.velocity(jnp.zeros(()), there, energy)
+
+    return velocity, network.start.weights[0]
+
+
+NETWORK = smooth(2).sample(3, key=jax.random.key(1))
+RISK = Risk(regression(2))
+
+
+@pytest.mark.parametrize(
+    ("layer", "way"),
+    [*(("Affine", way) for way in KINKS), ("Elementwise", "relu"), ("Elementwise", "maximum")],
+)
+def test_a_velocity_says_where_it_jumps_and_how_far(layer, way):
+    """Neuron 0 at the kink of datum 0: what lies between the velocities on both sides."""
+    if layer == "Elementwise":
+        layers = (Elementwise(phi_of(lambda h: h)), Elementwise(phi_of(KINKS[way])))
+    else:
+        layers = (Affine(KINKS[way]),) * 2
+    velocity, start = velocity_of(layers, NETWORK, RISK)
+    x = RISK.data.x[0]
+    start = start.at[0].add(-(start[0] @ x) / (x @ x) * x)
+    step = 1e-9 * jnp.zeros_like(start).at[0].set(x / (x @ x))
+    switches = Switches(velocity, start, ())
+    assert switches.any and not switches.unseen
+    (below, off), (above, on) = (switches(start + s * step, ()) for s in (-1, 1))
+    turned = [
+        jnp.where(a.on == b.on, 0.0, jnp.where(b.on, -1.0, 1.0))
+        for a, b in zip(off, on, strict=True)
+    ]
+    assert sum(float(jnp.abs(t).sum()) for t in turned) > 0
+
+    def back(part):
+        way = [part * t for t in turned]
+        return jax.jvp(lambda e: switches(start + step, (), e)[0], (way,), (turned,))[1]
+
+    jumps = jax.tree.map(lambda *a: sum(a) / len(a), *map(back, crossings.GAUSS))
+    for a, b, c in zip(*map(jax.tree.leaves, (below, above, jumps)), strict=True):
+        np.testing.assert_allclose(b + c, a, atol=1e-7)
+
+
+@pytest.mark.parametrize("way", SMOOTH)
+def test_a_smooth_velocity_has_no_switches(way):
+    velocity, start = velocity_of((Affine(SMOOTH[way]),) * 2, NETWORK, RISK)
+    assert not Switches(velocity, start, ()).any
+
+
+def test_a_penalty_of_absolute_values_and_what_is_not_followed():
+    velocity, start = velocity_of((Affine(jnp.tanh),) * 2, NETWORK, RISK + PowerPenalty(0.1, 1.0))
+    assert Switches(velocity, start, ()).any
+
+    def largest(h):
+        return h * (jnp.argmax(h, 1, keepdims=True) == 0).astype(h.dtype)
+
+    velocity, start = velocity_of((Affine(largest),) * 2, NETWORK, RISK)
+    assert Switches(velocity, start, ()).unseen == {"argmax"}
+
+
+def leaky(z, x):
+    return jax.nn.leaky_relu(z @ x, SLOPE)[None]
+
+
+def output(start, adjoint=None):
+    network = Network.shallow(leaky, Measure(start[None], jnp.ones(1)))
+    run = flow(network, Risk(DATA), t1=1.5, solver=Adaptive(rtol=1e-9), adjoint=adjoint)
+    return run.final(DATA.x[:1])[0, 0]
+
+
+def forward(start):
+    return jax.jit(jax.jacfwd(lambda s: output(s, diffrax.ForwardMode())))(start)
+
+
+def with_an_event(start):
+    """The same output by SciPy, the time of the crossing found as an event."""
+    x, y = np.asarray(DATA.x), np.asarray(DATA.y)[:, 0]
+
+    def solve(on, t, z):
+        side = np.where([True, on], 1.0, SLOPE)
+        ends = () if on else (lambda t, z: x[1] @ z,)
+        found = solve_ivp(
+            lambda t, z: (y - side * (x @ z)) * side / 2 @ x,
+            (t, 1.5),
+            z,
+            method="DOP853",
+            rtol=1e-12,
+            atol=1e-13,
+            events=ends or None,
+        )
+        return found
+
+    before = solve(False, 0.0, start)
+    (t,), (z,) = before.t_events[0], before.y_events[0]
+    return solve(True, t, z).y[0, -1]
+
+
+def test_a_neuron_that_crosses_a_datum():
+    """Forward and reverse mode against differences of solutions with an event."""
+    size = 1e-5
+    ends = [[with_an_event(START + s * size * e) for s in (1, -1)] for e in np.eye(2)]
+    differences = np.array([(a - b) / (2 * size) for a, b in ends])
+    found = forward(START)
+    np.testing.assert_allclose(found, differences, atol=1e-6)
+    reverse = jax.jit(jax.grad(output))(START)
+    np.testing.assert_allclose(reverse, found, rtol=1e-10)
+
+
+def test_without_the_jumps_the_derivative_is_another(monkeypatch):
+    def still(self, begin, end, *derivatives):
+        return jax.tree.map(jnp.zeros_like, end.state)
+
+    found = forward(START)
+    jax.clear_caches()
+    monkeypatch.setattr(crossings.Crossings, "missing", still)
+    plain = forward(START)
+    jax.clear_caches()
+    assert float(jnp.abs(plain - found).max()) > 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", [jax.nn.relu, jax.nn.leaky_relu])
+@pytest.mark.parametrize(("depth", "seed"), [(2, 0), (2, 5), (3, 2), (3, 9), (4, 10)])
+def test_derivatives_of_deep_networks_are_differences_of_solves(depth, seed, activation):
+    """In weights, masses (one of them 0), data and rates; reverse = forward."""
+    keys = jax.random.split(jax.random.key(seed), 4)
+    ensemble = iid(
+        dim=3, depth=depth, first=Gaussian(3), last=Gaussian(1, scale=1.5),
+        hidden=Gaussian(1, scale=1.5) if depth > 2 else None,
+        biases=[Gaussian(1, scale=0.5)] + [None] * (depth - 1), layers=Affine(activation),
+    )  # fmt: skip
+    network = ensemble.sample(4, key=keys[0])
+    masses = [
+        jax.random.dirichlet(jax.random.fold_in(keys[1], i), 3 * jnp.ones(p.shape))
+        for i, p in enumerate(network.masses)
+    ]
+    x = jax.random.normal(keys[2], (6, 3))
+    y = jnp.sin(2 * x[:, :1]) + x[:, 1:2]
+    at = (network.start, (masses[0].at[1].set(0.0), *masses[1:]), x, y, jnp.linspace(1, 1.5, depth))
+
+    def value(at, adjoint=None):
+        start, masses, x, y, rates = at
+        there = eqx.tree_at(lambda n: n.start, network.weighed(masses), start)
+        run = flow(
+            there, Risk(Data(x, y)), GradientFlow(tuple(rates)), t1=0.6,
+            solver=Adaptive(rtol=1e-11), adjoint=adjoint,
+        )  # fmt: skip
+        return run.final(x[:2]).sum()
+
+    rng = np.random.default_rng(0)
+    way = jax.tree.map(lambda a: jnp.asarray(rng.standard_normal(a.shape)), at)
+    way = (way[0], jax.tree.map(lambda a: a / 10, way[1]), *way[2:])
+    forward = float(
+        jax.jit(lambda at, d: jax.jvp(lambda a: value(a, diffrax.ForwardMode()), (at,), (d,))[1])(
+            at, way
+        )
+    )
+    reverse = jax.jit(jax.grad(value))(at)
+    pairs = zip(jax.tree.leaves(reverse), jax.tree.leaves(way), strict=True)
+    backward = sum(float(jnp.vdot(g, d)) for g, d in pairs)
+    run = jax.jit(value)
+    ends = [run(jax.tree.map(lambda a, d, s=s: a + s * 3e-5 * d, at, way)) for s in (1, -1)]
+    found = float(ends[0] - ends[1]) / 6e-5
+    print(f"depth {depth}, {activation.__name__}: {forward:.9f}, differences {found:.9f}")
+    assert abs(backward - forward) < 1e-10 * max(1, abs(forward))
+    assert abs(found - forward) < 1e-6 * max(1, abs(forward))
