@@ -13,6 +13,7 @@ from ._layers.layer import Layer
 from ._measures import Measure
 from ._network.network import Network
 from ._network.parameters import Parameters
+from ._promises import indexed, shape_of
 from ._quadrature import Rule, default_rule, quadrature
 from ._spaces.space import Space
 from ._weights import Noisy, WeightFunction, on_labels
@@ -99,7 +100,7 @@ class NeuronalEnsemble(eqx.Module):
                 asked = "a label" if len(ends) == 1 else "the labels of both ends"
                 remedy = f"write lambda {'c' if len(ends) == 1 else 'c, e'}: ..."
                 takes(f"weights[{i}]", w, len(ends), asked, remedy)
-            shape = None if w is None else jax.eval_shape(w, *ends).shape
+            shape = None if w is None else _returned(f"weights[{i}]", w, ends)
             last = i == self.depth - 1
             if last and shape is not None:
                 if not shape:
@@ -123,7 +124,8 @@ class NeuronalEnsemble(eqx.Module):
                 f"biases[{i}] must be a function of the label, or None, got {b!r}: write "
                 f"lambda c: {b}"
             )
-        shape = jax.eval_shape(b, labels[i]).shape
+        takes(f"biases[{i}]", b, 1, "a label", "write lambda c: ...")
+        shape = _returned(f"biases[{i}]", b, labels[i : i + 1])
         if self.layers[i].affine and shape != ():
             raise ValueError(
                 f"biases[{i}] must give a scalar for an Affine layer, got shape {shape}: write "
@@ -143,7 +145,9 @@ class NeuronalEnsemble(eqx.Module):
                 "that are functions of the labels"
             )
         u = jax.ShapeDtypeStruct((w.noise.dim,), w.noise.dtype)
-        drawn, mean = jax.eval_shape(w.weight, *ends, u), jax.eval_shape(w.mean, *ends)
+        fit = f"weights[{i}] must fit labels of dimensions {[e.shape[0] for e in ends]}"
+        drawn = shape_of(f"{fit} in weight(c, c', u)", w.weight, *ends, u)
+        mean = shape_of(f"{fit} in mean(c, c')", w.mean, *ends)
         if (drawn.shape, drawn.dtype) != (mean.shape, mean.dtype):
             raise ValueError(
                 f"weights[{i}] must have one shape and dtype in weight(c, c', u) and mean(c, c'), "
@@ -283,3 +287,18 @@ class NeuronalEnsemble(eqx.Module):
             f"NeuronalEnsemble(depth={self.depth}, spaces=({spaces}), "
             f"layers={', '.join(map(repr, layers))}, mean field 1/N)"
         )
+
+
+def _returned(name: str, f: WeightFunction, ends: list[Any]) -> tuple[int, ...]:
+    """The shape of what a weight function gives on labels like `ends`; a `ValueError` that names it
+    where that is no array of numbers."""
+    fit = f"{name} must fit labels of dimensions {[end.shape[0] for end in ends]}"
+    indexed(fit, f, ends, "write other entries, or a space of another dimension")
+    found: Any = shape_of(fit, lambda *c: jax.tree.map(jnp.asarray, f(*c)), *ends)
+    if not isinstance(found, jax.ShapeDtypeStruct) or jnp.issubdtype(
+        found.dtype, jnp.complexfloating
+    ):
+        raise ValueError(
+            f"{name} must return one array of real numbers, got {found!r}: write jnp.stack([...])"
+        )
+    return found.shape

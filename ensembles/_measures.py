@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ._checks import concrete, count, floating, on_host, positive, probabilities
 from ._contractions import tensordot
+from ._promises import called
 
 _ROW = 2**12  # masses from which one is drawn by a single number
 
@@ -43,14 +44,19 @@ class Measure(eqx.Module):
         return f"Measure({n} points in R^{dim}, {masses}, {dtype})"
 
     def expectation(self, f: Callable[[Array], Array]) -> Array:
-        """`Σ_k p_k f(c_k)`, of the shape that `f` returns for one point (dim,)."""
-        values = jax.vmap(f)(self.points)
+        """`Σ_k p_k f(c_k)`, of the shape that `f` returns for one point (dim,). Points of mass 0
+        where f is not finite contribute nothing."""
+        with called("f must fit one point (dim,)"):
+            values = jax.vmap(f)(self.points)
+        absent = (self.masses == 0).reshape(-1, *(1,) * (values.ndim - 1))
+        values = jnp.where(absent & ~jnp.isfinite(values), jnp.zeros_like(values), values)
         return tensordot(self.masses, values, axes=1)
 
     def pushforward(self, f: Callable[[Array], Array]) -> "Measure":
         """The distribution of `f(C)`, C drawn from this measure; `f` maps a point (dim,) to a point
         (dim',)."""
-        return Measure(jax.vmap(f)(self.points), self.masses)
+        with called("f must fit one point (dim,)"):
+            return Measure(jax.vmap(f)(self.points), self.masses)
 
     @property
     def mean(self) -> Float[Array, " dim"]:

@@ -6,14 +6,12 @@ from ._checks import concrete as concrete
 from ._checks import count as count
 from ._checks import counts as counts
 from ._checks import floating as floating
-from ._checks import indexed as indexed
 from ._checks import inside as inside
 from ._checks import kind as kind
 from ._checks import on_host as on_host
 from ._checks import positive as positive
 from ._checks import probabilities as probabilities
 from ._checks import randomness as randomness
-from ._checks import shape_of as shape_of
 from ._checks import takes as takes
 from ._checks import traced as traced
 from ._contractions import dot as dot
@@ -27,3 +25,7 @@ from ._measures import choose as choose
 from ._network.backpropagate import backpropagate as backpropagate
 from ._network.factors import Outer as Outer
 from ._network.factors import factored as factored
+from ._promises import called as called
+from ._promises import entrywise as entrywise
+from ._promises import indexed as indexed
+from ._promises import shape_of as shape_of

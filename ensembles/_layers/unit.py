@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._contractions import einsum
+from .._promises import called
 from .layer import Layer, Pullback, check_function, shown
 
 
@@ -17,6 +18,7 @@ class Unit(Layer):
 
     `sigma(theta, x)` gives the outputs (outputs,) of one neuron. It stands for both layers of a
     two-layer network: the first evaluates the neurons, the second averages them without weights.
+    Inputs come one at a time, not in batches.
     """
 
     affine: ClassVar[bool] = False
@@ -27,7 +29,9 @@ class Unit(Layer):
 
     def first(self, w: Array, b: Array | None, x: Array) -> Array:
         over_data = jax.vmap(self.sigma, (None, 0))
-        return jax.vmap(over_data, (0, None), 1)(w, x)
+        fit = f"sigma must fit one neuron of shape {w.shape[1:]} and one input of {x.shape[1:]}"
+        with called(fit, "write sigma(theta, x) for a single input x, without a batch axis"):
+            return jax.vmap(over_data, (0, None), 1)(w, x)
 
     def forward(
         self, masses: Array, w: Array | None, b: Array | None, h: Float[Array, "batch n outputs"]

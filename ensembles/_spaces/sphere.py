@@ -1,5 +1,7 @@
 """Uniform distributions on spheres."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from scipy import special
 
 from .._checks import count
-from .coordinates import coordinates, positive
+from .coordinates import coordinates, held, like, positive
 from .grids import turns
 from .space import Grid, Space
 
@@ -59,9 +61,10 @@ class Sphere(Space):
         outward = (points * velocities).sum(1, keepdims=True) / (points**2).sum(1, keepdims=True)
         return velocities - outward * points
 
-    def from_cube(self, u: np.ndarray) -> np.ndarray:
+    def from_cube(self, u: np.ndarray) -> Any:
         z = special.ndtri(u)
-        return np.asarray(self.radius) * z / np.linalg.norm(z, axis=1, keepdims=True)
+        radius = held(self.radius)
+        return radius * like(z / np.linalg.norm(z, axis=1, keepdims=True), radius)
 
     def grid(self, m: int) -> Grid:
         if self.dim != 2:
@@ -71,4 +74,5 @@ class Sphere(Space):
             )
         angle = 2 * np.pi * turns(m)
         points = np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        return np.asarray(self.radius) * points, np.full(m, 1 / m)
+        radius = held(self.radius)
+        return radius * like(points, radius), np.full(m, 1 / m)
