@@ -55,6 +55,18 @@ def floating(name: str, x: Any, ndim: int | None = None) -> Array:
     return x
 
 
+def numeric(name: str, value: Any, remedy: str, dtype: Any = None) -> Array:
+    """`value` as an array of real numbers; words and other objects are a `ValueError` with
+    `name`."""
+    try:
+        held = jnp.asarray(value, dtype)
+        if held.dtype == bool or jnp.iscomplexobj(held):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number, got {value!r:.80}: {remedy}") from None
+    return held
+
+
 def positive(name: str, value: ArrayLike, dtype: jnp.dtype) -> Float[Array, ""]:
     """`value` as a positive scalar of that dtype."""
     known = concrete(value)
@@ -71,7 +83,7 @@ def positive(name: str, value: ArrayLike, dtype: jnp.dtype) -> Float[Array, ""]:
 
 def probabilities(name: str, masses: Any, like: Array) -> Array:
     """`masses` as one non-negative number per row of `like`, in its dtype, summing to 1."""
-    masses = jnp.asarray(masses)
+    masses = numeric(name, masses, f"leave {name} out for equal ones")
     n = like.shape[0]
     if masses.shape != (n,):
         raise ValueError(

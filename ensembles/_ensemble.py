@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ._checks import counts, floating, kind, randomness, takes
+from ._keeping.kept import Kept
 from ._layers.layer import Layer
 from ._measures import Measure
 from ._network.network import Network
@@ -19,7 +20,7 @@ from ._spaces.space import Space
 from ._weights import Noisy, WeightFunction, on_labels
 
 
-class NeuronalEnsemble(eqx.Module):
+class NeuronalEnsemble(Kept):
     """Probability spaces (Ω_i, P_i) with weight functions on them: networks of every width.
 
     Source: Nguyen & Pham (arXiv:2001.11443), *neuronal embedding*. A network of L layers has
@@ -60,6 +61,7 @@ class NeuronalEnsemble(eqx.Module):
         for i, space in enumerate(spaces):
             kind(f"spaces[{i}]", space, Space, "write [Uniform(-1.0, 1.0)]")
         self.spaces = tuple(spaces)
+        kind("weights", weights, Sequence, "write [w_1, ..., w_L], one function for each layer")
         self.weights = tuple(weights)
         depth = len(self.weights)
         if depth < 2 or len(self.spaces) != depth - 1:
@@ -97,6 +99,11 @@ class NeuronalEnsemble(eqx.Module):
             if isinstance(w, Noisy):
                 self._check_noisy(i, w, ends)
             if w is not None:
+                if not callable(w):
+                    raise ValueError(
+                        f"weights[{i}] must be a function of labels, or None, got {w!r:.80}: write "
+                        f"lambda {'c' if len(ends) == 1 else 'c, e'}: ..."
+                    )
                 asked = "a label" if len(ends) == 1 else "the labels of both ends"
                 remedy = f"write lambda {'c' if len(ends) == 1 else 'c, e'}: ..."
                 takes(f"weights[{i}]", w, len(ends), asked, remedy)

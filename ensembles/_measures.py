@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,12 +10,13 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ._checks import concrete, count, floating, on_host, positive, probabilities
 from ._contractions import tensordot
+from ._keeping.kept import Kept
 from ._promises import called
 
 _ROW = 2**12  # masses from which one is drawn by a single number
 
 
-class Measure(eqx.Module):
+class Measure(Kept):
     """A discrete probability measure `Σ_k p_k δ_{c_k}`.
 
     Masses `1/n` on sampled points make an empirical measure, quadrature weights on nodes a
@@ -56,7 +56,13 @@ class Measure(eqx.Module):
         """The distribution of `f(C)`, C drawn from this measure; `f` maps a point (dim,) to a point
         (dim',)."""
         with called("f must fit one point (dim,)"):
-            return Measure(jax.vmap(f)(self.points), self.masses)
+            points = jax.vmap(f)(self.points)
+        if jnp.ndim(points) != 2:
+            raise ValueError(
+                "f must map a point (dim,) to a point (dim',), got values of shape "
+                f"{jnp.shape(points)[1:]}: write f(c)[None] for points on the line"
+            )
+        return Measure(points, self.masses)
 
     @property
     def mean(self) -> Float[Array, " dim"]:

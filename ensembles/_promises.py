@@ -1,6 +1,7 @@
 """What users' functions promise: that JAX can trace them, and that activations act on every entry
 alone. Looked at once, where a function is given, with errors that name it."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
@@ -23,6 +24,7 @@ _ENTRYWISE = {
 }
 # fmt: on
 _UNTRACED = (jax.errors.JAXTypeError, jax.errors.JAXIndexError)
+_NAMED = re.compile(r"[\w.\[\]]+(, [\w ]+| and \w+)? must ")  # errors of this library
 _VALUES = np.array([[-1.3, 0.2, 2.1, -0.4], [0.7, -2.6, 0.05, 1.1], [3.2, -0.9, 0.6, -1.7]])
 
 
@@ -41,7 +43,7 @@ def called(fit: str, remedy: str = "") -> Iterator[None]:
         ) from error
     except (TypeError, IndexError, ValueError) as error:
         words = str(error).strip()
-        if words.startswith(f"{name} must"):  # it has been named
+        if isinstance(error, ValueError) and _NAMED.match(words):
             raise
         remedy = f": {remedy}" * bool(remedy)
         raise ValueError(f"{fit}, got an error in it: {words}{remedy}") from error

@@ -8,6 +8,7 @@ from ._checks import counts as counts
 from ._checks import floating as floating
 from ._checks import inside as inside
 from ._checks import kind as kind
+from ._checks import numeric as numeric
 from ._checks import on_host as on_host
 from ._checks import positive as positive
 from ._checks import probabilities as probabilities
@@ -19,6 +20,7 @@ from ._contractions import einsum as einsum
 from ._contractions import matmul as matmul
 from ._contractions import tensordot as tensordot
 from ._final import Family as Family
+from ._keeping.kept import Kept as Kept
 from ._layers.player import Player as Player
 from ._layers.unit import position as position
 from ._measures import choose as choose

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._checks import concrete, floating, kind, probabilities
+from .._keeping.kept import Kept
 from .._layers.layer import Layer
 from .._layers.player import Player
 from .._layers.unit import Unit, position
@@ -20,7 +21,7 @@ from .growth import grown, log_total
 from .parameters import Parameters
 
 
-class Network(eqx.Module):
+class Network(Kept):
     """A network of any width: a neuronal ensemble with discrete measures (mean field, 1/N).
 
     Averages over neurons are `Σ_k p_k f(k)`: masses `1/N` make a finite network, quadrature

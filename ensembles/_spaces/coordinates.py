@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from .._checks import concrete, floating
+from .._checks import concrete, floating, numeric
 
 
 def coordinates(name: str, value: ArrayLike, dim: int) -> Array:
-    value = jnp.asarray(value)
+    value = numeric(name, value, f"write {name}=1.0, or an array ({dim},)")
     if jnp.issubdtype(value.dtype, jnp.integer):
         value = value.astype(float)
     value = floating(name, value)

@@ -134,6 +134,11 @@ def check_orthogonal(
 def matrices_of(name: str, matrices: ArrayLike, ndim: int) -> Array:
     """`matrices` in the precision of groups; integers are exact."""
     given = jnp.asarray(matrices)
+    if jnp.iscomplexobj(given):
+        raise ValueError(
+            f"{name} must be real matrices, got dtype {given.dtype}: write [[a, -b], [b, a]] for "
+            "a + ib, a matrix of twice the size"
+        )
     if jnp.issubdtype(given.dtype, jnp.integer):
         given = given.astype(float)
     return floating(name, given, ndim).astype(float)

@@ -10,6 +10,7 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 from ensembles import NeuronalEnsemble, Rule
 from ensembles.internal import counts, kind, on_host, randomness
 
+from .._dynamics.by_mass import check_motion
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
@@ -117,6 +118,7 @@ def limit(
             f"tol={1e-6 if eps < 1e-10 else 1e-4}"
         )
     checkpoints(times, 0.0, t1, jnp.dtype(float))  # before t1 goes into steps
+    check_motion(ensemble, energy, dynamics)
     motion = initial_motion(ensemble, energy, dynamics, rule=rules, key=key)
     if motion.stationary:
         warnings.warn(str(motion), StationaryStart, stacklevel=2)

@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Array
 
 from ensembles import Network
-from ensembles.internal import takes
+from ensembles.internal import shape_of, takes
+
+from .._dynamics.by_mass import with_intruders
 
 Observable = Callable[[Network], Array]
 
@@ -20,13 +22,14 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
     with `differentiable` also where no mass and no weight moves it, as a step function's.
 
     Neurons of mass 0, added before and behind the others, must not change it, nor splitting a
-    neuron in two of half its mass. Averages with `network.masses` pass; plain means over neurons,
-    powers of masses and quantities of single neurons fail.
+    neuron in two of half its mass; with `differentiable` neurons of a mass that tends to 0 must
+    change it less and less. Averages with `network.masses` pass; plain means over neurons, powers
+    of masses and quantities of single neurons fail, and the largest of those that have mass.
     """
     if not callable(observe):
         raise ValueError(f"observe must be a function of a network, got {observe!r}")
     takes("observe", observe, 1, "the network", "write lambda network: network(x)[:, 0]")
-    found: Any = eqx.filter_eval_shape(observe, network)
+    found: Any = shape_of("observe must fit the network", observe, network)
     if (
         not hasattr(found, "shape")
         or not found.size
@@ -50,6 +53,8 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
             "network.masses. A single neuron is not a function of the network's measures, and in a "
             "finite network the noise of its edges fluctuates besides"
         )
+    if differentiable:
+        _check_continuous(observe, network, value)
     if differentiable and not any(leaf.any() for leaf in jax.tree.leaves(slopes)):
         raise ValueError(
             "observe must be differentiable, but its derivatives in all masses and weights are 0: "
@@ -68,7 +73,9 @@ def _probed(
     def seen(masses: tuple[Array, ...], weights: Any) -> Array:
         return observe(eqx.tree_at(lambda n: n.start, network.weighed(masses), weights))
 
-    other, slopes = observe(_with_intruders(network)), None
+    other, slopes = observe(with_intruders(network)), None
+    near = observe(with_intruders(network, far=0.0))  # where far ones are out of a domain
+    other = jnp.where(jnp.isfinite(other), other, near) if other.shape == near.shape else other
     if not differentiable:
         return observe(network), other, slopes
     value, pull = jax.vjp(seen, network.masses, network.start)
@@ -76,19 +83,22 @@ def _probed(
     return value, other, slopes
 
 
-def _with_intruders(network: Network) -> Network:
-    """A network of the same measures as `network`: with neurons of mass 0 and far other weights
-    before and behind every hidden layer, and its first neuron as two of half its mass."""
+def _check_continuous(observe: Observable, network: Network, value: np.ndarray) -> None:
+    """Raise `ValueError` where two neurons far from the others change what is observed as much
+    with a hundredth of their small mass, or less."""
+    much, little = (1e-3, 1e-6) if value.dtype.itemsize >= 8 else (1e-2, 1e-4)
+    seen = (_with_mass(observe, network, jnp.asarray(m, network.dtype)) for m in (much, little))
+    more, less = (np.abs(np.asarray(a) - value) for a in seen)
+    slack = 1e4 * float(jnp.finfo(value.dtype).eps) * np.abs(value).max(initial=0)
+    if (np.isfinite(more) & (less > 0.5 * more) & (less > slack)).any():
+        raise ValueError(
+            "observe must depend on neurons in proportion to their masses, but two that are far "
+            f"from the others, of mass {little:g}, changed it by {less.max():.3g}: the largest or "
+            "the smallest of all neurons is no average, and has no central limit theorem. Average "
+            "with network.masses, or simulate"
+        )
 
-    def grown(i: int, a: Array, axis: int) -> Array:
-        first = jax.lax.slice_in_dim(a, 0, 1, axis=axis)
-        last = jax.lax.slice_in_dim(a, -1, None, axis=axis)
-        apart = 3 * np.random.default_rng(i).standard_normal(first.shape)
-        far = jnp.asarray(apart, a.dtype)
-        return jnp.concatenate([first + far, first, a, last - far], axis)
 
-    def split(p: Array) -> Array:
-        half = p[:1] / 2
-        return jnp.pad(jnp.concatenate([half, half, p[1:]]), 1)
-
-    return network.map_neurons(grown, tuple(map(split, network.initial_masses)))
+@eqx.filter_jit
+def _with_mass(observe: Observable, network: Network, mass: Array) -> Array:
+    return observe(with_intruders(network, mass))

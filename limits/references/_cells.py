@@ -10,7 +10,7 @@ from jax.scipy.special import xlogy
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Measure, Network
-from ensembles.internal import concrete, counts, dot, indexed, kind
+from ensembles.internal import called, concrete, counts, dot, indexed, kind
 
 from .._energies.interaction import Interaction
 
@@ -163,7 +163,8 @@ def make_grid(
 def cell_masses(density: Density, grid: Grid) -> Array:
     """The masses of the cells, normalised."""
     if callable(density):
-        given = jax.vmap(density)(grid.points)
+        with called("density must fit one point (dim,)"):
+            given = jax.vmap(density)(grid.points)
         wanted, remedy = (len(grid.points),), "return a scalar for one point (dim,)"
         name = f"density must return scalars, got values of shape {given.shape[1:]}"
     else:
