@@ -63,7 +63,8 @@ def numeric(name: str, value: Any, remedy: str, dtype: Any = None) -> Array:
         if held.dtype == bool or jnp.iscomplexobj(held):
             raise ValueError
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must be a number, got {value!r:.80}: {remedy}") from None
+        found = f"{name} must be a number, or an array of them, got {value!r:.80}: {remedy}"
+        raise ValueError(found) from None
     return held
 
 

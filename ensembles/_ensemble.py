@@ -296,7 +296,7 @@ class NeuronalEnsemble(Kept):
         )
 
 
-def _returned(name: str, f: WeightFunction, ends: list[Any]) -> tuple[int, ...]:
+def _returned(name: str, f: Any, ends: list[Any]) -> tuple[int, ...]:
     """The shape of what a weight function gives on labels like `ends`; a `ValueError` that names it
     where that is no array of numbers."""
     fit = f"{name} must fit labels of dimensions {[end.shape[0] for end in ends]}"

@@ -31,7 +31,13 @@ class Unit(Layer):
         over_data = jax.vmap(self.sigma, (None, 0))
         fit = f"sigma must fit one neuron of shape {w.shape[1:]} and one input of {x.shape[1:]}"
         with called(fit, "write sigma(theta, x) for a single input x, without a batch axis"):
-            return jax.vmap(over_data, (0, None), 1)(w, x)
+            h = jax.vmap(over_data, (0, None), 1)(w, x)
+        if h.ndim < 3:
+            raise ValueError(
+                "sigma must return an array (outputs,) for one neuron and one input, got a scalar: "
+                "write jnp.tanh(theta @ x)[None] for one output, and keep y (n, outputs)"
+            )
+        return h
 
     def forward(
         self, masses: Array, w: Array | None, b: Array | None, h: Float[Array, "batch n outputs"]

@@ -72,7 +72,8 @@ class Risk(Energy):
             )
         if outputs.shape != self.data.y.shape:
             raise ValueError(
-                f"y must have the shape {outputs.shape} of the network's outputs, got {self.data.y.shape}"
+                f"y must have the shape {outputs.shape} of the network's outputs, got "
+                f"{self.data.y.shape}"
             )
 
     def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:

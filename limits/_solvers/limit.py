@@ -112,7 +112,7 @@ def limit(
         )
     eps = float(jnp.finfo(jnp.result_type(*(s.dtype for s in ensemble.spaces))).eps)
     target = (1e-6 if eps < 1e-10 else 1e-4) if tol is None else tol
-    if not target >= ROUNDING * eps:
+    if isinstance(target, str) or not target >= ROUNDING * eps:
         raise ValueError(
             f"tol must be at least {ROUNDING * eps:.1e} in this precision, got {tol}: write "
             f"tol={1e-6 if eps < 1e-10 else 1e-4}"
