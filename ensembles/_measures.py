@@ -8,7 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ._checks import concrete, count, floating, on_host, positive, probabilities
+from ._checks import (
+    concrete,
+    count,
+    floating,
+    kind,
+    numeric,
+    on_host,
+    positive,
+    probabilities,
+    randomness,
+)
 from ._contractions import tensordot
 from ._keeping.kept import Kept
 from ._promises import called
@@ -75,17 +85,20 @@ class Measure(Kept):
 
     def resample(self, n: int, *, key: PRNGKeyArray) -> "Measure":
         """`n` independent draws, of mass `1/n` each."""
-        n = count("n", n)
+        n, key = count("n", n), randomness(key, "points are drawn")
         chosen = choose(self.masses, n, key)
         return uniform(self.points[chosen])
 
     @staticmethod
     def mixture(measures: "Sequence[Measure]", weights: ArrayLike | None = None) -> "Measure":
         """Σ_j w_j μ_j of `measures` on one space, with weights (equal by default) that sum to 1."""
+        kind("measures", measures, Sequence, "write [mu, nu]")
         if not measures:
             raise ValueError("measures must be one or more measures, got none")
+        for i, measure in enumerate(measures):
+            kind(f"measures[{i}]", measure, Measure, "write Measure(points, masses)")
         n = len(measures)
-        each = jnp.full(n, 1 / n) if weights is None else jnp.asarray(weights)
+        each = jnp.full(n, 1 / n) if weights is None else numeric("weights", weights, "write [1.0]")
         if each.shape != (n,):
             raise ValueError(
                 f"weights must have shape ({n},), one for each measure, got {each.shape}"

@@ -57,7 +57,7 @@ def check_motion(ensemble: NeuronalEnsemble, energy: Energy, update: Update) -> 
     """`check_by_mass` of a few neurons, where there is anything to look at."""
     if not isinstance(update, Update):  # who runs it will name it
         return
-    if not update.random and any(_foreign((update, energy, ensemble.layers))):
+    if not update.random and foreign(update, energy, ensemble.layers):
         few = ensemble.sample(4, key=jax.random.key(0))
         check_by_mass(few, energy, update, jnp.asarray(0.1, few.dtype))
 
@@ -65,7 +65,7 @@ def check_motion(ensemble: NeuronalEnsemble, energy: Energy, update: Update) -> 
 def check_by_mass(network: Network, energy: Energy, update: Update, step: Float[Array, ""]) -> None:
     """Raise `ValueError` where a class that is none of this library's moves neurons by more than
     what their masses weigh."""
-    names = sorted(set(_foreign((update, energy, network.layers))))
+    names = foreign(update, energy, network.layers)
     if not names or update.random:
         return
     state = update.prepare(network)
@@ -109,16 +109,20 @@ def _moved(
     return end(network), without_intruders(end(with_intruders(network)))
 
 
-def _foreign(value: Any) -> Iterator[str]:
-    """The classes of a tree that are of families of this library, but none of its own."""
-    if isinstance(value, Family):
-        if type(value).__module__.partition(".")[0] not in ("ensembles", "limits"):
-            yield type(value).__name__
-        for field in dataclasses.fields(value):
-            yield from _foreign(getattr(value, field.name, None))
-    elif isinstance(value, tuple | list):
-        for one in value:
-            yield from _foreign(one)
+def foreign(*parts: Any) -> list[str]:
+    """The classes within `parts` that are of families of this library, but none of its own."""
+
+    def found(value: Any) -> Iterator[str]:
+        if isinstance(value, Family):
+            if type(value).__module__.partition(".")[0] not in ("ensembles", "limits"):
+                yield type(value).__name__
+            for field in dataclasses.fields(value):
+                yield from found(getattr(value, field.name, None))
+        elif isinstance(value, tuple | list):
+            for one in value:
+                yield from found(one)
+
+    return sorted(set(found(parts)))
 
 
 class _Scaled(Energy):

@@ -150,7 +150,8 @@ class Trajectory(Result):
         if self.succeeded is not False:
             return []
         reached = self.stats.get("time_reached")
-        where = "" if reached is None else f" at time {float(reached):.6g}"
+        last = " or later" if "accepted_steps" in self.stats else ""  # seen at `times` alone
+        where = "" if reached is None else f" at time {float(reached):.6g}{last}"
         return [f"failed{where}: {RESULTS[self.result]}"]
 
     @property

@@ -10,7 +10,7 @@ from jax.scipy.special import xlogy
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Measure, Network
-from ensembles.internal import called, concrete, counts, dot, indexed, kind
+from ensembles.internal import called, concrete, counts, dot, indexed, kind, numeric
 
 from .._energies.interaction import Interaction
 
@@ -126,6 +126,8 @@ def box(
     low: ArrayLike, high: ArrayLike, cells: int | tuple[int, ...]
 ) -> tuple[Float[Array, "n dim"], Float[Array, " dim"], tuple[int, ...]]:
     """The centres of the cells of a box, flattened, their widths, and how many on every axis."""
+    for name, end in (("low", low), ("high", high)):
+        numeric(name, end, f"write {name}=1.0")
     ends = [np.atleast_1d(np.asarray(end, float)) for end in (low, high)]
     fits = ends[0].shape == ends[1].shape and ends[0].shape in ((1,), (2,))
     if not (fits and np.isfinite(ends).all() and (ends[0] < ends[1]).all()):
