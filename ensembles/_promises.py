@@ -29,10 +29,9 @@ _VALUES = np.array([[-1.3, 0.2, 2.1, -0.4], [0.7, -2.6, 0.05, 1.1], [3.2, -0.9, 
 
 
 @contextmanager
-def called(fit: str, remedy: str = "") -> Iterator[None]:
-    """Within it a user's function is called: what JAX cannot trace in it, and shapes that do not
-    fit, are a `ValueError` that begins with `fit`, which begins with its name."""
-    name = fit.partition(" ")[0]
+def traceable(name: str) -> Iterator[None]:
+    """Within it a user's function is called: what JAX cannot trace in it is a `ValueError` with its
+    name."""
     try:
         yield
     except _UNTRACED as error:
@@ -41,6 +40,15 @@ def called(fit: str, remedy: str = "") -> Iterator[None]:
             f"({type(error).__name__}): write jnp.sin for np.sin or math.sin, jnp.where(c, a, b) "
             "for `a if c else b`, and leave out float(...) and NumPy arrays of its arguments"
         ) from error
+
+
+@contextmanager
+def called(fit: str, remedy: str = "") -> Iterator[None]:
+    """As `traceable`, where shapes that do not fit are a `ValueError` too, which begins with `fit`,
+    and that with the function's name."""
+    try:
+        with traceable(fit.partition(" ")[0]):
+            yield
     except (TypeError, IndexError, ValueError) as error:
         words = str(error).strip()
         if isinstance(error, ValueError) and _NAMED.match(words):

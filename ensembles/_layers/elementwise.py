@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._contractions import einsum, tensordot
-from .._promises import called
+from .._promises import called, traceable
 from .layer import Layer, Pullback, check_function, shown
 
 _BLOCK = 2**22  # entries that an Elementwise layer keeps alive at once
@@ -29,11 +29,12 @@ class Elementwise(Layer):
     phi: Callable[[Any, Any, Array], Array] = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        check_function("phi", self.phi, "Elementwise(lambda w, b, h: w * jnp.tanh(h) + b)")
+        remedy = "Elementwise(lambda w, b, h: w * jnp.tanh(h) + b)"
+        check_function("phi", self.phi, remedy, "a weight, a bias and a preactivation", 3)
 
     def first(self, w: Array, b: Array | None, x: Array) -> Array:
         over_neurons = jax.vmap(self.phi, (0, 0, None))
-        with called(f"phi must fit one weight of shape {w.shape[1:]} and one input {x.shape[1:]}"):
+        with traceable("phi"):
             return jax.vmap(over_neurons, (None, None, 0))(w, b, x)
 
     def forward(self, masses: Array, w: Any, b: Any, h: Array) -> Array:

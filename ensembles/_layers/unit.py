@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._contractions import einsum
-from .._promises import called
+from .._promises import traceable
 from .layer import Layer, Pullback, check_function, shown
 
 
@@ -25,12 +25,12 @@ class Unit(Layer):
     sigma: Callable[[Array, Array], Array] = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        check_function("sigma", self.sigma, "Unit(lambda theta, x: jnp.tanh(theta @ x)[None])")
+        remedy = "Unit(lambda theta, x: jnp.tanh(theta @ x)[None])"
+        check_function("sigma", self.sigma, remedy, "a neuron and an input", 2)
 
     def first(self, w: Array, b: Array | None, x: Array) -> Array:
         over_data = jax.vmap(self.sigma, (None, 0))
-        fit = f"sigma must fit one neuron of shape {w.shape[1:]} and one input of {x.shape[1:]}"
-        with called(fit, "write sigma(theta, x) for a single input x, without a batch axis"):
+        with traceable("sigma"):
             h = jax.vmap(over_data, (0, None), 1)(w, x)
         if h.ndim < 3:
             raise ValueError(

@@ -158,7 +158,7 @@ def _evaluated(name: str, rep: Representation, elements: Float[Array, "m k k"]) 
         raise ValueError(f"{fit}, got {shape}: write defining, or trivial(1)")
     if not jnp.issubdtype(matrices.dtype, jnp.floating):
         raise ValueError(
-            f"{name} must give real floating matrices, got {matrices.dtype}: write "
+            f"{name} must give floating matrices, got {matrices.dtype}: write "
             + (
                 "[[cos, -sin], [sin, cos]] for exp(i angle), a real matrix of twice the size"
                 if jnp.iscomplexobj(matrices)

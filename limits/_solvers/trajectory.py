@@ -95,8 +95,8 @@ class Trajectory(Result):
         later = seen[seen > reached]
         if "accepted_steps" in self.stats and later.size:  # the last of `times` that was reached
             return (
-                f"It broke down at time {reached:.6g} of {end:.6g} or later, before "
-                f"{later[0]:.6g}{steps}. "
+                f"It broke down at time {reached:.6g} or later, before {later[0]:.6g}, of {end:.6g}"
+                f"{steps}. "
             )
         return f"It broke down at time {reached:.6g} of {end:.6g}{steps}. "
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from ensembles import Network
-from ensembles.internal import shape_of, takes
+from ensembles.internal import called, takes
 
 from .._dynamics.by_mass import with_intruders
 
@@ -29,7 +29,8 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
     if not callable(observe):
         raise ValueError(f"observe must be a function of a network, got {observe!r}")
     takes("observe", observe, 1, "the network", "write lambda network: network(x)[:, 0]")
-    found: Any = shape_of("observe must fit the network", observe, network)
+    with called("observe must fit the network"):
+        found: Any = eqx.filter_eval_shape(observe, network)
     if (
         not hasattr(found, "shape")
         or not found.size
@@ -89,7 +90,9 @@ def _check_continuous(observe: Observable, network: Network, value: np.ndarray) 
     much, little = (1e-3, 1e-6) if value.dtype.itemsize >= 8 else (1e-2, 1e-4)
     seen = (_with_mass(observe, network, jnp.asarray(m, network.dtype)) for m in (much, little))
     more, less = (np.abs(np.asarray(a) - value) for a in seen)
-    slack = 1e4 * float(jnp.finfo(value.dtype).eps) * np.abs(value).max(initial=0)
+    weights = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(network.start))
+    size = np.maximum(np.abs(value).max(initial=0), weights)  # what rounding is a part of
+    slack = 1e4 * float(jnp.finfo(value.dtype).eps) * size
     if (np.isfinite(more) & (less > 0.5 * more) & (less > slack)).any():
         raise ValueError(
             "observe must depend on neurons in proportion to their masses, but two that are far "

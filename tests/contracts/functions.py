@@ -157,9 +157,9 @@ def _of_networks(broken):
 
 
 _UNITS = {
-    (lambda theta, x: jnp.tanh(x[:, 0] * theta[0])): r"^sigma must fit one neuron .* one input",
+    (lambda theta, x: jnp.tanh(x[:, 0] * theta[0])): r"^x must fit the first layer.* one input ",
     (lambda theta, x: jnp.tanh(theta[0] * x[0])): r"^sigma must return an array \(outputs,\)",
-    (lambda theta: theta): "^sigma must fit",
+    (lambda theta: theta): "^sigma must take 2 arguments",
     **untraced("sigma", number=False),
 }
 _RATES = {
@@ -177,7 +177,7 @@ _PAYOFFS = {
 def _rep(name):
     return {
         numpy_array: rf"^{name} must be written with jnp",
-        (lambda g: g.astype(complex)): "real floating",
+        (lambda g: g.astype(complex)): "must give floating matrices, got complex",
     }
 
 
@@ -204,7 +204,7 @@ FUNCTIONS: dict[tuple[str, str], Given] = {
     ),
     ("Elementwise", "phi"): Given(
         lambda f: mean_field_gradient(smooth(3, Elementwise(f)).sample(3, key=KEY), Risk(DATA)),
-        {(lambda w, h: w * h): "^phi must fit", **untraced("phi")},
+        {(lambda w, h: w * h): "^phi must take 3 arguments", **untraced("phi")},
     ),
     ("Unit", "sigma"): Given(lambda f: _risk(Unit(f).sigma), _UNITS),
     ("shallow", "sigma"): Given(_risk, _UNITS),
