@@ -83,6 +83,13 @@ def entrywise(name: str, f: Callable, ndim: int = 2) -> None:
     constant arrays, are evaluated on an array, parts of it and its transpose: values and places
     that are NaN or infinite have to be the same ones.
     """
+    try:
+        hash(f)
+    except TypeError:
+        raise ValueError(
+            f"{name} must be hashable, got {f!r:.80}: write a function, with constants as Python "
+            "numbers"
+        ) from None
     wrong = _broken(f, ndim)
     if wrong:
         raise ValueError(

@@ -41,6 +41,8 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
             "jnp.concatenate around what you observe, or ask for one after the other"
         )
     value, other, slopes = jax.tree.map(np.asarray, _probed(observe, network, differentiable))
+    if not np.isfinite(other).all():  # far neurons are out of a domain
+        other = np.asarray(observe(with_intruders(network, far=0.0)))
     if not np.isfinite(value).all():
         raise ValueError(
             f"observe must return finite numbers, got {np.count_nonzero(~np.isfinite(value))} NaN "
@@ -75,8 +77,6 @@ def _probed(
         return observe(eqx.tree_at(lambda n: n.start, network.weighed(masses), weights))
 
     other, slopes = observe(with_intruders(network)), None
-    near = observe(with_intruders(network, far=0.0))  # where far ones are out of a domain
-    other = jnp.where(jnp.isfinite(other), other, near) if other.shape == near.shape else other
     if not differentiable:
         return observe(network), other, slopes
     value, pull = jax.vjp(seen, network.masses, network.start)

@@ -126,12 +126,11 @@ ENTRYWISE = {
     jax.nn.standardize: "must act on every entry alone",
     jax.nn.glu: r"must act on every entry alone.* gives \(3, 2\) for an array \(3, 4\)",
     (lambda h: h[::-1]): "must act on every entry alone",
-    (lambda h: h / jnp.linalg.norm(h)): "must act on every entry alone",
     (lambda h: h.astype(complex)): "must act on every entry alone.*not real numbers",
     np.sin: "^activation must be written with jnp",
     (lambda h: h if h > 0 else 0 * h): "^activation must",
 }
-SEEN = untraced("observe", number=False)
+SEEN = {numpy_array: "^observe must be written with jnp"}
 BY_MASS = {
     (lambda n: n.weights[0].mean()[None]): "^observe must weigh neurons by masses",
     (lambda n: n.weights[0].max()[None]): "^observe must weigh neurons by masses",
@@ -162,6 +161,7 @@ _UNITS = {
     (lambda theta: theta): "^sigma must take 2 arguments",
     **untraced("sigma", number=False),
 }
+_ONE_UNIT = {(lambda theta: theta): "^sigma must take 2 arguments"}
 _RATES = {
     numpy: "must be written with jnp",
     branch: "must be written with jnp",
@@ -206,10 +206,10 @@ FUNCTIONS: dict[tuple[str, str], Given] = {
         lambda f: mean_field_gradient(smooth(3, Elementwise(f)).sample(3, key=KEY), Risk(DATA)),
         {(lambda w, h: w * h): "^phi must take 3 arguments", **untraced("phi")},
     ),
-    ("Unit", "sigma"): Given(lambda f: _risk(Unit(f).sigma), _UNITS),
+    ("Unit", "sigma"): Given(Unit, _ONE_UNIT),
     ("shallow", "sigma"): Given(_risk, _UNITS),
     ("Network.shallow", "sigma"): Given(
-        lambda f: mean_field_gradient(Network.shallow(f, PAIR), Risk(DATA)), _UNITS
+        lambda f: mean_field_gradient(Network.shallow(f, PAIR), Risk(DATA)), _ONE_UNIT
     ),
     ("Measure.expectation", "f"): Given(PAIR.expectation, untraced("f")),
     ("Measure.pushforward", "f"): Given(
