@@ -31,9 +31,15 @@ def floating(name: str, x: Any, ndim: int | None = None) -> Array:
         found = type(x).__name__
         raise ValueError(f"{name} must be an array of numbers, got {found}: {x!r:.80}") from None
     if not jnp.issubdtype(x.dtype, jnp.floating):
+        real = f"{name}.real" if jnp.iscomplexobj(x) else f"{name}.astype(float)"
         raise ValueError(
-            f"{name} must be floating, got dtype {x.dtype}: write {name}.astype(float)"
+            f"{name} must be floating, got dtype {x.dtype}: write {real}"
             + " (class labels: jax.nn.one_hot(labels, classes))" * (name == "y")
+        )
+    if x.dtype.itemsize < 4:
+        raise ValueError(
+            f"{name} must be in single or double precision, got dtype {x.dtype}, in which masses "
+            f"do not sum to 1 and times are not kept: write {name}.astype(jnp.float32)"
         )
     if ndim is not None and x.ndim != ndim:
         raise ValueError(
@@ -47,6 +53,19 @@ def floating(name: str, x: Any, ndim: int | None = None) -> Array:
             f"{values.size}: remove or impute them first"
         )
     return x
+
+
+def numeric(name: str, value: Any, remedy: str, dtype: Any = None) -> Array:
+    """`value` as an array of real numbers; words and other objects are a `ValueError` with
+    `name`."""
+    try:
+        held = jnp.asarray(value, dtype)
+        if held.dtype == bool or jnp.iscomplexobj(held):
+            raise ValueError
+    except (TypeError, ValueError):
+        found = f"{name} must be a number, or an array of them, got {value!r:.80}: {remedy}"
+        raise ValueError(found) from None
+    return held
 
 
 def positive(name: str, value: ArrayLike, dtype: jnp.dtype) -> Float[Array, ""]:
@@ -65,7 +84,7 @@ def positive(name: str, value: ArrayLike, dtype: jnp.dtype) -> Float[Array, ""]:
 
 def probabilities(name: str, masses: Any, like: Array) -> Array:
     """`masses` as one non-negative number per row of `like`, in its dtype, summing to 1."""
-    masses = jnp.asarray(masses)
+    masses = numeric(name, masses, f"leave {name} out for equal ones")
     n = like.shape[0]
     if masses.shape != (n,):
         raise ValueError(
@@ -130,26 +149,6 @@ def takes(name: str, f: Callable, n: int, of: str, remedy: str) -> None:
         raise ValueError(
             f"{name} must take {n} argument{'s' * (n > 1)}, {of}, got {shown}{signature}: {remedy}"
         ) from None
-
-
-def shape_of(fit: str, f: Callable, *given: Any) -> Any:
-    """The shape of what `f` gives; a `ValueError` that begins with `fit` where shapes do not."""
-    try:
-        return jax.eval_shape(f, *given)
-    except TypeError as error:
-        raise ValueError(f"{fit}, got an error in it: {error}") from error
-
-
-def indexed(fit: str, f: Callable, given: Sequence[jax.ShapeDtypeStruct], remedy: str) -> None:
-    """Raise a `ValueError` that begins with `fit` where `f` takes entries of NumPy arrays like
-    `given` that are not there: of JAX's it gets the last one."""
-    arrays = [np.full(a.shape, 0.5, a.dtype) for a in given]
-    try:
-        jax.eval_shape(lambda: f(*arrays))
-    except IndexError as error:
-        raise ValueError(f"{fit}, got an error in it: {error}: {remedy}") from None
-    except Exception:  # NumPy's arrays are not for all functions
-        return
 
 
 def traced(*trees: Any) -> bool:

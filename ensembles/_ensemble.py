@@ -9,16 +9,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from ._checks import counts, floating, kind, randomness, takes
+from ._keeping.kept import Kept
 from ._layers.layer import Layer
 from ._measures import Measure
 from ._network.network import Network
 from ._network.parameters import Parameters
+from ._promises import indexed, shape_of
 from ._quadrature import Rule, default_rule, quadrature
 from ._spaces.space import Space
 from ._weights import Noisy, WeightFunction, on_labels
 
 
-class NeuronalEnsemble(eqx.Module):
+class NeuronalEnsemble(Kept):
     """Probability spaces (Ω_i, P_i) with weight functions on them: networks of every width.
 
     Source: Nguyen & Pham (arXiv:2001.11443), *neuronal embedding*. A network of L layers has
@@ -59,6 +61,7 @@ class NeuronalEnsemble(eqx.Module):
         for i, space in enumerate(spaces):
             kind(f"spaces[{i}]", space, Space, "write [Uniform(-1.0, 1.0)]")
         self.spaces = tuple(spaces)
+        kind("weights", weights, Sequence, "write [w_1, ..., w_L], one function for each layer")
         self.weights = tuple(weights)
         depth = len(self.weights)
         if depth < 2 or len(self.spaces) != depth - 1:
@@ -96,10 +99,15 @@ class NeuronalEnsemble(eqx.Module):
             if isinstance(w, Noisy):
                 self._check_noisy(i, w, ends)
             if w is not None:
+                if not callable(w):
+                    raise ValueError(
+                        f"weights[{i}] must be a function of labels, or None, got {w!r:.80}: write "
+                        f"lambda {'c' if len(ends) == 1 else 'c, e'}: ..."
+                    )
                 asked = "a label" if len(ends) == 1 else "the labels of both ends"
                 remedy = f"write lambda {'c' if len(ends) == 1 else 'c, e'}: ..."
                 takes(f"weights[{i}]", w, len(ends), asked, remedy)
-            shape = None if w is None else jax.eval_shape(w, *ends).shape
+            shape = None if w is None else _returned(f"weights[{i}]", w, ends)
             last = i == self.depth - 1
             if last and shape is not None:
                 if not shape:
@@ -123,7 +131,8 @@ class NeuronalEnsemble(eqx.Module):
                 f"biases[{i}] must be a function of the label, or None, got {b!r}: write "
                 f"lambda c: {b}"
             )
-        shape = jax.eval_shape(b, labels[i]).shape
+        takes(f"biases[{i}]", b, 1, "a label", "write lambda c: ...")
+        shape = _returned(f"biases[{i}]", b, labels[i : i + 1])
         if self.layers[i].affine and shape != ():
             raise ValueError(
                 f"biases[{i}] must give a scalar for an Affine layer, got shape {shape}: write "
@@ -143,7 +152,9 @@ class NeuronalEnsemble(eqx.Module):
                 "that are functions of the labels"
             )
         u = jax.ShapeDtypeStruct((w.noise.dim,), w.noise.dtype)
-        drawn, mean = jax.eval_shape(w.weight, *ends, u), jax.eval_shape(w.mean, *ends)
+        fit = f"weights[{i}] must fit labels of dimensions {[e.shape[0] for e in ends]}"
+        drawn = shape_of(f"{fit} in weight(c, c', u)", w.weight, *ends, u)
+        mean = shape_of(f"{fit} in mean(c, c')", w.mean, *ends)
         if (drawn.shape, drawn.dtype) != (mean.shape, mean.dtype):
             raise ValueError(
                 f"weights[{i}] must have one shape and dtype in weight(c, c', u) and mean(c, c'), "
@@ -283,3 +294,18 @@ class NeuronalEnsemble(eqx.Module):
             f"NeuronalEnsemble(depth={self.depth}, spaces=({spaces}), "
             f"layers={', '.join(map(repr, layers))}, mean field 1/N)"
         )
+
+
+def _returned(name: str, f: Any, ends: list[Any]) -> tuple[int, ...]:
+    """The shape of what a weight function gives on labels like `ends`; a `ValueError` that names it
+    where that is no array of numbers."""
+    fit = f"{name} must fit labels of dimensions {[end.shape[0] for end in ends]}"
+    indexed(fit, f, ends, "write other entries, or a space of another dimension")
+    found: Any = shape_of(fit, lambda *c: jax.tree.map(jnp.asarray, f(*c)), *ends)
+    if not isinstance(found, jax.ShapeDtypeStruct) or jnp.issubdtype(
+        found.dtype, jnp.complexfloating
+    ):
+        raise ValueError(
+            f"{name} must return one array of real numbers, got {found!r}: write jnp.stack([...])"
+        )
+    return found.shape

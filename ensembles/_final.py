@@ -2,10 +2,10 @@
 
 import inspect
 
-import equinox as eqx
+from ._keeping.kept import Kept
 
 
-class Family(eqx.Module):
+class Family(Kept):
     """The base of layers, energies, dynamics and solvers.
 
     A subclass of a concrete class would inherit what that class says of itself (that its

@@ -3,19 +3,30 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ._checks import concrete, count, floating, on_host, positive, probabilities
+from ._checks import (
+    concrete,
+    count,
+    floating,
+    kind,
+    numeric,
+    on_host,
+    positive,
+    probabilities,
+    randomness,
+)
 from ._contractions import tensordot
+from ._keeping.kept import Kept
+from ._promises import called
 
 _ROW = 2**12  # masses from which one is drawn by a single number
 
 
-class Measure(eqx.Module):
+class Measure(Kept):
     """A discrete probability measure `Σ_k p_k δ_{c_k}`.
 
     Masses `1/n` on sampled points make an empirical measure, quadrature weights on nodes a
@@ -43,14 +54,25 @@ class Measure(eqx.Module):
         return f"Measure({n} points in R^{dim}, {masses}, {dtype})"
 
     def expectation(self, f: Callable[[Array], Array]) -> Array:
-        """`Σ_k p_k f(c_k)`, of the shape that `f` returns for one point (dim,)."""
-        values = jax.vmap(f)(self.points)
+        """`Σ_k p_k f(c_k)`, of the shape that `f` returns for one point (dim,). Points of mass 0
+        where f is not finite contribute nothing."""
+        with called("f must fit one point (dim,)"):
+            values = jax.vmap(f)(self.points)
+        absent = (self.masses == 0).reshape(-1, *(1,) * (values.ndim - 1))
+        values = jnp.where(absent & ~jnp.isfinite(values), jnp.zeros_like(values), values)
         return tensordot(self.masses, values, axes=1)
 
     def pushforward(self, f: Callable[[Array], Array]) -> "Measure":
         """The distribution of `f(C)`, C drawn from this measure; `f` maps a point (dim,) to a point
         (dim',)."""
-        return Measure(jax.vmap(f)(self.points), self.masses)
+        with called("f must fit one point (dim,)"):
+            points = jax.vmap(f)(self.points)
+        if jnp.ndim(points) != 2:
+            raise ValueError(
+                "f must map a point (dim,) to a point (dim',), got values of shape "
+                f"{jnp.shape(points)[1:]}: write f(c)[None] for points on the line"
+            )
+        return Measure(points, self.masses)
 
     @property
     def mean(self) -> Float[Array, " dim"]:
@@ -63,17 +85,20 @@ class Measure(eqx.Module):
 
     def resample(self, n: int, *, key: PRNGKeyArray) -> "Measure":
         """`n` independent draws, of mass `1/n` each."""
-        n = count("n", n)
+        n, key = count("n", n), randomness(key, "points are drawn")
         chosen = choose(self.masses, n, key)
         return uniform(self.points[chosen])
 
     @staticmethod
     def mixture(measures: "Sequence[Measure]", weights: ArrayLike | None = None) -> "Measure":
         """Σ_j w_j μ_j of `measures` on one space, with weights (equal by default) that sum to 1."""
+        kind("measures", measures, Sequence, "write [mu, nu]")
         if not measures:
             raise ValueError("measures must be one or more measures, got none")
+        for i, measure in enumerate(measures):
+            kind(f"measures[{i}]", measure, Measure, "write Measure(points, masses)")
         n = len(measures)
-        each = jnp.full(n, 1 / n) if weights is None else jnp.asarray(weights)
+        each = jnp.full(n, 1 / n) if weights is None else numeric("weights", weights, "write [1.0]")
         if each.shape != (n,):
             raise ValueError(
                 f"weights must have shape ({n},), one for each measure, got {each.shape}"

@@ -10,7 +10,7 @@ import numpy as np
 import scipy
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ._checks import count, floating, kind, randomness
+from ._checks import concrete, count, floating, kind, randomness
 from ._final import Family
 from ._measures import Measure
 from ._spaces.space import Space
@@ -56,6 +56,7 @@ class Gauss(Rule):
 
     def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
         points, masses = space.grid(_per_axis(n, space))
+        space.check_points("grid(m)", points, len(masses))
         return _measure(space, points, masses)
 
     def coarsest(self, space: Space) -> int:
@@ -119,7 +120,9 @@ class Sobol(Rule):
         else:
             u = engine.random(n)
         u = np.clip(u, np.finfo(float).tiny, 1 - np.finfo(float).epsneg)
-        return _measure(space, space.from_cube(u), np.full(n, 1 / n))
+        points = space.from_cube(u)
+        space.check_points("from_cube(u)", points, n)
+        return _measure(space, points, np.full(n, 1 / n))
 
 
 class MonteCarlo(Rule):
@@ -168,9 +171,15 @@ def _per_axis(n: int, space: Space) -> int:
 
 
 def _host_generator(key: PRNGKeyArray) -> np.random.Generator:
-    data: Any = jax.random.key_data(key)
-    return np.random.default_rng(np.asarray(data).ravel().tolist())
+    with jax.ensure_compile_time_eval():
+        known = concrete(jax.random.key_data(key))
+    if known is None:
+        raise ValueError(
+            "key must be known for Sobol points, which are made on the host, got a traced one: "
+            "draw them outside of jit, or write rule=MonteCarlo()"
+        )
+    return np.random.default_rng(known.ravel().tolist())
 
 
-def _measure(space: Space, points: np.ndarray, masses: np.ndarray) -> Measure:
+def _measure(space: Space, points: Any, masses: Any) -> Measure:
     return Measure(points.astype(space.dtype), (masses / masses.sum()).astype(space.dtype))

@@ -33,7 +33,7 @@ class Noisy(eqx.Module):
     def draw(self, c: Float[Array, "n dim"], e: Float[Array, "m dim"], key: PRNGKeyArray) -> Array:
         """The weights (n, m) of a finite network with these labels."""
         n, m = c.shape[0], e.shape[0]
-        u = self.noise.draw(n * m, key).reshape(n, m, self.noise.dim)
+        u = self.noise.sample(n * m, key=key).points.reshape(n, m, self.noise.dim)
         return jax.vmap(jax.vmap(self.weight, (None, 0, 0)), (0, None, 0))(c, e, u)
 
 

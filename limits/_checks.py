@@ -19,7 +19,9 @@ def tolerance(name: str, value: ArrayLike | None, dtype: jnp.dtype) -> Float[Arr
 
 def layer_ratios(ratios: Sequence[float] | None, layers: int) -> tuple[float, ...]:
     """r_i > 0 for every hidden layer of widths N_i = r_i N; 1 by default."""
-    each = (1.0,) * layers if ratios is None else tuple(float(r) for r in ratios)
+    given = np.ones(layers) if ratios is None else np.asarray(ratios)
+    numbers = given.ndim == 1 and given.dtype.kind in "iuf"
+    each = tuple(float(r) for r in given) if numbers else ()
     if len(each) != layers or not all(0 < r < float("inf") for r in each):
         raise ValueError(
             f"ratios must be {layers} positive numbers r_i, one per hidden layer (N_i = r_i N), "

@@ -5,12 +5,11 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
-import equinox as eqx
 import jax
 import numpy as np
 
 from ensembles import Network
-from ensembles.internal import on_host, traced
+from ensembles.internal import Kept, on_host, traced
 
 from . import _axes
 from ._export import dataset, messages, plain
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 _LINES, _COLUMNS = 8, 98
 
 
-class Result(eqx.Module):
+class Result(Kept):
     """The base of all results: `print` shows values, `save` and `pickle` keep them, and they can be
     had as a dictionary or a dataset."""
 

@@ -70,7 +70,7 @@ ACTIVATIONS = (jnp.tanh, jnp.sin, jax.nn.relu, jax.nn.gelu, jax.nn.softplus, jnp
 def test_functions_of_jax_come_back_from_pickles_as_themselves(protocol):
     for f in (*ACTIVATIONS, RESULTS):
         assert pickle.loads(pickle.dumps(f, protocol)) is f
-    for layer in map(Affine, ACTIVATIONS):
+    for layer in map(Affine, ACTIVATIONS[:-1]):  # of one argument
         assert pickle.loads(pickle.dumps(layer, protocol)) == layer
 
 

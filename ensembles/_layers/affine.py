@@ -8,6 +8,7 @@ import jax
 from jaxtyping import Array, Float
 
 from .._network.factors import outer, times, times_transposed
+from .._promises import entrywise
 from .layer import Layer, Pullback, check_function, shown
 
 
@@ -16,7 +17,10 @@ class Affine(Layer):
 
     The first layer is H_1 = w_1 · x + b_1 and the outputs are H_L: the activation acts on the
     preactivations H_1, …, H_{L-1}, so one `Affine(tanh)` describes a whole network with linear
-    outputs. `activation` maps arrays entry by entry. No array of shape (batch, N, N) is formed.
+    outputs. No array of shape (batch, N, N) is formed.
+
+    `activation` maps arrays entry by entry: raises `ValueError` for others (`jax.nn.softmax`,
+    normalisation, gates), of which a neuron's output depends on the neurons beside it.
     """
 
     affine: ClassVar[bool] = True
@@ -24,6 +28,7 @@ class Affine(Layer):
 
     def __check_init__(self) -> None:
         check_function("activation", self.activation, "Affine(jnp.tanh)")
+        entrywise("activation", self.activation)
 
     @property
     def takes_factors(self) -> bool:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._contractions import einsum, tensordot
+from .._promises import called, traceable
 from .layer import Layer, Pullback, check_function, shown
 
 _BLOCK = 2**22  # entries that an Elementwise layer keeps alive at once
@@ -28,11 +29,13 @@ class Elementwise(Layer):
     phi: Callable[[Any, Any, Array], Array] = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        check_function("phi", self.phi, "Elementwise(lambda w, b, h: w * jnp.tanh(h) + b)")
+        remedy = "Elementwise(lambda w, b, h: w * jnp.tanh(h) + b)"
+        check_function("phi", self.phi, remedy, "a weight, a bias and a preactivation", 3)
 
     def first(self, w: Array, b: Array | None, x: Array) -> Array:
         over_neurons = jax.vmap(self.phi, (0, 0, None))
-        return jax.vmap(over_neurons, (None, None, 0))(w, b, x)
+        with traceable("phi"):
+            return jax.vmap(over_neurons, (None, None, 0))(w, b, x)
 
     def forward(self, masses: Array, w: Any, b: Any, h: Array) -> Array:
         def one(h: Array) -> Array:
@@ -76,7 +79,8 @@ class Elementwise(Layer):
     def _edges(self, w: Any, b: Any, h: Array) -> Array:
         """φ on all pairs (k, c') for one input: (n, m, ...)."""
         over_out = jax.vmap(self.phi, (0, 0, None))
-        return jax.vmap(over_out, (0, None, 0))(w, b, h)
+        with called(f"phi must fit one weight and one preactivation of shape {h.shape[1:]}"):
+            return jax.vmap(over_out, (0, None, 0))(w, b, h)
 
     def _block(self, w: Any, b: Any, h: Array) -> int:
         """How many inputs at once keep at most `_BLOCK` entries alive."""

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 from jaxtyping import Array
 
+from .._checks import takes
 from .._final import Family
 
 Pullback = tuple[Any, Array | None, Array]
@@ -68,9 +69,11 @@ class Layer(Family):
         """The shape of one input that first-layer weights `w` take; None when any may do."""
 
 
-def check_function(name: str, value: Any, remedy: str) -> None:
+def check_function(name: str, value: Any, remedy: str, of: str = "an array", n: int = 1) -> None:
+    """Raise `ValueError` unless `value` is a function of `n` arguments `of` a layer."""
     if not callable(value):
         raise ValueError(f"{name} must be a function, got {value!r}: write {remedy}")
+    takes(name, value, n, of, f"write {remedy}")
 
 
 def shown(f: Callable[..., Any]) -> str:

@@ -6,6 +6,7 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 from .._contractions import matmul
+from .._promises import entrywise
 from .layer import check_function
 
 
@@ -21,6 +22,7 @@ class SetAverage(eqx.Module):
 
     def __check_init__(self) -> None:
         check_function("activation", self.activation, "SetAverage(jax.nn.relu)")
+        entrywise("activation", self.activation, ndim=1)
 
     def __call__(
         self, w: Float[Array, " d"], b: Float[Array, ""] | None, x: Array

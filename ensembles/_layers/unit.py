@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._contractions import einsum
+from .._promises import traceable
 from .layer import Layer, Pullback, check_function, shown
 
 
@@ -17,17 +18,26 @@ class Unit(Layer):
 
     `sigma(theta, x)` gives the outputs (outputs,) of one neuron. It stands for both layers of a
     two-layer network: the first evaluates the neurons, the second averages them without weights.
+    Inputs come one at a time, not in batches.
     """
 
     affine: ClassVar[bool] = False
     sigma: Callable[[Array, Array], Array] = eqx.field(static=True)
 
     def __check_init__(self) -> None:
-        check_function("sigma", self.sigma, "Unit(lambda theta, x: jnp.tanh(theta @ x)[None])")
+        remedy = "Unit(lambda theta, x: jnp.tanh(theta @ x)[None])"
+        check_function("sigma", self.sigma, remedy, "a neuron and an input", 2)
 
     def first(self, w: Array, b: Array | None, x: Array) -> Array:
         over_data = jax.vmap(self.sigma, (None, 0))
-        return jax.vmap(over_data, (0, None), 1)(w, x)
+        with traceable("sigma"):
+            h = jax.vmap(over_data, (0, None), 1)(w, x)
+        if h.ndim < 3:
+            raise ValueError(
+                "sigma must return an array (outputs,) for one neuron and one input, got a scalar: "
+                "write jnp.tanh(theta @ x)[None] for one output, and keep y (n, outputs)"
+            )
+        return h
 
     def forward(
         self, masses: Array, w: Array | None, b: Array | None, h: Float[Array, "batch n outputs"]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .._checks import concrete, floating, kind, probabilities
+from .._keeping.kept import Kept
 from .._layers.layer import Layer
 from .._layers.player import Player
 from .._layers.unit import Unit, position
@@ -20,7 +21,7 @@ from .growth import grown, log_total
 from .parameters import Parameters
 
 
-class Network(eqx.Module):
+class Network(Kept):
     """A network of any width: a neuronal ensemble with discrete measures (mean field, 1/N).
 
     Averages over neurons are `Σ_k p_k f(k)`: masses `1/N` make a finite network, quadrature
@@ -235,6 +236,7 @@ class Network(eqx.Module):
         They are taken as they are, without being normalised, so that energies can be varied in each
         of them. Raises `ValueError` for other shapes and dtypes, and negative masses.
         """
+        self._each("masses", masses)
         for i, (new, old) in enumerate(zip(masses, self.initial_masses, strict=True)):
             known = concrete(new)
             if (
@@ -267,6 +269,7 @@ class Network(eqx.Module):
         n). What is left out should have mass 0, or the rest is not a network of its own but only a
         view of its labels, weights and biases: initial masses are kept as they are, and those that
         have grown are normalised over the part."""
+        self._each("ranges", ranges)
         cut = [slice(r) if isinstance(r, int) else r for r in ranges]
         masses = tuple(p[r] for p, r in zip(self.initial_masses, cut, strict=True))
         return self.map_neurons(lambda i, a, axis: a[(slice(None),) * axis + (cut[i],)], masses)
@@ -277,6 +280,7 @@ class Network(eqx.Module):
         Those added are copies of a layer's first neuron, of mass 0: they change no average and do
         what the first one does. Networks of different widths get one shape, and one compilation.
         """
+        self._each("sizes", sizes)
         missing = [max(0, n - m) for n, m in zip(sizes, self.width, strict=True)]
         if not any(missing):
             return self
@@ -289,6 +293,15 @@ class Network(eqx.Module):
             jnp.pad(p, (0, m)) for p, m in zip(self.initial_masses, missing, strict=True)
         )
         return self.map_neurons(change, masses)
+
+    def _each(self, name: str, given: Any) -> None:
+        """Raise `ValueError` unless there is one of `given` for each hidden layer."""
+        found = len(given) if isinstance(given, Sequence) else type(given).__name__
+        if found != self.depth - 1:
+            raise ValueError(
+                f"{name} must be one for each of the {self.depth - 1} hidden layers, got {found}: "
+                f"write [...] of {self.depth - 1}"
+            )
 
     def __repr__(self) -> str:
         layers = self.layers[:1] if len(set(self.layers)) == 1 else self.layers

@@ -1,11 +1,14 @@
 """Finite spaces."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from .._checks import floating
 from .._measures import Measure, choose, uniform
+from .coordinates import held
 from .space import Grid, Space
 
 
@@ -59,10 +62,12 @@ class Atoms(Space):
     ) -> Float[Array, "n dim"]:
         return jnp.zeros_like(velocities)
 
-    def from_cube(self, u: np.ndarray) -> np.ndarray:
-        cumulated = np.cumsum(np.asarray(self.measure.masses))
-        chosen = np.searchsorted(cumulated, u[:, 0] * cumulated[-1], side="right")
-        return np.asarray(self.measure.points)[chosen.clip(0, len(cumulated) - 1)]
+    def from_cube(self, u: np.ndarray) -> Any:
+        points, masses = held(self.measure.points), held(self.measure.masses)
+        of = np if isinstance(masses, np.ndarray) else jnp
+        cumulated = of.cumsum(masses)
+        chosen = of.searchsorted(cumulated, u[:, 0] * cumulated[-1], side="right")
+        return points[chosen.clip(0, len(cumulated) - 1)]
 
     def grid(self, m: int) -> Grid:
-        return np.asarray(self.measure.points), np.asarray(self.measure.masses)
+        return held(self.measure.points), held(self.measure.masses)

@@ -1,13 +1,16 @@
 """Numbers that spaces are made from."""
 
+from typing import Any
+
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from .._checks import concrete, floating
+from .._checks import concrete, floating, numeric
 
 
 def coordinates(name: str, value: ArrayLike, dim: int) -> Array:
-    value = jnp.asarray(value)
+    value = numeric(name, value, f"write {name}=1.0, or an array ({dim},)")
     if jnp.issubdtype(value.dtype, jnp.integer):
         value = value.astype(float)
     value = floating(name, value)
@@ -23,3 +26,15 @@ def positive(name: str, value: Array) -> Array:
             f"{name} must be positive, got {values}: a constant label is Atoms([[...]])"
         )
     return value
+
+
+def held(value: Array) -> Any:
+    """`value` on the host, or as it is while it is traced: nodes are made of it either way."""
+    known = concrete(value)
+    return value if known is None else known
+
+
+def like(nodes: np.ndarray, values: Any) -> Any:
+    """`nodes` for arithmetic with `values`: as they are, in double precision, on the host; of the
+    dtype of `values` while these are traced."""
+    return nodes if isinstance(values, np.ndarray) else jnp.asarray(nodes, values.dtype)

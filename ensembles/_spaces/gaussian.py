@@ -1,5 +1,7 @@
 """Gaussian distributions."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from scipy import special
 
-from .._checks import count
-from .coordinates import coordinates, positive
+from .._checks import concrete, count
+from .coordinates import coordinates, held, positive
 from .grids import hermite, tensor
 from .space import Grid, Space
 
@@ -42,19 +44,33 @@ class Gaussian(Space):
         z = jax.random.normal(key, (n, self.dim), self.dtype)
         return self.mean[None] + self.scale[None] * z
 
-    def from_cube(self, u: np.ndarray) -> np.ndarray:
+    def from_cube(self, u: np.ndarray) -> Any:
         z = special.ndtri(u)
         z = z if self._basis is None else np.matmul(z, self._basis.T)
-        return np.asarray(self.mean) + np.asarray(self.scale) * z
+        return self._placed(z)
 
     def aligned(self, x: Float[Array, "n d"]) -> "Space":
         if x.ndim != 2 or x.shape[1] != self.dim:
             return super().aligned(x)
-        inputs = np.asarray(x, float) * np.asarray(self.scale, float)
+        known = concrete(x), concrete(self.scale)
+        if known[0] is None or known[1] is None:
+            raise ValueError(
+                "align must have inputs and a scale that are known, got traced ones: write "
+                "rule=Sobol() under jit and grad"
+            )
+        inputs = known[0].astype(float) * known[1].astype(float)
         basis = np.linalg.svd(inputs, full_matrices=len(inputs) < self.dim)[2].T
         return eqx.tree_at(lambda s: s._basis, self, basis, is_leaf=lambda a: a is None)
 
     def grid(self, m: int) -> Grid:
         z, masses = hermite(m)
         points, masses = tensor([(z[:, None], masses)] * self.dim)
-        return np.asarray(self.mean) + np.asarray(self.scale) * points, masses
+        return self._placed(points), masses
+
+    def _placed(self, z: np.ndarray) -> Any:
+        """mean + scale z."""
+        mean, scale = held(self.mean), held(self.scale)
+        if isinstance(mean, np.ndarray) and isinstance(scale, np.ndarray):
+            return mean + scale * z
+        mean, scale = (jnp.asarray(a, self.dtype)[None] for a in (mean, scale))
+        return mean + scale * jnp.asarray(z, self.dtype)

@@ -2,7 +2,9 @@
 
 import math
 from functools import lru_cache, reduce
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from scipy import special
 
@@ -27,9 +29,16 @@ def tensor(grids: list[Grid]) -> Grid:
     """The tensor product of node sets: points side by side, masses multiplied."""
 
     def pair(a: Grid, b: Grid) -> Grid:
-        left = np.repeat(a[0], len(b[0]), axis=0)
-        right = np.tile(b[0], (len(a[0]), 1))
-        return np.concatenate([left, right], axis=1), np.outer(a[1], b[1]).ravel()
+        left, right = np.divmod(np.arange(len(a[0]) * len(b[0])), len(b[0]))
+        return beside([a[0][left], b[0][right]]), (a[1][:, None] * b[1][None]).ravel()
 
     points, masses = reduce(pair, grids)
-    return points, masses / math.fsum(masses)
+    return points, masses / (math.fsum(masses) if isinstance(masses, np.ndarray) else masses.sum())
+
+
+def beside(points: list[Any]) -> Any:
+    """Points of several spaces side by side; on the host unless some are traced."""
+    if all(isinstance(p, np.ndarray) for p in points):
+        return np.concatenate(points, axis=1)
+    dtype = jnp.result_type(*(p.dtype for p in points if not isinstance(p, np.ndarray)))
+    return jnp.concatenate([jnp.asarray(p, dtype) for p in points], axis=1)

@@ -1,6 +1,7 @@
 """Products of spaces."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from .._contractions import length
 from .gaussian import Gaussian
-from .grids import tensor
+from .grids import beside, tensor
 from .space import Grid, Space
 
 
@@ -83,12 +84,11 @@ class Product(Space):
     def bounded(self) -> bool:
         return any(space.bounded for space in self.spaces)
 
-    def from_cube(self, u: np.ndarray) -> np.ndarray:
+    def from_cube(self, u: np.ndarray) -> Any:
         order = np.argsort([space.cube_dim for space in self.spaces], kind="stable")
         ends = np.cumsum([self.spaces[i].cube_dim for i in order])[:-1]
         parts = dict(zip(order, np.split(u, ends, axis=1), strict=True))
-        points = [space.from_cube(parts[i]) for i, space in enumerate(self.spaces)]
-        return np.concatenate(points, axis=1)
+        return beside([space.from_cube(parts[i]) for i, space in enumerate(self.spaces)])
 
     def aligned(self, x: Float[Array, "n d"]) -> "Space":
         fits = [isinstance(s, Gaussian) and (s.dim,) == x.shape[1:] for s in self.spaces]

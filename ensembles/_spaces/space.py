@@ -1,17 +1,18 @@
 """Probability spaces (Ω, P) that labels live in. A label is always an array of shape (dim,)."""
 
 import abc
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from .._checks import count
+from .._checks import count, randomness
 from .._contractions import length
 from .._final import Family
 from .._measures import Measure, uniform
 
-Grid = tuple[np.ndarray, np.ndarray]
+Grid = tuple[Any, Any]  # NumPy arrays, or JAX's where the space is traced
 
 
 class Space(Family):
@@ -51,7 +52,7 @@ class Space(Family):
         """`n` independent labels."""
 
     @abc.abstractmethod
-    def from_cube(self, u: np.ndarray) -> np.ndarray:
+    def from_cube(self, u: np.ndarray) -> Any:
         """Uniform points (n, cube_dim) of the open unit cube to points (n, dim) distributed as
         P."""
 
@@ -94,5 +95,18 @@ class Space(Family):
         return type(self).tangent is not Space.tangent
 
     def sample(self, n: int, *, key: PRNGKeyArray) -> Measure:
-        """`n` independent labels of mass `1/n`. Raises `ValueError` unless n ≥ 1."""
-        return uniform(self.draw(count("n", n), key))
+        """`n` independent labels of mass `1/n`. Raises `ValueError` unless n ≥ 1, and where a space
+        of one's own draws another number of labels."""
+        key = randomness(key, "labels are drawn")
+        drawn = self.draw(count("n", n), key)
+        self.check_points("draw(n, key)", drawn, n)
+        return uniform(drawn)
+
+    def check_points(self, method: str, points: Any, n: int) -> None:
+        """Raise `ValueError` unless what a method of a space gives are `n` labels."""
+        found = getattr(points, "shape", type(points).__name__)
+        if found != (n, self.dim):
+            raise ValueError(
+                f"{type(self).__name__}.{method} must give {n} labels, of shape {(n, self.dim)}, "
+                f"got {found}: a row for each"
+            )

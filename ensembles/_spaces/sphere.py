@@ -1,5 +1,7 @@
 """Uniform distributions on spheres."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ from scipy import special
 
 from .._checks import count
 from .._contractions import length
-from .coordinates import coordinates, positive
+from .coordinates import coordinates, held, like, positive
 from .grids import turns
 from .space import Grid, Space
 
@@ -65,9 +67,10 @@ class Sphere(Space):
         outward = (points * velocities).sum(1, keepdims=True) / (points**2).sum(1, keepdims=True)
         return velocities - outward * points
 
-    def from_cube(self, u: np.ndarray) -> np.ndarray:
+    def from_cube(self, u: np.ndarray) -> Any:
         z = special.ndtri(u)
-        return np.asarray(self.radius) * z / np.linalg.norm(z, axis=1, keepdims=True)
+        radius = held(self.radius)
+        return radius * like(z / np.linalg.norm(z, axis=1, keepdims=True), radius)
 
     def grid(self, m: int) -> Grid:
         """Gauss–Gegenbauer nodes of the first coordinate, of the second on the sphere that is left,
@@ -80,4 +83,5 @@ class Sphere(Space):
             first = np.broadcast_to(height[:, None, None], (*rest.shape[:2], 1))
             points = np.concatenate([first, rest], axis=2).reshape(-1, dim)
             masses = np.outer(weights / weights.sum(), masses).ravel()
-        return np.asarray(self.radius) * points, masses
+        radius = held(self.radius)
+        return radius * like(points, radius), masses

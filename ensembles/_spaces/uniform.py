@@ -1,11 +1,13 @@
 """Uniform distributions on boxes."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from .coordinates import coordinates, positive
+from .coordinates import coordinates, held, positive
 from .grids import legendre, tensor
 from .space import Grid, Space
 
@@ -53,9 +55,12 @@ class Uniform(Space):
         out |= (points <= (self.low + slack)[None]) & (velocities < 0)
         return jnp.where(out, 0, velocities)
 
-    def from_cube(self, u: np.ndarray) -> np.ndarray:
-        low, high = np.asarray(self.low), np.asarray(self.high)
-        return low + (high - low) * u
+    def from_cube(self, u: np.ndarray) -> Any:
+        low, high = held(self.low), held(self.high)
+        if isinstance(low, np.ndarray) and isinstance(high, np.ndarray):
+            return low + (high - low) * u
+        low, high = (jnp.asarray(a, self.dtype)[None] for a in (low, high))
+        return low + (high - low) * jnp.asarray(u, self.dtype)
 
     def grid(self, m: int) -> Grid:
         z, masses = legendre(m)

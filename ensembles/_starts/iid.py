@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
-from .._checks import count
+from .._checks import count, numeric
 from .._ensemble import NeuronalEnsemble
 from .._layers.layer import Layer
 from .._spaces.space import Space
@@ -68,7 +67,11 @@ def iid(
         b: Any = each[i]
         if isinstance(b, Space):
             return labels[i].entry("b")
-        return b if b is None or i == depth - 1 else Constant(jnp.asarray(b, first.dtype))
+        return (
+            b
+            if b is None or i == depth - 1
+            else Constant(numeric(f"biases[{i}]", b, "write 0.1", first.dtype))
+        )
 
     starts = [bias(i) for i in range(depth)]
     return NeuronalEnsemble([p.space for p in labels], weights, starts, layers=layers)

@@ -14,7 +14,7 @@ import numpy as np
 import scipy
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from .._checks import concrete, count, floating, probabilities, randomness, takes
+from .._checks import concrete, count, floating, numeric, probabilities, randomness, takes
 from .._measures import choose
 
 CLOSE = {8: 1e-7, 4: 1e-4}  # matrices that differ by less are one element, by bytes of an entry
@@ -133,7 +133,12 @@ def check_orthogonal(
 
 def matrices_of(name: str, matrices: ArrayLike, ndim: int) -> Array:
     """`matrices` in the precision of groups; integers are exact."""
-    given = jnp.asarray(matrices)
+    if np.iscomplexobj(matrices):
+        raise ValueError(
+            f"{name} must be real matrices, got complex ones: write [[a, -b], [b, a]] for a + ib, "
+            "a matrix of twice the size"
+        )
+    given = numeric(name, matrices, "write jnp.array([[0.0, -1.0], [1.0, 0.0]])")
     if jnp.issubdtype(given.dtype, jnp.integer):
         given = given.astype(float)
     return floating(name, given, ndim).astype(float)

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from .._checks import concrete, count
 from .._contractions import einsum, matmul
+from .._promises import called
 from .group import Group, check_orthogonal
 
 Representation = Callable[[Array], Array]
@@ -150,19 +151,19 @@ def _check_function(name: str, rep: Representation) -> None:
 def _evaluated(name: str, rep: Representation, elements: Float[Array, "m k k"]) -> Array:
     """`rep` of all elements, where it is JAX code that gives square matrices."""
     fit = f"{name} must be JAX code that gives a square matrix (d, d) for a group element (k, k)"
-    try:
+    with called(fit, "write it with jax.numpy, without `if`"):
         matrices = jax.vmap(rep)(elements)
-    except TypeError as error:  # JAX's, of shapes and of what it cannot trace
-        raise ValueError(
-            f"{fit}, got an error in it: {str(error).splitlines()[0]}: write it with jax.numpy, "
-            "without `if`"
-        ) from error
     shape = jnp.shape(matrices)[1:] if isinstance(matrices, jax.Array) else type(matrices).__name__
     if not isinstance(matrices, jax.Array) or len(shape) != 2 or shape[0] != shape[1]:
         raise ValueError(f"{fit}, got {shape}: write defining, or trivial(1)")
     if not jnp.issubdtype(matrices.dtype, jnp.floating):
         raise ValueError(
-            f"{name} must give floating matrices, got {matrices.dtype}: write .astype(g.dtype)"
+            f"{name} must give floating matrices, got {matrices.dtype}: write "
+            + (
+                "[[cos, -sin], [sin, cos]] for exp(i angle), a real matrix of twice the size"
+                if jnp.iscomplexobj(matrices)
+                else ".astype(g.dtype)"
+            )
         )
     return matrices
 

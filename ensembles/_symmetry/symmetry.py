@@ -63,7 +63,9 @@ class Symmetry(eqx.Module):
         self.group, self.inputs, self.outputs, self.neurons = group, inputs, outputs, neurons
         given = {"inputs": inputs, "outputs": outputs, "neurons": neurons}
         self.matrices = {
-            name: representation(name, rep, group) for name, rep in given.items() if rep is not None
+            name: representation(name, rep, group)
+            for name, rep in given.items()
+            if not (name == "neurons" and rep is None)
         }
         self._basis = (
             None if neurons is None else fixed_subspace(neurons, self.matrices["neurons"], group)

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from ensembles import Network, Parameters
@@ -13,6 +14,7 @@ from .._energies.energy import Energy
 from .dynamics import Moment, Update
 
 _PROBES = 12  # steps in which it is probed what a transformation depends on
+_ENTRIES = 2**23  # of all these steps
 
 
 class GradientTransformation(Protocol):
@@ -90,14 +92,17 @@ class Optimiser(Update):
             ) from error
 
     def check_limit(self, network: Network, noisy: bool) -> None:
-        """Several steps along random gradients. No entry may depend on another's gradient or
-        parameter, nor where it is; and where weights have noise, of which the limit keeps the mean,
-        steps must be affine in parameters."""
+        """Several steps along random gradients, fewer of large networks (transformations that
+        factor do so from a size on). No entry may depend on another's gradient or parameter, nor
+        where it is; and where weights have noise, of which the limit keeps the mean, steps must be
+        affine in parameters."""
         now = network.parameters.still()
+        entries = sum(leaf.size for leaf in jax.tree.leaves(now))
+        probes = int(np.clip(_ENTRIES // entries, 2, _PROBES))
         tree = jax.tree.structure(now)
         drawn = jax.tree.unflatten(tree, jax.random.split(jax.random.key(0), tree.num_leaves))
         slopes = jax.tree.map(
-            lambda a, k: jax.random.normal(k, (_PROBES, *a.shape), a.dtype), now, drawn
+            lambda a, k: jax.random.normal(k, (probes, *a.shape), a.dtype), now, drawn
         )
 
         def first(a: Array, change: Callable[[Array], Array], axes: int) -> Array:
@@ -108,7 +113,7 @@ class Optimiser(Update):
         moved = jax.tree.map(lambda a: first(a, lambda v: v + 10, 0), now)
         steps, changed = (self._steps(*given) for given in ((slopes, now), (other, moved)))
         for a, b in zip(jax.tree.leaves(steps), jax.tree.leaves(changed), strict=True):
-            apart = (a != b).reshape(_PROBES, -1)
+            apart = (a != b).reshape(probes, -1)
             if apart[:, 1:].any():
                 raise ValueError(
                     "transformation must act on every entry alone to have a limit, but one entry's "
@@ -118,7 +123,7 @@ class Optimiser(Update):
                 )
         ones = jax.tree.map(jnp.ones_like, (slopes, now))
         for a in jax.tree.leaves(self._steps(*ones)):
-            flat = a.reshape(_PROBES, -1)
+            flat = a.reshape(probes, -1)
             if (flat != flat[:, :1]).any():
                 raise ValueError(
                     "transformation must be without randomness here, and treat all entries of an "

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles.internal import concrete, takes
+from ensembles.internal import concrete, shape_of, takes
 
 _SAMPLES, _TURNS, _SHARES = 2**12, 256, 16
 
@@ -28,6 +28,8 @@ def schedules(name: str, rates: Rates, zero: str) -> tuple[Array | Schedule, ...
     for r in each:
         if callable(r):
             takes(name, r, 1, "the time", "write lambda t: 1 / (1 + t)")
+            time = jax.ShapeDtypeStruct((), jnp.result_type(float))
+            shape_of(f"{name} must fit a time ()", lambda t, f=r: jnp.asarray(f(t)), time)
     held: list[Any] = [r if callable(r) else scalar(r, message) for r in each]
     return tuple(held)
 

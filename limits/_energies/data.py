@@ -8,10 +8,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Rule, Space, quadrature
-from ensembles.internal import choose, default_rule, floating, probabilities, takes
+from ensembles.internal import (
+    Kept,
+    called,
+    choose,
+    default_rule,
+    floating,
+    indexed,
+    probabilities,
+    shape_of,
+    takes,
+)
 
 
-class Data(eqx.Module):
+class Data(Kept):
     """Inputs `x` (n, ...) and targets `y` (n, outputs) with `masses` (n,), 1/n by default.
 
     Expectations over the data are Σ_k q_k f(x_k, y_k); mini-batches draw by the masses, with
@@ -59,15 +69,19 @@ class Data(eqx.Module):
         if not callable(sampler):
             raise ValueError(f"sampler must be a function, got {sampler!r}: {remedy}")
         takes("sampler", sampler, 2, "a size and a key", remedy)
-        drawn = jax.eval_shape(lambda key: tuple(sampler(4, key)), jax.random.key(0))
-        wanted, found = (
-            [(a.shape[1:], a.dtype) for a in pair] for pair in ((self.x, self.y), drawn)
-        )
-        if found != wanted or len({a.shape[0] for a in drawn}) > 1:
-            raise ValueError(
-                f"sampler must give samples like x {self.x.shape[1:]} and y {self.y.shape[1:]}, in "
-                f"{self.x.dtype}, got arrays {[(a.shape, str(a.dtype)) for a in drawn]}: {remedy}"
-            )
+        fit = "sampler must fit a size and a key"
+        for size in (4, 5):
+            with called(fit, remedy):
+                drawn = jax.eval_shape(
+                    lambda key, n=size: tuple(sampler(n, key)), jax.random.key(0)
+                )
+            wanted = [((size, *a.shape[1:]), a.dtype) for a in (self.x, self.y)]
+            if [(a.shape, a.dtype) for a in drawn] != wanted:
+                raise ValueError(
+                    f"sampler must give samples like x {self.x.shape[1:]} and y "
+                    f"{self.y.shape[1:]}, in {self.x.dtype}, as many as it is asked for, got "
+                    f"arrays {[(a.shape, str(a.dtype)) for a in drawn]} for size {size}: {remedy}"
+                )
 
     @staticmethod
     def from_space(
@@ -84,6 +98,22 @@ class Data(eqx.Module):
         `quadrature`), mini-batches fresh samples. `target` maps (dim,) to (outputs,).
         """
         measure = quadrature(space, nodes, rule, key=key)
+        if not callable(target):
+            raise ValueError(
+                f"target must be a function of one input (dim,), got {target!r}: write lambda x: "
+                "jnp.sin(x[:1])"
+            )
+        takes("target", target, 1, "an input (dim,)", "write lambda x: jnp.sin(x[:1])")
+        one = jax.ShapeDtypeStruct((space.dim,), space.dtype)
+        fit = f"target must fit one input of shape {one.shape}"
+        remedy = "write it for a single input x, without a batch axis"
+        indexed(fit, target, (one,), remedy)
+        given = shape_of(fit, target, one, remedy=remedy)
+        if getattr(given, "ndim", None) != 1:
+            raise ValueError(
+                f"target must return an array (outputs,) for one input, got {given!r}: write "
+                "y[None] for a single output"
+            )
         y = jax.vmap(target)(measure.points)
         held = target if isinstance(target, eqx.Module) else _Function(target)
         rule = default_rule(space) if rule is None else rule

@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from ensembles import Network, Parameters, Space
 from ensembles.internal import (
     choose,
-    concrete,
     count,
     dot,
     indexed,
@@ -22,11 +21,13 @@ from ensembles.internal import (
     matmul,
     shape_of,
     takes,
+    traced,
 )
 
 from .domain import Domain
 from .energy import Derivatives, Energy
 from .pairs import TABLE, averages
+from .payoffs import check_payoffs
 
 Loss = Callable[..., Array]
 Strategies = tuple[Array, Array]  # strategies (n, dim) and their masses (n,)
@@ -217,9 +218,12 @@ class Game(Energy):
     def check(self, network: Network, batch: int | None = None) -> None:
         k = len(self.losses)
         self._check_players(network)
-        if batch is not None:
-            count("batch", batch)
         points = [network.points(i) for i in range(k)]
+        if batch is not None and count("batch", batch) > min(map(len, points)):
+            raise ValueError(
+                f"batch must be at most the {min(map(len, points))} strategies of every player, "
+                f"got {batch}: write batch=None for all of them"
+            )
         for i, (space, p) in enumerate(zip(self.spaces, points, strict=True)):
             if space is not None and space.dim != p.shape[-1]:
                 raise ValueError(
@@ -247,9 +251,12 @@ class Game(Energy):
                     f"payoff must return the network's dtype {network.dtype}, got {given.dtype}: "
                     f"write .astype({network.dtype}), .real, or constants as Python numbers"
                 )
-        known = concrete(jnp.stack([jnp.asarray(f(*[p[0] for p in points])) for f in self.losses]))
-        if known is not None and not np.isfinite(known).all():
+        if traced(self.losses, self.spaces, points):
+            return
+        known = np.stack([np.asarray(f(*[p[0] for p in points])) for f in self.losses])
+        if not np.isfinite(known).all():
             raise ValueError(f"payoff must be finite, got {known} at the first strategies")
+        check_payoffs(self.losses, self.spaces, [p[0] for p in points])
 
     def check_convex(self, network: Network, points: Float[Array, "m dim"]) -> None:
         """Every L_i is linear in μ_i."""

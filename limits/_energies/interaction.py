@@ -10,7 +10,19 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network, Space
-from ensembles.internal import concrete, count, dot, einsum, indexed, inside, kind, shape_of, takes
+from ensembles.internal import (
+    called,
+    concrete,
+    count,
+    dot,
+    einsum,
+    indexed,
+    inside,
+    kind,
+    shape_of,
+    takes,
+    traced,
+)
 
 from .data import Data
 from .domain import Domain
@@ -18,6 +30,7 @@ from .energy import Derivatives, Energy
 from .pairs import averages, each, value_and_slope
 
 _PROBED = 128  # particles, and points of a space, of which K is evaluated
+_GENERIC = 16  # pairs of each kind at which it is looked at both ways
 
 
 class Interaction(Energy):
@@ -109,8 +122,10 @@ class Interaction(Energy):
     def _felt(self, network: Network) -> tuple[Array, Array]:
         """F and ∫ K(·, θ') dμ(θ') at every particle."""
         points = network.points(0)
-        forces = each(self.F, points, len(points))
-        return forces, averages(self._pull, points, points, network.masses[0])
+        with called("F must fit a particle"):
+            forces = each(self.F, points, len(points))
+        with called("K must fit two particles"):
+            return forces, averages(self._pull, points, points, network.masses[0])
 
     def _pull(self, theta: Array, points: Array, masses: Array) -> Array:
         """Σ_j p_j K(θ, θ_j)."""
@@ -175,27 +190,68 @@ class Interaction(Energy):
                     f"batch must be None for potentials that are known exactly, got {batch}: "
                     "write Interaction.from_data(sigma, data) for potentials from samples"
                 )
+            samples = self.sampler.data
+            if samples.sampler is None and batch > len(samples.y):
+                raise ValueError(
+                    f"batch must be at most the {len(samples.y)} samples of the data, got {batch}: "
+                    "write batch=None for the full batch"
+                )
         points = jax.eval_shape(lambda: network.points(0))
         one = jax.ShapeDtypeStruct(points.shape[1:], points.dtype)
         for name, f, n in (("F", self.F, 1), ("K", self.K, 2)):
             fit = f"{name} must fit particles of dimension {one.shape[0]}"
             indexed(fit, f, (one,) * n, "write points of another dimension, or other entries")
-            shape = shape_of(fit, f, *(one,) * n).shape
+            found = shape_of(fit, f, *(one,) * n)
+            shape = found.shape
             if shape != ():
                 raise ValueError(
                     f"{name} must return a scalar for particles of shape {one.shape}, got shape "
                     f"{shape}: write .sum(), or index the entry"
                 )
-        known = concrete(network.points(0))
-        self._check_space(network, one.shape[0])
-        if known is not None and known.ndim == 2 and len(known) > 1:
-            a, b = jnp.asarray(known[0]), jnp.asarray(known[-1])
-            there, back = concrete(self.K(a, b)), concrete(self.K(b, a))
-            if there is not None and back is not None and not np.allclose(there, back, 1e-3, 1e-6):
+            if not jnp.issubdtype(found.dtype, jnp.floating):
                 raise ValueError(
-                    f"K must be symmetric, got K(θ, θ') = {there:.6g} and K(θ', θ) = {back:.6g}: "
-                    "write lambda t, u: (k(t, u) + k(u, t)) / 2"
+                    f"{name} must return real numbers, got dtype {found.dtype}: write .real, or "
+                    f".astype({points.dtype})"
                 )
+        self._check_space(network, one.shape[0])
+        self._check_symmetric(network.points(0))
+
+    def _check_symmetric(self, points: Float[Array, "n dim"]) -> None:
+        """Raise `ValueError` where K(θ, θ') and K(θ', θ) differ at generic pairs: particles, points
+        between two of them and points about them."""
+        known = concrete(points)
+        if known is None or known.ndim != 2 or traced(self.K):
+            return
+        pairs = jnp.asarray(_generic_pairs(known))
+        there, back = map(np.asarray, _both_ways(self.K, pairs))
+        finite = np.isfinite(there) & np.isfinite(back)
+        apart = np.where(finite, np.abs(there - back), 0)
+        size = np.abs(np.where(finite, there, 0)).max()
+        if apart.max() > 1e-3 * size:
+            i = apart.argmax()
+            raise ValueError(
+                f"K must be symmetric, got K(θ, θ') = {there[i]:.6g} and K(θ', θ) = {back[i]:.6g} "
+                f"at θ = {pairs[0, i]} and θ' = {pairs[1, i]}: "
+                "write lambda t, u: (k(t, u) + k(u, t)) / 2"
+            )
+
+
+def _generic_pairs(points: np.ndarray) -> np.ndarray:
+    """Pairs (2, m, dim) of points near particles: none of them a reflection of another."""
+    rng = np.random.default_rng(0)
+    a, b, c, d = points[rng.integers(len(points), size=(4, _GENERIC))]
+    s, t = rng.random((2, _GENERIC, 1))
+    between = np.stack([a + s * (b - a), c + t * (d - c)])
+    size = np.abs(points).max() or 1.0
+    about = np.stack([a, b]) + 0.3 * size * rng.standard_normal((2, _GENERIC, points.shape[1]))
+    ends = points[[0, -1]][:, None]
+    return np.concatenate([ends, between, about], axis=1).astype(points.dtype)
+
+
+@eqx.filter_jit
+def _both_ways(K: Callable[[Array, Array], Array], pairs: Array) -> tuple[Array, Array]:
+    """K(θ, θ') and K(θ', θ) of pairs (2, m, dim)."""
+    return jax.vmap(K)(pairs[0], pairs[1]), jax.vmap(K)(pairs[1], pairs[0])
 
     def _check_space(self, network: Network, dim: int) -> None:
         points, masses = network.points(0), network.masses[0]

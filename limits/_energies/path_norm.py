@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles.internal import concrete, dot, matmul, tensordot
+from ensembles.internal import concrete, dot, matmul, numeric, tensordot
 
 from .energy import Derivatives, Energy
 
@@ -23,7 +23,7 @@ class PathNorm(Energy):
     strength: Float[Array, ""]
 
     def __init__(self, strength: ArrayLike):
-        self.strength = jnp.asarray(strength, jnp.result_type(float))
+        self.strength = numeric("strength", strength, "write 1e-3", jnp.result_type(float))
         known = concrete(self.strength)
         if known is not None and not (known.ndim == 0 and 0 <= known < float("inf")):
             raise ValueError(f"strength must be a finite number ≥ 0, got {strength}: write 1e-3")

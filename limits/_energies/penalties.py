@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network
-from ensembles.internal import concrete, dot, shape_of, takes
+from ensembles.internal import called, concrete, dot, indexed, numeric, shape_of, takes
 
 from .energy import Derivatives, Energy
 
@@ -60,6 +60,7 @@ class _OfNeurons(Energy):
         points = jax.eval_shape(lambda: network.points(0))
         one = jax.ShapeDtypeStruct(points.shape[1:], points.dtype)
         fit = f"penalty must fit neurons of dimension {one.shape[0]}"
+        indexed(fit, self.of_neuron, (one,), "write other entries of a row of network.points(0)")
         shape = shape_of(fit, self.of_neuron, one).shape
         if shape != ():
             raise ValueError(
@@ -92,7 +93,8 @@ class Penalty(_OfNeurons):
         takes("function", self.function, 1, "a neuron (dim,)", "write Penalty(lambda theta: ...)")
 
     def of_neuron(self, theta: Float[Array, " dim"]) -> Float[Array, ""]:
-        return self.function(theta)
+        with called("penalty must fit a neuron"):
+            return self.function(theta)
 
 
 class PowerPenalty(_OfNeurons):
@@ -115,8 +117,8 @@ class PowerPenalty(_OfNeurons):
     def __init__(
         self, strength: ArrayLike, power: float = 2.0, entries: tuple[int, ...] | None = None
     ):
-        self.strength = jnp.asarray(strength, jnp.result_type(float))
-        self.power = float(power)
+        self.strength = numeric("strength", strength, "write 1e-3", jnp.result_type(float))
+        self.power = float(numeric("power", power, "write power=2.0", float))
         self.entries = None if entries is None else _chosen(entries)
         known = concrete(self.strength)
         if known is not None and not (known.ndim == 0 and 0 <= known < float("inf")):

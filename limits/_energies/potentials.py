@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Measure
-from ensembles.internal import dot, kind
+from ensembles.internal import dot, kind, shape_of
 
 from .interaction import Interaction
 from .pairs import averages
@@ -35,7 +35,7 @@ def teacher_student(K: Callable[[Array, Array], Array], teacher: Measure) -> Int
     _function("K", K, "write teacher_student(charged(ReLUKernel(1)), teacher)")
     kind("teacher", teacher, Measure, "write Measure(points, masses)")
     one = jax.ShapeDtypeStruct(teacher.points.shape[1:], teacher.points.dtype)
-    shape = jax.eval_shape(K, one, one).shape
+    shape = shape_of(f"K must fit particles of shape {one.shape}", K, one, one).shape
     if shape != ():
         raise ValueError(
             f"K must return a scalar for particles of shape {one.shape}, got shape {shape}: write "

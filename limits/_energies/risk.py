@@ -1,6 +1,7 @@
 """The risk: an average loss over data."""
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network
-from ensembles.internal import count, dot, kind, position, shape_of, takes, tensordot
+from ensembles.internal import called, count, dot, kind, position, shape_of, takes, tensordot
 
 from .data import Data
 from .energy import Derivatives, Energy
@@ -57,12 +58,23 @@ class Risk(Energy):
     def __call__(self, network: Network) -> Float[Array, ""]:
         kind("network", network, Network, "write risk(ensemble.sample(64, key=key))")
         outputs = self.outputs(network)
-        if outputs.shape != self.data.y.shape:  # they would broadcast
+        self._check_outputs(outputs)  # they would broadcast
+        with called("loss must fit the outputs and y of one sample"):
+            return dot(self.data.masses, jax.vmap(self.loss)(outputs, self.data.y))
+
+    def _check_outputs(self, outputs: Any) -> None:
+        """Raise `ValueError` unless outputs and y have one shape."""
+        if len(outputs.shape) != 2:
+            raise ValueError(
+                f"network must give outputs (batch, outputs) for a Risk, got {outputs.shape}: let "
+                "a unit return an array (outputs,), jnp.tanh(theta @ x)[None] for one output, and "
+                "keep y (n, outputs)"
+            )
+        if outputs.shape != self.data.y.shape:
             raise ValueError(
                 f"y must have the shape {outputs.shape} of the network's outputs, got "
                 f"{self.data.y.shape}"
             )
-        return dot(self.data.masses, jax.vmap(self.loss)(outputs, self.data.y))
 
     def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:
         outputs, pull = self.prediction.backpropagate(network, self.data.x)
@@ -128,13 +140,15 @@ class Risk(Energy):
         self.prediction.check(network, self.data)
         fit = f"network must fit inputs x of shape {self.data.x.shape[1:]}"
         outputs = shape_of(fit, lambda n: n(self.data.x), network)
-        if outputs.shape != y.shape:
-            raise ValueError(
-                f"y must have the shape {outputs.shape} of the network's outputs, got {y.shape}"
-            )
+        self._check_outputs(outputs)
         sample = jax.ShapeDtypeStruct(y.shape[1:], y.dtype)
         fit = f"loss must fit outputs and y of shape {sample.shape}"
         loss = shape_of(fit, self.loss, sample, sample)
+        if not jnp.issubdtype(loss.dtype, jnp.floating):
+            raise ValueError(
+                f"loss must return a real number for one sample, got dtype {loss.dtype}: write "
+                ".real, or .astype(prediction.dtype)"
+            )
         if loss.shape != ():
             raise ValueError(
                 f"loss must return a scalar for one sample, got shape {loss.shape}: write .sum()"

@@ -214,7 +214,7 @@ def _longest(max_step: ArrayLike | None, dtype: jnp.dtype) -> Array:
     if max_step is None:
         return jnp.asarray(jnp.inf, dtype)
     known = concrete(max_step)
-    if known is not None and not (known.ndim == 0 and known > 0):
+    if known is not None and not (known.ndim == 0 and known.dtype.kind in "iuf" and known > 0):
         raise ValueError(f"max_step must be positive, got {known}: leave it out for no bound")
     return jnp.asarray(max_step, dtype)
 
@@ -224,7 +224,8 @@ def _increasing(kinks: ArrayLike | None, dtype: jnp.dtype) -> Array | None:
     if kinks is None:
         return None
     known = concrete(kinks)
-    if known is not None and not (known.ndim == 1 and (np.diff(known) > 0).all()):
+    numbers = known is None or known.dtype.kind in "iuf"
+    if not numbers or (known is not None and not (known.ndim == 1 and (np.diff(known) > 0).all())):
         raise ValueError(
             f"kinks must be increasing times, got {known}: write jnp.array([0.5, 1.0])"
         )

@@ -83,6 +83,8 @@ def flow(
             "dynamics must be without noise in spaces with walls or curvature, which it would "
             "leave: write train(network, game, Langevin(...), ...), whose steps are brought back"
         )
+    if adjoint is not None:
+        kind("adjoint", adjoint, diffrax.AbstractAdjoint, "write diffrax.ForwardMode()")
     key = run_key(key, solver, dynamics)
     options = solver.resolved(network.dtype, noise=dynamics.random)
     dynamics.check(network, energy)

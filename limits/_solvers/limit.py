@@ -10,6 +10,7 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 from ensembles import NeuronalEnsemble, Rule
 from ensembles.internal import counts, kind, on_host, randomness
 
+from .._dynamics.by_mass import check_motion
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
@@ -125,7 +126,7 @@ def limit(
     if nodes is not None and tol is not None:
         raise ValueError(f"tol must be None when nodes are fixed, got tol={tol}, nodes={nodes}")
     eps = float(jnp.finfo(jnp.result_type(*(s.dtype for s in ensemble.spaces))).eps)
-    if tol is not None and not tol >= ROUNDING * eps:
+    if tol is not None and (isinstance(tol, str) or not tol >= ROUNDING * eps):
         raise ValueError(
             f"tol must be at least {ROUNDING * eps:.1e} in this precision, got {tol}: write "
             f"tol={1e-6 if eps < 1e-10 else 1e-4}"
@@ -135,6 +136,7 @@ def limit(
     elif nodes is not None or not max_work > 0:
         raise ValueError(f"max_work must be positive, and nodes None, got {max_work}, {nodes}")
     checkpoints(times, 0.0, t1, jnp.dtype(float))  # before t1 goes into steps
+    check_motion(ensemble, energy, dynamics)
     if rule is None and key is not None:
         rules = fitted(ensemble, rules, energy, key)
     motion = initial_motion(ensemble, energy, dynamics, rule=rules, key=key)

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Rule
-from ensembles.internal import takes
+from ensembles.internal import called, takes
 
+from .._dynamics.by_mass import with_intruders
 from .time import observed
 
 Observable = Callable[[Network], Array]
@@ -23,13 +24,15 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
     with the weights and has no derivative in them, as a step function's.
 
     Neurons of mass 0, added before and behind the others, must not change it, nor splitting a
-    neuron in two of half its mass. Averages with `network.masses` pass; plain means over neurons,
-    powers of masses and quantities of single neurons fail.
+    neuron in two of half its mass; with `differentiable` neurons of a mass that tends to 0 must
+    change it less and less. Averages with `network.masses` pass; plain means over neurons, powers
+    of masses and quantities of single neurons fail, and the largest of those that have mass.
     """
     if not callable(observe):
         raise ValueError(f"observe must be a function of a network, got {observe!r}")
     takes("observe", observe, 1, "the network", "write lambda network: network(x)[:, 0]")
-    found: Any = eqx.filter_eval_shape(observe, network)
+    with called("observe must fit the network"):
+        found: Any = eqx.filter_eval_shape(observe, network)
     if (
         not hasattr(found, "shape")
         or not found.size
@@ -40,14 +43,16 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
             "jnp.concatenate around what you observe, or ask for one after the other"
         )
     value, other = jax.tree.map(np.asarray, _probed(observe, network))
+    if not np.isfinite(other).all():  # far neurons are out of a domain
+        other = np.asarray(observe(with_intruders(network, far=0.0)))
     if not np.isfinite(value).all():
         raise ValueError(
             f"observe must return finite numbers, got {np.count_nonzero(~np.isfinite(value))} NaN "
             f"or infinite ones out of {value.size} at time 0"
         )
-    slack = 1e4 * float(jnp.finfo(value.dtype).eps) * max(1.0, float(np.abs(value).max(initial=0)))
-    _refuse_unweighed(value, other, slack)
+    _refuse_unweighed(value, other, _rounding(value, network))
     if differentiable:
+        _check_continuous(observe, network, value)
         _check_slopes(observe, network)
 
 
@@ -101,7 +106,7 @@ def _at_other_weights(observe: Observable, network: Network) -> tuple[Array, Arr
 @eqx.filter_jit
 def _probed(observe: Observable, network: Network) -> tuple[Array, Array]:
     """What is observed of a network, and of the same one with intruders."""
-    return observe(network), observe(_with_intruders(network))
+    return observe(network), observe(with_intruders(network))
 
 
 def by_masses(
@@ -120,14 +125,20 @@ def by_masses(
     for a, b in zip(jax.tree.leaves(value), jax.tree.leaves(other), strict=True):
         if a.dtype.kind in "biuf":
             one, two = np.asarray(a, float), np.asarray(b, float)
-            slack = 1e4 * float(jnp.finfo(network.dtype).eps) * max(1.0, np.abs(one).max(initial=0))
-            _refuse_unweighed(one, two, slack)
+            _refuse_unweighed(one, two, _rounding(one, network))
     return True
+
+
+def _rounding(value: np.ndarray, network: Network) -> float:
+    """What rounding may change of what is observed."""
+    weights = max(float(jnp.abs(leaf).max(initial=0)) for leaf in jax.tree.leaves(network.start))
+    size = max(float(np.abs(value).max(initial=0)), weights)
+    return 1e4 * float(jnp.finfo(network.dtype).eps) * size
 
 
 @eqx.filter_jit
 def _seen_twice(observe: Any, network: Network) -> tuple[Any, Any]:
-    return observed(observe, network), observed(observe, _with_intruders(network))
+    return observed(observe, network), observed(observe, with_intruders(network))
 
 
 def _refuse_unweighed(value: np.ndarray, other: np.ndarray, slack: float) -> None:
@@ -141,19 +152,21 @@ def _refuse_unweighed(value: np.ndarray, other: np.ndarray, slack: float) -> Non
         )
 
 
-def _with_intruders(network: Network) -> Network:
-    """A network of the same measures as `network`: with neurons of mass 0 and far other weights
-    before and behind every hidden layer, and its first neuron as two of half its mass."""
+def _check_continuous(observe: Observable, network: Network, value: np.ndarray) -> None:
+    """Raise `ValueError` where two neurons far from the others change what is observed as much
+    with a hundredth of their small mass, or less."""
+    much, little = (1e-3, 1e-6) if value.dtype.itemsize >= 8 else (1e-2, 1e-4)
+    seen = (_with_mass(observe, network, jnp.asarray(m, network.dtype)) for m in (much, little))
+    more, less = (np.abs(np.asarray(a) - value) for a in seen)
+    if (np.isfinite(more) & (less > 0.5 * more) & (less > _rounding(value, network))).any():
+        raise ValueError(
+            "observe must depend on neurons in proportion to their masses, but two that are far "
+            f"from the others, of mass {little:g}, changed it by {less.max():.3g}: the largest or "
+            "the smallest of all neurons is no average, and has no central limit theorem. Average "
+            "with network.masses, or simulate"
+        )
 
-    def grown(i: int, a: Array, axis: int) -> Array:
-        first = jax.lax.slice_in_dim(a, 0, 1, axis=axis)
-        last = jax.lax.slice_in_dim(a, -1, None, axis=axis)
-        apart = 3 * np.random.default_rng(i).standard_normal(first.shape)
-        far = jnp.asarray(apart, a.dtype)
-        return jnp.concatenate([first + far, first, a, last - far], axis)
 
-    def split(p: Array) -> Array:
-        half = p[:1] / 2
-        return jnp.pad(jnp.concatenate([half, half, p[1:]]), 1)
-
-    return network.map_neurons(grown, tuple(map(split, network.initial_masses)))
+@eqx.filter_jit
+def _with_mass(observe: Observable, network: Network, mass: Array) -> Array:
+    return observe(with_intruders(network, mass))

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network
-from ensembles.internal import concrete, takes
+from ensembles.internal import called, concrete, takes
 
 # A function of a network, or a dictionary (or other tree) of functions.
 Observe = Callable[[Network], Any] | dict[str, Any] | None
@@ -22,7 +22,7 @@ def checkpoints(
     """t0, and `times` as an increasing array in [t0, t1]; t0 and t1 for None."""
     first, last = concrete(t0), concrete(t1)
     for name, end in (("t0", first), ("t1", last)):
-        if end is not None and not np.issubdtype(end.dtype, np.number):
+        if end is not None and end.dtype.kind not in "iuf":
             raise ValueError(f"{name} must be a number, got {end.tolist()!r}: write {name}=1.0")
     if first is None or last is None:
         return _traced(times, jnp.asarray(t0, dtype), jnp.asarray(t1, dtype))
@@ -32,7 +32,7 @@ def checkpoints(
         after = "positive finite time" if first == 0 else f"finite time after t0={first}"
         raise ValueError(f"t1 must be a {after}, got {last}: write t1={first + 1.0}")
     held = np.array([first, last], dtype) if times is None else concrete(times)
-    if held is not None and not np.issubdtype(held.dtype, np.number):
+    if held is not None and held.dtype.kind not in "iuf":
         raise ValueError(f"times must be numbers, got {times!r}: write jnp.linspace(0, t1, 11)")
     if held is None:
         return _traced(times, jnp.asarray(t0, dtype), jnp.asarray(t1, dtype))
@@ -74,7 +74,8 @@ def observed(observe: Observe, network: Network) -> Any:
                 f"{f!r}: write observe=lambda network: network(x)"
             )
         takes("observe", f, 1, "the network", "write observe=lambda network: network(x)")
-        seen = f(network)
+        with called("observe must fit the network"):
+            seen = f(network)
         wrong = [leaf for leaf in jax.tree.leaves(seen) if not eqx.is_array_like(leaf)]
         if wrong:
             raise ValueError(f"observe must return arrays (or trees of them), got {wrong[0]!r}")

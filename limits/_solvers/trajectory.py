@@ -86,9 +86,22 @@ class Trajectory(Result):
             return self._or_error(self.result != RESULTS.successful)
         if self.succeeded:
             return self
+        raise failure(self, self._where())
+
+    def _where(self) -> str:
+        """Where it broke down: between two of `times`, where it was seen at them alone."""
         reached, end = float(self.stats["time_reached"]), float(self.times[-1])
-        where = f"It broke down at time {reached:.6g} of {end:.6g}. " if reached < end else ""
-        raise failure(self, where)
+        if not reached < end:
+            return ""
+        seen = np.asarray(self.times, float)
+        steps = f", after {int(self.stats['steps'])} steps" if "steps" in self.stats else ""
+        later = seen[seen > reached]
+        if "accepted_steps" in self.stats and later.size:  # the last of `times` that was reached
+            return (
+                f"It broke down at time {reached:.6g} or later, before {later[0]:.6g}, of {end:.6g}"
+                f"{steps}. "
+            )
+        return f"It broke down at time {reached:.6g} of {end:.6g}{steps}. "
 
     def _or_error(self, failed: Array) -> Trajectory:
         """This trajectory, whose use is an error at run time where it `failed`; NaN wherever the
@@ -140,7 +153,8 @@ class Trajectory(Result):
         if self.succeeded is not False:
             return []
         reached = self.stats.get("time_reached")
-        where = "" if reached is None else f" at time {float(reached):.6g}"
+        last = " or later" if "accepted_steps" in self.stats else ""  # seen at `times` alone
+        where = "" if reached is None else f" at time {float(reached):.6g}{last}"
         return [f"failed{where}: {RESULTS[self.result]}"]
 
     @property

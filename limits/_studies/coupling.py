@@ -10,6 +10,7 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 from ensembles import NeuronalEnsemble, Rule
 from ensembles.internal import counts, kind, randomness
 
+from .._dynamics.by_mass import check_by_mass, foreign
 from .._dynamics.dynamics import Update
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
@@ -130,7 +131,12 @@ def coupling(
     limit_solver.check_limit(dynamics)
     for each in (limit_solver, solver):
         each.check(example, energy, dynamics, when)
-    dynamics.check_limit(example, ensemble.noisy)
+    if not dynamics.continuous or foreign(dynamics, energy, ensemble.layers):
+        most = tuple(max(each) for each in zip(*sizes, strict=True))
+        largest = ensemble.network(finer[0], tracers=ensemble.sample(most, key=key))
+        for network in (example, largest):
+            dynamics.check_limit(network, ensemble.noisy)
+            check_by_mass(network, energy, dynamics, when[-1] / 100)
     study = Study(
         ensemble, energy, dynamics, solver.resolved(dtype), limit_solver.resolved(dtype), when,
         observe, measures, finer, rules, max(numbers),

@@ -33,6 +33,7 @@ from ensembles import Network, NeuronalEnsemble, Rule
 from ensembles.internal import kind
 
 from .._checks import layer_ratios
+from .._dynamics.by_mass import check_motion
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
@@ -99,6 +100,7 @@ def fluctuations(
     kind("solver", solver, Adaptive, "it is of continuous time; write Adaptive()")
     scale = layer_ratios(ratios, ensemble.depth - 1)
     check_noisy(ensemble, energy)
+    check_motion(ensemble, energy, dynamics)
     measures, network, others = discretisations(ensemble, nodes, rule, key)
     check_observable(observe, network, differentiable=True)
     _, when = checkpoints(times, 0.0, t1, network.dtype)

@@ -28,6 +28,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from ensembles import Network, NeuronalEnsemble, Parameters, Rule
 from ensembles.internal import count, einsum, kind, positive, tensordot
 
+from .._dynamics.by_mass import check_motion
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._dynamics.schedules import Schedule
@@ -127,6 +128,7 @@ def sgd_noise(
     if count("intervals", intervals) % 2:
         raise ValueError(f"intervals must be even, got {intervals}: every second one is an error")
     check_noisy(ensemble, energy)
+    check_motion(ensemble, energy, dynamics)
     measures, network, others = discretisations(ensemble, nodes, rule, key)
     check_observable(observe, network, differentiable=True)
     dtype = network.dtype

@@ -10,7 +10,7 @@ from jax.scipy.special import xlogy
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Measure, Network
-from ensembles.internal import concrete, counts, dot, indexed, kind
+from ensembles.internal import called, concrete, counts, dot, indexed, kind, numeric
 
 from .._energies.interaction import Interaction
 from ._walls import Real, real_walls
@@ -128,6 +128,8 @@ def box(
     low: ArrayLike, high: ArrayLike, cells: int | tuple[int, ...]
 ) -> tuple[Float[Array, "n dim"], Float[Array, " dim"], tuple[int, ...]]:
     """The centres of the cells of a box, flattened, their widths, and how many on every axis."""
+    for name, end in (("low", low), ("high", high)):
+        numeric(name, end, f"write {name}=1.0")
     ends = [np.atleast_1d(np.asarray(end, float)) for end in (low, high)]
     fits = ends[0].shape == ends[1].shape and ends[0].shape in ((1,), (2,))
     if not (fits and np.isfinite(ends).all() and (ends[0] < ends[1]).all()):
@@ -166,7 +168,8 @@ def make_grid(
 def cell_masses(density: Density, grid: Grid) -> Array:
     """The masses of the cells, normalised."""
     if callable(density):
-        given = jax.vmap(density)(grid.points)
+        with called("density must fit one point (dim,)"):
+            given = jax.vmap(density)(grid.points)
         wanted, remedy = (len(grid.points),), "return a scalar for one point (dim,)"
         name = f"density must return scalars, got values of shape {given.shape[1:]}"
     else:

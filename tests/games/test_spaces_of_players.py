@@ -45,8 +45,8 @@ def test_steps_bring_players_back_to_boxes_and_spheres():
 
 
 def test_steps_on_a_torus_follow_the_flow_around_it():
-    """x' = 1 and y' = −1: no path jumps where 1 is 0."""
-    game = Game(lambda x, y: -x[0] - y[0], spaces=(Torus(1), Torus(1)))
+    """x' = 1 and y' = −1, by payoffs of period 1: no path jumps where 1 is 0."""
+    game = Game(lambda x, y: -(x[0] % 1) - (y[0] % 1), spaces=(Torus(1), Torus(1)))
     start = players(Torus(1), Torus(1)).sample(4, key=KEY)
     run = train(start, game, step=0.25, t1=1.5)
     for i, way in enumerate((1.5, -1.5)):
