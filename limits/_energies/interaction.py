@@ -216,6 +216,30 @@ class Interaction(Energy):
         self._check_space(network, one.shape[0])
         self._check_symmetric(network.points(0))
 
+    def _check_space(self, network: Network, dim: int) -> None:
+        points, masses = network.points(0), network.masses[0]
+        if self.space is not None:
+            if self.space.dim != dim:
+                raise ValueError(
+                    f"space must have the dimension {dim} of the particles, got {self.space.dim}"
+                )
+            remedy = "write energy.domain.project(network), or give a larger space"
+            inside("particles", self.space, points, masses, remedy)
+            return
+        known = concrete(points)
+        if known is None or known.ndim != 2 or not 2 <= dim < len(known):
+            return
+        lengths = np.linalg.norm(known, axis=1)
+        if lengths[0] > 0 and np.ptp(lengths) <= 1e-6 * lengths[0]:
+            warnings.warn(
+                f"All {len(known)} particles are on the sphere of radius {lengths[0]:.6g}, and "
+                "nothing keeps them there when they move: write Interaction(F, K, "
+                f"space=Sphere({dim}, {lengths[0]:.6g})), or space=Gaussian({dim}) for all of "
+                f"R^{dim}.",
+                LeavesSphere,
+                stacklevel=3,
+            )
+
     def _check_symmetric(self, points: Float[Array, "n dim"]) -> None:
         """Raise `ValueError` where K(θ, θ') and K(θ', θ) differ at generic pairs: particles, points
         between two of them and points about them."""
@@ -252,30 +276,6 @@ def _generic_pairs(points: np.ndarray) -> np.ndarray:
 def _both_ways(K: Callable[[Array, Array], Array], pairs: Array) -> tuple[Array, Array]:
     """K(θ, θ') and K(θ', θ) of pairs (2, m, dim)."""
     return jax.vmap(K)(pairs[0], pairs[1]), jax.vmap(K)(pairs[1], pairs[0])
-
-    def _check_space(self, network: Network, dim: int) -> None:
-        points, masses = network.points(0), network.masses[0]
-        if self.space is not None:
-            if self.space.dim != dim:
-                raise ValueError(
-                    f"space must have the dimension {dim} of the particles, got {self.space.dim}"
-                )
-            remedy = "write energy.domain.project(network), or give a larger space"
-            inside("particles", self.space, points, masses, remedy)
-            return
-        known = concrete(points)
-        if known is None or known.ndim != 2 or not 2 <= dim < len(known):
-            return
-        lengths = np.linalg.norm(known, axis=1)
-        if lengths[0] > 0 and np.ptp(lengths) <= 1e-6 * lengths[0]:
-            warnings.warn(
-                f"All {len(known)} particles are on the sphere of radius {lengths[0]:.6g}, and "
-                "nothing keeps them there when they move: write Interaction(F, K, "
-                f"space=Sphere({dim}, {lengths[0]:.6g})), or space=Gaussian({dim}) for all of "
-                f"R^{dim}.",
-                LeavesSphere,
-                stacklevel=3,
-            )
 
 
 class LeavesSphere(UserWarning):
