@@ -48,11 +48,6 @@ def with_intruders(network: Network, mass: Any = 0.0, far: float = 3.0) -> Netwo
     return network.map_neurons(grown, tuple(map(split, network.initial_masses)))
 
 
-def without_intruders(change: Parameters) -> Parameters:
-    """What belongs to the neurons of the network itself."""
-    return change.map_neurons(lambda i, a, axis: jax.lax.slice_in_dim(a, 2, -1, axis=axis))
-
-
 def check_motion(ensemble: NeuronalEnsemble, energy: Energy, update: Update) -> None:
     """`check_by_mass` of a few neurons, where there is anything to look at."""
     if not isinstance(update, Update):  # who runs it will name it
@@ -70,13 +65,12 @@ def check_by_mass(network: Network, energy: Energy, update: Update, step: Float[
         return
     state = update.prepare(network)
     slack = 1e-6 if network.dtype.itemsize >= 8 else 1e-2
-    for seen in (energy, _Scaled(energy, jnp.asarray(_STEEP, network.dtype))):
-        try:
-            own, other = _moved(state, seen, update, step)
-        except (AttributeError, TypeError, ValueError):
-            if seen is energy:
-                raise
-            return  # it needs more of an energy than all have
+    seen = [_Scaled(energy, jnp.asarray(scale, network.dtype)) for scale in (1.0, _STEEP)]
+    try:
+        pairs = [_moved(state, each, update, step) for each in seen]
+    except (AttributeError, TypeError, ValueError):  # it needs more of an energy than all have
+        pairs = [_moved(state, energy, update, step)]
+    for own, other in pairs:
         for a, b in zip(*map(jax.tree.leaves, (own, other)), strict=True):
             a, b = np.asarray(a), np.asarray(b)
             known = np.isfinite(a) & np.isfinite(b)
@@ -91,21 +85,30 @@ def check_by_mass(network: Network, energy: Energy, update: Update, step: Float[
                 )
 
 
-@eqx.filter_jit
 def _moved(
     network: Network, energy: Energy, update: Update, step: Array
 ) -> tuple[Parameters, Parameters]:
-    """What some steps add to the network, and to the same one with intruders."""
+    """What some steps add to the neurons of a network, alone and with intruders."""
 
-    def end(network: Network) -> Parameters:
+    def end(network: Network, first: int, sizes: tuple[int, ...]) -> Parameters:
         memory = update.memory(network)
         for k in range(_STEPS):
-            at = Moment(k * step, step, None, lambda: energy)
-            _, change, memory = update.step(at, network, memory, energy)
-            network = network.moved(jax.tree.map(jnp.add, network.increment, change))
-        return network.increment
+            network, memory = _step(network, memory, energy, update, k * step, step)
+        return network.increment.map_neurons(
+            lambda i, a, axis: jax.lax.slice_in_dim(a, first, first + sizes[i], axis=axis)
+        )
 
-    return end(network), without_intruders(end(with_intruders(network)))
+    return end(network, 0, network.width), end(with_intruders(network), 2, network.width)
+
+
+@eqx.filter_jit
+def _step(
+    network: Network, memory: Any, energy: Energy, update: Update, time: Array, step: Array
+) -> tuple[Network, Any]:
+    _, change, memory = update.step(
+        Moment(time, step, None, lambda: energy), network, memory, energy
+    )
+    return network.moved(jax.tree.map(jnp.add, network.increment, change)), memory
 
 
 def foreign(*parts: Any) -> list[str]:
