@@ -87,6 +87,7 @@ class Refinement:
             run = self._solve(self._drawn(rougher, None), aim, 0, (0.0, 0.5))
             self.levels.append(Level(rougher, run, aim, None, None, 0.0))
         level = self._with_start(self._level(sizes, aim / 10, (0.5, 1.0)))
+        self._miss(level)
         self.levels = [level]
         return self._returned(level, RESULTS.successful)
 
@@ -101,12 +102,14 @@ class Refinement:
                     raise
                 return self._returned(self._with_start(self.levels[-1]), RESULTS.successful)
             self.levels.append(level)
+            if len(self.levels) == 1:
+                self._miss(level)
             met = level.error <= self._target(level)
             finer = None if met else self._finer(level)
             if finer is None:
                 level = self.levels[-1] = self._with_start(level)
             if level.error <= self._target(level):
-                return self._returned(level, RESULTS.successful)
+                return self._exhausted(level, throw)
             if met:  # but for what its nodes miss of the start
                 finer = self._finer(level)
             if finer is None:
@@ -140,7 +143,7 @@ class Refinement:
             if self.levels:
                 last = self.levels[-1]
                 apart = self._apart(run, last.run).plus(self.kept).doubted(last.apart)
-            return self._known(Level(sizes, run, rtol, apart, None, self.spent - spent))
+            return Level(sizes, run, rtol, apart, None, self.spent - spent)
         used, *others = jax.random.split(self.key, _RANDOMISATIONS)
         time = min(time, _FINEST_DRAWN)
         ends = np.linspace((low + high) / 2, high, _RANDOMISATIONS)
@@ -149,21 +152,17 @@ class Refinement:
         pairs = zip(others, pairwise(ends), strict=True)
         runs = [self._solve(self._drawn(rougher, k), rtol, time, span, sizes) for k, span in pairs]
         apart = self._apart(run, *runs)
-        return self._known(Level(sizes, run, rtol, apart, used, self.spent - spent))
+        return Level(sizes, run, rtol, apart, used, self.spent - spent)
 
-    def _known(self, level: Level) -> Level:
-        """With what the nodes of a population of data miss, found on the first level."""
+    def _miss(self, level: Level) -> None:
+        """Find, on the first level, what the nodes of a population of data miss."""
         finer = self.energy.with_finer_data()
         if finer is None:
-            return level
-        if not self.levels:
-            nodes, time = self._drawn(level.sizes, level.key), 0 if self.key is None else 1
-            rtol = level.rtol if self.key is None else level.rtol / 4
-            run = self._solve(nodes, rtol, time, (1.0, 1.0), level.sizes, finer)
-            self.missed = self._apart(level.run, run)
-        if level.apart is None or self.missed is None:
-            return level
-        return level._replace(apart=level.apart.beside(self.missed))
+            return
+        nodes, time = self._drawn(level.sizes, level.key), 0 if self.key is None else 1
+        rtol = level.rtol if self.key is None else level.rtol / 4
+        run = self._solve(nodes, rtol, time, (1.0, 1.0), level.sizes, finer)
+        self.missed = self._apart(level.run, run)
 
     def _with_start(self, level: Level) -> Level:
         """With what its nodes miss of the initial weights."""
@@ -320,24 +319,34 @@ class Refinement:
         return 1e-6 if jnp.finfo(self.ensemble.spaces[0].dtype).eps < 1e-10 else 1e-4
 
     def _target(self, level: Level) -> float:
-        """`tol`, or where none is given 1e-6 (1e-4) of the size of energies and outputs."""
-        if self.tol is not None:
-            return self.tol
-        return self._aim() * size(self.energy, level.run)
+        """Of nodes and time: `tol`, or where none is given 1e-6 (1e-4) of the size of energies and
+        outputs; less what the nodes of data miss, but a tenth of that is enough."""
+        missed = 0.0 if self.missed is None else self.missed.error
+        tol = self._aim() * size(self.energy, level.run) if self.tol is None else self.tol
+        return max(tol - missed, missed / 10)
 
     def _exhausted(self, level: Level, throw: bool) -> Trajectory:
-        """The last level, where work is exhausted: all that was asked for, or less than `tol`."""
-        if self.tol is None:
+        """The last level, whose error is all that was asked for, or above `tol`."""
+        missed = 0.0 if self.missed is None else self.missed.error
+        error = level.error + missed
+        if self.tol is None or error <= self.tol:
             return self._returned(level, RESULTS.successful)
         run = self._returned(level, RESULTS.unresolved)
         if not throw:
             return run
+        nodes = "x".join(map(str, level.sizes))
+        known = f"Asked for tol={self.tol:.1e}, it is known to {error:.1e} with {nodes} nodes"
+        if missed > self.tol / 2:
+            raise failure(
+                run,
+                f"{known}, {missed:.1e} of it from the nodes of the data: give Data.from_space "
+                "more of them. ",
+            )
         more = (level.error / self.tol) ** (1 / self._power(level))
         raise failure(
             run,
-            f"Asked for tol={self.tol:.1e}, it is known to {level.error:.1e} with "
-            f"{'x'.join(map(str, level.sizes))} nodes (max_work={self.max_work:.1e}). At the rate "
-            f"of its levels it takes some {more:.2g} times the nodes. ",
+            f"{known} (max_work={self.max_work:.1e}). At the rate of its levels it takes some "
+            f"{more:.2g} times the nodes. ",
         )
 
     def _returned(self, level: Level, result: Any) -> Trajectory:
@@ -345,11 +354,13 @@ class Refinement:
         levels."""
         levels = tuple((one.sizes, one.error) for one in self.levels)
         run, apart = level.run, level.apart
+        if apart is not None and self.missed is not None:
+            apart = apart.beside(self.missed)
         return dataclasses.replace(
             run,
             final=_first(run.final, run.stats["nodes"]),
             observed=run.observed["observed"],
-            error=jnp.asarray(level.error if apart else math.nan, run.energies.dtype),
+            error=jnp.asarray(apart.error if apart else math.nan, run.energies.dtype),
             observed_error=None if apart is None else apart.observed,
             result=result,
             stats={**run.stats, "levels": levels},
