@@ -34,7 +34,7 @@ from .retracting import Wrapped
 from .switches import Switch, Switches
 
 GAUSS = (0.5 - 0.75**0.5 / 3, 0.5 + 0.75**0.5 / 3)  # of the way back over the jumps of a step
-_SLOW = 0.1  # of its mean speed over a step that a side has at least when it crosses 0
+_SLOW = 0.5  # of its mean speed over a step that a side has at least when it crosses 0
 
 
 class UnseenKink(UserWarning):
