@@ -1,5 +1,6 @@
 """One compiled solve of the mean-field ODE, or of an SDE where the dynamics has noise."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -22,6 +23,7 @@ from .state import MassWeightedNorm, error_weights, filled, packing
 from .time import Observe, nan_after, observed
 from .trajectory import RESULTS, Trajectory
 
+_JUMPING = 128  # steps that a run has at least in which derivatives jump
 _FINEST = 2.0**-16  # of a run, to which Brownian motion is resolved
 
 _Given = tuple[Network, Energy, Dynamics]
@@ -119,6 +121,8 @@ def integrate(
         switches, noisy = crossings.switches, key is not None
         warn_of(switches.unseen, noisy and switches.any)
         if switches.any and not noisy:
+            longest = jnp.minimum(options.max_step, (t1 - t0) / _JUMPING)
+            options = dataclasses.replace(options, max_step=longest)
             method = Jumping(method, partial(_jumped, crossings), partial(_error, crossings))
     solution = diffrax.diffeqsolve(
         terms,
