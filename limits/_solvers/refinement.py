@@ -29,7 +29,7 @@ from .trajectory import RESULTS, FailedRun, Trajectory, failure
 _RANDOMISATIONS = 5
 _LEVELS = 8  # in time, for atoms
 _FINEST = 4  # halvings of the longest step; tolerances alone go further
-_FINEST_DRAWN = 0  # of random nodes, which converge too slowly to need finer steps
+_DRAWN = 1  # of random nodes, which converge too slowly to need finer steps
 _FIRST = 1e-3  # tolerance of the first level, relative
 _STAGES = 6  # evaluations a step, about
 _POWER = 0.75  # of the number of random nodes that errors fall with, until one is observed
@@ -145,12 +145,13 @@ class Refinement:
                 apart = self._apart(run, last.run).plus(self.kept).doubted(last.apart)
             return Level(sizes, run, rtol, apart, None, self.spent - spent)
         used, *others = jax.random.split(self.key, _RANDOMISATIONS)
-        time = min(time, _FINEST_DRAWN)
         ends = np.linspace((low + high) / 2, high, _RANDOMISATIONS)
-        run = self._solve(self._drawn(sizes, used), rtol / 4, time + 1, (low, ends[0]))
+        run = self._solve(self._drawn(sizes, used), rtol / 4, _DRAWN, (low, ends[0]))
         rougher = coarsened(self.ensemble.spaces, self.rules, sizes)
         pairs = zip(others, pairwise(ends), strict=True)
-        runs = [self._solve(self._drawn(rougher, k), rtol, time, span, sizes) for k, span in pairs]
+        runs = [
+            self._solve(self._drawn(rougher, k), rtol, time - 1, span, sizes) for k, span in pairs
+        ]
         apart = self._apart(run, *runs)
         return Level(sizes, run, rtol, apart, used, self.spent - spent)
 
@@ -159,7 +160,7 @@ class Refinement:
         finer = self.energy.with_finer_data()
         if finer is None:
             return
-        nodes, time = self._drawn(level.sizes, level.key), 0 if self.key is None else 1
+        nodes, time = self._drawn(level.sizes, level.key), 0 if self.key is None else _DRAWN
         rtol = level.rtol if self.key is None else level.rtol / 4
         run = self._solve(nodes, rtol, time, (1.0, 1.0), level.sizes, finer)
         self.missed = self._apart(level.run, run)
@@ -204,12 +205,14 @@ class Refinement:
         return None
 
     def _affordable(self, level: Level, sizes: np.ndarray, share: float = 1.0) -> bool:
-        """Whether that `share` of the work left allows a next level on `sizes`, with twice the
-        steps."""
+        """Whether that `share` of the work left allows a next level on `sizes`: with twice the
+        steps, or as many where they are as long as they may be, and stay so."""
         now, then = (
             work(self.ensemble, self.energy, one) for one in (level.sizes, tuple(sizes.tolist()))
         )
-        return 2 * level.cost * then / now <= share * (self.max_work - self.spent)
+        bound = self.key is not None and level.run.stats["steps"] <= 1.25 * 8 * 2**_DRAWN
+        cost = (1 if bound else 2) * level.cost * then / now
+        return cost <= share * (self.max_work - self.spent)
 
     def _wanted(self, level: Level) -> int:
         """By what power of two more random nodes would meet the target."""
@@ -247,7 +250,7 @@ class Refinement:
         own = self._drawn(sizes, key)
         redrawn = None if key is None else jax.random.fold_in(key, len(own))
         rough = self._drawn(coarsened(self.ensemble.spaces, self.rules, sizes), redrawn)
-        time = min(len(self.levels) - 1, _FINEST) if key is None else _FINEST_DRAWN + 1
+        time = min(len(self.levels) - 1, _FINEST) if key is None else _DRAWN
         rtol = level.rtol if key is None else level.rtol / 4
         low, _ = self._span()
 

@@ -88,7 +88,7 @@ def test_the_nodes_of_a_population_are_in_the_bar():
     fine = flow(smooth(2).discretise(64), many, t1=1.0)
     true = float(jnp.abs(run.energies - fine.energies).max())
     assert 1e-3 < true <= 3 * float(run.error) and run.error < 1
-    with pytest.raises(FailedRun, match="from the nodes of the data: give Data.from_space more"):
+    with pytest.raises(FailedRun, match="from the nodes of the data: give"):
         limit(smooth(2), few, t1=1.0, tol=1e-3)
 
 
