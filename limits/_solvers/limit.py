@@ -23,7 +23,7 @@ from .refinement import ROUNDING, Refinement
 from .time import Observe, checkpoints
 from .trajectory import RESULTS, FailedRun, Trajectory
 
-_WORK = 2.0**31  # numbers, some seconds
+_WORK = 2.0**32  # numbers, some seconds
 _WORK_FOR_TOL = 2.0**35
 
 
@@ -84,13 +84,14 @@ def limit(
     Arguments:
 
     - `tol`: the error to reach, in units of the energy and of the outputs. None: a millionth (in
-      single precision 1e-4) of their size, or what `max_work` allows.
+      single precision 1e-4) of their size, from random nodes two thousandths, or what `max_work`
+      allows.
     - `nodes` fixes the number of nodes (all per layer, or one per layer; then `tol` must be None),
       to be compared with the next coarser set; `rule` as in `NeuronalEnsemble.discretise`, Sobol
       points of a Gaussian first layer aligned with the inputs by default; `key` for random rules.
-    - `max_work`: how many numbers may be computed in all, 2³¹ by default and 2³⁵ with `tol`: those
+    - `max_work`: how many numbers may be computed in all, 2³² by default and 2³⁵ with `tol`: those
       of a solve are six evaluations a step, each of samples × (neurons + weights/32) (whole weights
-      where layers do not multiply by them). Two cores take some five seconds for 2³¹.
+      where layers do not multiply by them). Two cores take some ten seconds for 2³².
     - `observe` as in `flow`, of quantities that weigh neurons by their masses, with an error of
       their own in `.observed_error`; what has a shape that depends on the nodes has none.
     - `solver`: `Adaptive()` by default, whose tolerances and steps are left to `limit`,

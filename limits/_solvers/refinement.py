@@ -30,6 +30,7 @@ _RANDOMISATIONS = 5
 _LEVELS = 8  # in time, for atoms
 _FINEST = 4  # halvings of the longest step; tolerances alone go further
 _DRAWN = 1  # of random nodes, which converge too slowly to need finer steps
+_AIM_DRAWN = 2e-3  # of the size of what is compared, from random nodes without a tolerance
 _FIRST = 1e-3  # tolerance of the first level, relative
 _STAGES = 6  # evaluations a step, about
 _POWER = 0.75  # of the number of random nodes that errors fall with, until one is observed
@@ -323,9 +324,10 @@ class Refinement:
 
     def _target(self, level: Level) -> float:
         """Of nodes and time: `tol`, or where none is given 1e-6 (1e-4) of the size of energies and
-        outputs; less what the nodes of data miss, but a tenth of that is enough."""
+        outputs, of random nodes 2e-3; less what the nodes of data miss, but a tenth of that is enough."""
         missed = 0.0 if self.missed is None else self.missed.error
-        tol = self._aim() * size(self.energy, level.run) if self.tol is None else self.tol
+        aim = self._aim() if self.key is None else _AIM_DRAWN
+        tol = aim * size(self.energy, level.run) if self.tol is None else self.tol
         return max(tol - missed, missed / 10)
 
     def _exhausted(self, level: Level, throw: bool) -> Trajectory:
