@@ -324,7 +324,8 @@ class Refinement:
 
     def _target(self, level: Level) -> float:
         """Of nodes and time: `tol`, or where none is given 1e-6 (1e-4) of the size of energies and
-        outputs, of random nodes 2e-3; less what the nodes of data miss, but a tenth of that is enough."""
+        outputs, of random nodes 2e-3; less what the nodes of data miss, of which a tenth is
+        enough."""
         missed = 0.0 if self.missed is None else self.missed.error
         aim = self._aim() if self.key is None else _AIM_DRAWN
         tol = aim * size(self.energy, level.run) if self.tol is None else self.tol
