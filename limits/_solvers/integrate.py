@@ -17,7 +17,7 @@ from ensembles import Network
 from .._dynamics.dynamics import Dynamics, check_change, check_value
 from .._energies.energy import Energy
 from .crossings import At, Crossings, Jumping, warn_of
-from .retracting import Retracting
+from .retracting import Retracting, forwards
 from .sizes import Sizes
 from .state import MassWeightedNorm, error_weights, filled, packing
 from .time import Observe, nan_after, observed
@@ -115,7 +115,11 @@ def integrate(
         Sizes.of(network, network.parameters.still(), begin, shares, 1.0),
         None if tangent is None else Sizes.along(network, tangent[0], begin, shares),
     )
-    method = Retracting(options.method, retract) if energy.domain.bounded else options.method
+    method = options.method
+    if isinstance(adjoint, diffrax.ForwardMode):  # diffrax sees through one wrapper only
+        method = forwards(method)
+    if energy.domain.bounded:
+        method = Retracting(method, retract)
     if adjoint is not None:
         crossings = Crossings.of(rate, At(t0, pack(begin), given))
         switches, noisy = crossings.switches, key is not None
