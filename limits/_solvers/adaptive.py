@@ -110,7 +110,7 @@ class Adaptive(Solver):
         refuse_noise(dynamics)
         self.resolved(network.dtype)
         dynamics.check(network, energy)
-        self.check_times(dynamics, jnp.asarray(t0, times.dtype), times[-1])
+        self.check_times(dynamics, t0, times[-1])
 
     def check_times(self, dynamics: Update, t0: ArrayLike, t1: ArrayLike) -> None:
         """Raise `ValueError` for rates of `dynamics` that are none in a run from t0 to t1, and
