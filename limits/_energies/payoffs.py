@@ -85,8 +85,8 @@ def _with_slopes(loss: Callable[..., Array], points: list[Array], i: int) -> tup
 
 
 def _differ(here: tuple[Array, Array], there: tuple[Array, Array]) -> bool:
-    """Whether payoffs or their slopes differ, by more than a part of the largest of them, which have
-    one scale on circles of length 1."""
+    """Whether payoffs or their slopes differ, by more than a part of the largest of them: on
+    circles of length 1 they have one scale."""
     pairs = [tuple(map(np.asarray, pair)) for pair in zip(here, there, strict=True)]
     known = [np.isfinite(a) & np.isfinite(b) for a, b in pairs]
     pairs = [(np.where(k, a, 0), np.where(k, b, 0)) for k, (a, b) in zip(known, pairs, strict=True)]
