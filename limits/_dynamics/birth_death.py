@@ -83,7 +83,7 @@ class BirthDeath(Update):
         each = []
         for i, psi in enumerate(at.fresh().first_variation(moved)):
             p = network.initial_masses[i]
-            events = rates[i] * at.step.astype(p.dtype) * (psi - dot(p, psi))
+            events = _no_derivatives(rates[i] * at.step.astype(p.dtype) * (psi - dot(p, psi)))
             rare = jnp.where(p > 0, -events, 0).max() <= 1  # else it is no process in time any more
             value = jnp.where(rare, value, jnp.nan)
             each.append(offspring(events, p > 0, jax.random.fold_in(jump, i)))

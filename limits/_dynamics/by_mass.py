@@ -1,6 +1,6 @@
 """Whether what users write sees neurons by their masses, which all limits rest on.
 
-The network of the same measures with further neurons of mass 0, and one neuron as two of half its
+The network of the same measures with further neurons of mass 0, and every neuron as two of half its
 mass, has to move as the network itself does: norms and means over all neurons, whatever their
 masses, do not. Classes of this library keep that by the tests of their families; those of others
 are looked at before a run that is compared with a limit.
@@ -29,7 +29,7 @@ _STEEP = 1e4  # times the energy: bounds that are not met at first are met there
 def with_intruders(network: Network, mass: Any = 0.0, far: float = 3.0) -> Network:
     """`network` with a neuron of that mass before and one behind every hidden layer, at least `far`
     times as far from its first and last as neurons spread, in opposite directions, in every weight;
-    and with its first neuron as two of half its mass. With mass 0 the measures are the same."""
+    and with every neuron as two of half its mass. With mass 0 the measures are the same."""
 
     def grown(i: int, a: Array, axis: int) -> Array:
         first = jax.lax.slice_in_dim(a, 0, 1, axis=axis)
@@ -38,12 +38,11 @@ def with_intruders(network: Network, mass: Any = 0.0, far: float = 3.0) -> Netwo
         size = jnp.where(spread > 0, spread, jnp.where(first != 0, jnp.abs(first), 1))
         normal = np.random.default_rng(i).standard_normal(first.shape)
         way = jnp.asarray(far * np.sign(normal) + normal * (far > 0), a.dtype) * size
-        return jnp.concatenate([first + way, first, a, last - way], axis)
+        return jnp.concatenate([first + way, a, a, last - way], axis)
 
     def split(p: Array) -> Array:
-        half = p[:1] / 2
-        ends = jnp.full(1, mass, p.dtype)
-        return jnp.concatenate([ends, (1 - 2 * ends) * jnp.concatenate([half, half, p[1:]]), ends])
+        ends, half = jnp.full(1, mass, p.dtype), p / 2
+        return jnp.concatenate([ends, (1 - 2 * ends) * jnp.concatenate([half, half]), ends])
 
     return network.map_neurons(grown, tuple(map(split, network.initial_masses)))
 
@@ -78,8 +77,8 @@ def check_by_mass(network: Network, energy: Energy, update: Update, step: Float[
             if apart > slack * np.abs(np.where(known, a, 0)).max(initial=0):
                 raise ValueError(
                     "dynamics, energy and layers must see neurons by their masses to have a limit, "
-                    f"but with {', '.join(names)} neurons of mass 0, or one split in two, changed "
-                    "how the others move (a mean or a norm over all neurons depends on their "
+                    f"but with {', '.join(names)} neurons of mass 0, or neurons split in two, "
+                    "changed how the others move (a mean or a norm over all neurons depends on their "
                     "number): weigh them with network.masses and network.parameter_masses(), or "
                     "write train, whose networks it may move as it likes"
                 )

@@ -12,8 +12,8 @@ stays on the surface and moves with the v⁻ + λ (v⁺ − v⁻) that does, λ 
 
     δ⁺ = δ⁻ + (v⁺ − v⁻) ∂c·δ⁻ / (∂c·v⁻ − ∂c·v⁺),    ∂c·δ⁺ = 0.
 
-A solver that knows nothing of it goes to and fro over the surface in short steps, and each of them
-is a crossing: δ stays tangent.
+A solver that knows nothing of it goes to and fro over the surface in short steps, or stays just
+before it, as stages that look beyond are driven back: δ is made tangent in each of these steps.
 
 Surfaces are the switches of the velocity's program. All that are crossed within a step are taken
 together, each at its time within the step.
@@ -125,7 +125,25 @@ class Crossings(eqx.Module):
             for at, v in zip((begin, end), velocity, strict=True)
         ]
         h = end.t - begin.t
-        return [_turn(h, *one) for one in zip(*switches, *speeds, strict=True)]
+        turns = [_turn(h, *one) for one in zip(*switches, *speeds, strict=True)]
+        return self._sliding(h, end, *switches, turns)
+
+    def _sliding(
+        self, h: Array, end: At, before: list[Switch], after: list[Switch], turns: list[_Turn]
+    ) -> list[_Turn]:
+        """With solutions that slide though their steps end on one side, as stages that look beyond
+        the surface are driven back: they end within a step of it, and both sides drive there."""
+
+        def flip(a: Switch, b: Switch, turn: _Turn) -> Array:
+            speed = turn.speeds[1]
+            there = (a.on == b.on) & (b.side * speed < 0)
+            near = there & (jnp.abs(b.side) <= 2 * h * jnp.abs(speed))
+            return jnp.where(near, jnp.where(b.on, -1, 1), 0).astype(h.dtype)
+
+        flips = [flip(*one) for one in zip(before, after, turns, strict=True)]
+        beyond, still = self.read(end, flips)[0], jax.tree.map(lambda _: None, end.given)
+        back = self._slopes(end, At(jnp.ones_like(end.t), beyond, still))
+        return [_slid(*one) for one in zip(turns, flips, back, strict=True)]
 
     def _slopes(self, at: At, direction: At) -> list[Array]:
         """The derivatives of all sides."""
@@ -191,6 +209,19 @@ def _turn(h: Array, a: Switch, b: Switch, v0: Array, v1: Array) -> _Turn:
     part = jnp.where(rested, 1, jnp.where(rests, 0, part))
     rate = jnp.where(turns, 1 / jnp.where(turns, enters + jnp.maximum(-leaves, 0), 1), 0)
     return _Turn(turned, leaves < 0, *jax.lax.stop_gradient((part, rate)), (v0, v1))
+
+
+def _slid(turn: _Turn, flip: Array, back: Array) -> _Turn:
+    """`turn`, or that of a solution which slides: where `flip` is not 0, and its side moves `back`
+    beyond the surface."""
+    ahead = turn.speeds[1]
+    slides = (flip != 0) & (ahead * back < 0)
+    rate = 1 / jnp.where(slides, jnp.abs(ahead) + jnp.abs(back), 1)
+    part, rate = jax.lax.stop_gradient((jnp.where(slides, 1, turn.part), rate))
+    turned = jnp.where(slides, flip, turn.turned)
+    return _Turn(
+        turned, turn.slides | slides, part, jnp.where(slides, rate, turn.rate), turn.speeds
+    )
 
 
 @eqx.filter_custom_jvp

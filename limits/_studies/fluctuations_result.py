@@ -160,15 +160,16 @@ class Fluctuations(Result):
                 return
 
     def _check_edges(self, width: int) -> None:
-        own, added = width * float(self.resampling[0].sum()), float(self.edges.sum())
+        by_time = self.resampling.reshape(len(self.times), -1).sum(1)
+        own, added = width * float(by_time.max()), float(self.edges.sum())
         if added <= _EDGES * own:
             return
         share = added / own if own > 0 else math.inf
         said = (
-            f"At width {width} the independent noise of edges adds {share:.2g} times the variance "
-            "at time 0, which is of higher order in 1/N and left out here. Its distribution must "
-            "not depend on the width: a standard parametrisation, entries of variance proportional "
-            "to N, is outside of this theory"
+            f"At width {width} the independent noise of edges adds at time 0 {share:.2g} times the "
+            "largest variance over `times`, which is of higher order in 1/N and left out here. Its "
+            "distribution must not depend on the width: a standard parametrisation, entries of "
+            "variance proportional to N, is outside of this theory"
         )
         if added > own:
             raise ValueError(f"{said}. Write simulate(...), or a larger width")

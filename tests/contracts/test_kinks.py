@@ -11,7 +11,7 @@ from models import regression, smooth
 from scipy.integrate import solve_ivp
 
 from ensembles import Affine, Elementwise, Gaussian, Measure, Network, Sobol, iid, shallow
-from limits import Adaptive, Data, GradientFlow, PowerPenalty, Risk, flow, fluctuations
+from limits import Adaptive, Data, GradientFlow, Interaction, PowerPenalty, Risk, flow, fluctuations
 from limits._solvers import crossings
 from limits._solvers.switches import Switches
 
@@ -268,3 +268,28 @@ def test_variances_of_networks_with_kinks_are_those_of_simulations(which):
     variance, bar = np.asarray(found.variance[-1]), np.asarray(found.variance_error[-1])
     print(f"{which}: N Var {variance.round(4)} ± {bar.round(4)}, simulated {true.round(4)}")
     assert (np.abs(variance - true) <= bar + 3 * true * np.sqrt(2 / 1000)).all()
+
+
+def vee(t):
+    """Minus a potential 3t for t > 0, −t/2 for t < 0."""
+    return -jnp.where(t[0] > 0, 3 * t[0], -0.5 * t[0])
+
+
+def nothing(t, u):
+    return 0 * t[0] * u[0]
+
+
+@pytest.mark.parametrize("begin", [-0.3, 2.0])
+def test_where_a_particle_comes_to_rest_does_not_depend_on_its_start(begin):
+    """It reaches the kink at 0, from either side, and slides: stays there."""
+    energy = Interaction(vee, nothing)
+
+    def end(start):
+        network = Network.particles(Measure(start[None, None], jnp.ones(1)))
+        run = flow(
+            network, energy, t1=1.0, solver=Adaptive(rtol=1e-4), adjoint=diffrax.ForwardMode()
+        )
+        return run.final.points(0)[0, 0]
+
+    at, slope = jax.jit(lambda s: jax.jvp(end, (s,), (jnp.ones_like(s),)))(jnp.asarray(begin))
+    assert abs(at) < 1e-2 and abs(slope) < 1e-9

@@ -98,10 +98,6 @@ CALLS = {
     ),
     "product of nothing": (lambda: Product(), r"spaces must be one or more spaces, got \(\)"),
     "nodes zero": (lambda: quadrature(Gaussian(1), 0), r"n must be an int of at least 1, got 0"),
-    "Gauss on a higher sphere": (
-        lambda: quadrature(Sphere(3), 16, Gauss()),
-        r"rule Gauss knows the circle only, got a sphere in R\^3: write rule=Sobol",
-    ),
     "Sobol without key": (
         lambda: quadrature(Gaussian(1), 8, Sobol()),
         r"key is required: Sobol points .*; write key=jax\.random\.key\(0\)",
