@@ -35,6 +35,7 @@ _STAGES = 6  # evaluations a step, about
 _POWER = 0.75  # of the number of random nodes that errors fall with, until one is observed
 _JUMP = 64  # times as many random nodes, at most, from one level to the next
 _MATTER = 0.1  # of the error of the worst layer, from which another is refined too
+_OWN = 1.1  # times what a population's nodes miss, below which more of the network's do little
 ROUNDING = 50  # units of the last place, below which nothing is asked of a solve
 
 
@@ -183,6 +184,8 @@ class Refinement:
         """The next numbers of nodes: of the layers that matter, random ones as many as it takes;
         None where they would cost more than `max_work`."""
         spaces = self.ensemble.spaces
+        if self._by_data(level):
+            return None
         if not any(space.axes for space in spaces):  # what is left is the error in time
             return level.sizes if len(self.levels) < _LEVELS else None
         finer = np.array(refined(spaces, self.rules, level.sizes))
@@ -203,6 +206,13 @@ class Refinement:
                 factor //= 2
             return tuple(sizes.tolist())
         return None
+
+    def _by_data(self, level: Level) -> bool:
+        """Whether the error is that of the nodes of a population, and beyond the target."""
+        if self.missed is None or level.apart is None:
+            return False
+        data = self.missed.error
+        return data > self._target(level) and level.error <= _OWN * data
 
     def _affordable(self, level: Level, sizes: np.ndarray, share: float = 1.0) -> bool:
         """Whether that `share` of the work left allows a next level on `sizes`, with twice the
@@ -332,13 +342,17 @@ class Refinement:
         run = self._returned(level, RESULTS.unresolved)
         if not throw:
             return run
-        more = (level.error / self.tol) ** (1 / self._power(level))
-        raise failure(
-            run,
+        known = (
             f"Asked for tol={self.tol:.1e}, it is known to {level.error:.1e} with "
-            f"{'x'.join(map(str, level.sizes))} nodes (max_work={self.max_work:.1e}). At the rate "
-            f"of its levels it takes some {more:.2g} times the nodes. ",
+            f"{'x'.join(map(str, level.sizes))} nodes (max_work={self.max_work:.1e}). "
         )
+        if self._by_data(level):
+            data = self.missed.error if self.missed else 0.0
+            why = f"Of this {data:.1e} is what the nodes of the data miss of their population: "
+            raise failure(run, f"{known}{why}write Data.from_space(..., nodes=...) with more. ")
+        more = (level.error / self.tol) ** (1 / self._power(level))
+        rate = f"At the rate of its levels it takes some {more:.2g} times the nodes. "
+        raise failure(run, known + rate)
 
     def _returned(self, level: Level, result: Any) -> Trajectory:
         """The run of a level as `limit` returns it: on its own nodes, with its errors and the
