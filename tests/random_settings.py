@@ -31,7 +31,6 @@ from random_ensembles import (
     _measure,
     _shallow,
     _task,
-    _waves,
     bump,
     pieces,
 )
@@ -374,7 +373,8 @@ def _penalties(rng) -> Setting:
         Penalty(Cosh(jnp.asarray(strength), jnp.asarray(10 ** rng.uniform(0, 1)))),
         PathNorm(strength),
     )[kind]
-    return Setting(e, (Exact(count=60),), (1e-5, 1e-2), risk + penalty, steps=2000 if kind == 3 else None)
+    steps = 2000 if kind == 3 else None
+    return Setting(e, (Exact(count=60),), (1e-5, 1e-2), risk + penalty, steps=steps)
 
 
 def _narrow_and_wide(rng) -> Setting:

@@ -15,9 +15,9 @@ from random_settings import SETTINGS, setting
 
 from ensembles import Affine, Gaussian, MonteCarlo, NeuronalEnsemble, Sobol, Torus, Uniform, iid
 from limits import (
+    RESULTS,
     Adaptive,
     Data,
-    RESULTS,
     GradientFlow,
     Risk,
     coupling,
