@@ -13,7 +13,17 @@ from models import Outputs, distance, regression
 from random_ensembles import Case, case
 from random_settings import SETTINGS, setting
 
-from ensembles import Affine, Gaussian, MonteCarlo, NeuronalEnsemble, Sobol, Torus, Uniform, iid
+from ensembles import (
+    Affine,
+    Gaussian,
+    Measure,
+    MonteCarlo,
+    NeuronalEnsemble,
+    Sobol,
+    Torus,
+    Uniform,
+    iid,
+)
 from limits import (
     RESULTS,
     Adaptive,
@@ -397,6 +407,23 @@ def test_a_start_that_only_a_narrow_feature_moves_is_not_taken_for_still():
     true = float(jnp.abs(run.energies - fine.energies).max())
     assert true <= 3 * float(run.error) <= 3e-2
     assert abs(float(fine.energies[-1] - fine.energies[0])) > 0.02
+
+
+def test_a_feature_between_nodes_of_a_gaussian_line_is_seen():
+    """Of 1/100 of the labels; even 575 Gauss–Hermite nodes are ten times its width apart."""
+
+    def last(c):
+        return 1 + c + 3 * jnp.exp(-(((c - 0.25) / 0.0114) ** 2))
+
+    ensemble = NeuronalEnsemble([Gaussian(1)], [_cosines, last], layers=TANH)
+    risk = Risk(regression(6))
+    options = dict(t1=1.0, observe=Outputs(risk))
+    found = limit(ensemble, risk, nodes=71, **options)
+    z = jnp.linspace(-8.0, 8.0, 4801)[:, None]
+    masses = jnp.exp(-(z[:, 0] ** 2) / 2)
+    fine = flow(ensemble.network((Measure(z, masses / masses.sum()),)), risk, **options)
+    true = distance((found.energies, found.observed), (fine.energies, fine.observed))
+    assert true > 1e-3 and true <= 3 * float(found.error)
 
 
 def _narrow(c):
