@@ -74,7 +74,9 @@ def check_values(timed: dict[str, tuple[Schedule, ...]], t0: ArrayLike, t1: Arra
     ends = concrete(t0), concrete(t1)
     if ends[0] is None or ends[1] is None or not any(timed.values()):
         return
-    grid = jnp.linspace(t0, t1, _SAMPLES + 1, dtype=jnp.result_type(float))
+    given = jnp.result_type(t1)
+    dtype = given if jnp.issubdtype(given, jnp.floating) else jnp.result_type(float)
+    grid = jnp.linspace(t0, t1, _SAMPLES + 1, dtype=dtype)
     for name, each in timed.items():
         for schedule in each:
             rates = concrete(_sampled(schedule, grid))

@@ -20,7 +20,8 @@ def check_payoffs(
 ) -> None:
     """Raise `ValueError` unless payoffs of strategies such as `points` are finite on walls of their
     spaces, and have period 1, with their derivative, in coordinates on a `Torus`."""
-    drawn = [_draw(space, point) for space, point in zip(spaces, points, strict=True)]
+    pairs = enumerate(zip(spaces, points, strict=True))
+    drawn = [_draw(space, point, player) for player, (space, point) in pairs]
     for i, space in enumerate(spaces):
         if space is None:
             continue
@@ -40,10 +41,7 @@ def check_payoffs(
                     )
             for j in circles:
                 turned = [*drawn[:i], drawn[i].at[:, j].add(1), *drawn[i + 1 :]]
-                pairs = zip(
-                    _with_slopes(loss, drawn, i), _with_slopes(loss, turned, i), strict=True
-                )
-                if any(_differ(np.asarray(a), np.asarray(b)) for a, b in pairs):
+                if _differ(_with_slopes(loss, drawn, i), _with_slopes(loss, turned, i)):
                     raise ValueError(
                         f"{name} must have period 1 in coordinate {j} of player {i + 1}, who "
                         "lives on a Torus, but a whole turn changed it, or its derivative: write "
@@ -51,11 +49,11 @@ def check_payoffs(
                     )
 
 
-def _draw(space: Space | None, point: Float[Array, " dim"]) -> Float[Array, "n dim"]:
+def _draw(space: Space | None, point: Float[Array, " dim"], player: int) -> Float[Array, "n dim"]:
     """Points of a space; `point`, where it is not known which there are."""
     if space is None:
         return jnp.broadcast_to(point, (_TRIED, *point.shape))
-    return space.draw(_TRIED, jax.random.key(0)).astype(point.dtype)
+    return space.draw(_TRIED, jax.random.key(player)).astype(point.dtype)
 
 
 def _walls(space: Space, drawn: Float[Array, "n dim"]) -> Float[Array, "n dim"] | None:
@@ -86,8 +84,12 @@ def _with_slopes(loss: Callable[..., Array], points: list[Array], i: int) -> tup
     return jax.vmap(partial(jax.value_and_grad(loss, argnums=i)))(*points)
 
 
-def _differ(a: np.ndarray, b: np.ndarray) -> bool:
-    known = np.isfinite(a) & np.isfinite(b)
-    slack = 1e-6 if a.dtype.itemsize >= 8 else 1e-2
-    a, b = np.where(known, a, 0), np.where(known, b, 0)
-    return bool((np.abs(a - b) > slack * max(np.abs(a).max(), np.abs(b).max())).any())
+def _differ(here: tuple[Array, Array], there: tuple[Array, Array]) -> bool:
+    """Whether payoffs or their slopes differ, by more than a part of the largest of them: on
+    circles of length 1 they have one scale."""
+    pairs = [tuple(map(np.asarray, pair)) for pair in zip(here, there, strict=True)]
+    known = [np.isfinite(a) & np.isfinite(b) for a, b in pairs]
+    pairs = [(np.where(k, a, 0), np.where(k, b, 0)) for k, (a, b) in zip(known, pairs, strict=True)]
+    slack = 1e-6 if pairs[0][0].dtype.itemsize >= 8 else 1e-2
+    size = max(np.abs(one).max() for pair in pairs for one in pair)
+    return any((np.abs(a - b) > slack * size).any() for a, b in pairs)

@@ -34,7 +34,7 @@ from .retracting import Wrapped
 from .switches import Switch, Switches
 
 GAUSS = (0.5 - 0.75**0.5 / 3, 0.5 + 0.75**0.5 / 3)  # of the way back over the jumps of a step
-_SLOW = 0.1  # of its mean speed over a step that a side has at least when it crosses 0
+_SLOW = 1e-3  # of its mean speed over a step that a side has at least when it crosses 0
 
 
 class UnseenKink(UserWarning):
@@ -181,7 +181,9 @@ def _turn(h: Array, a: Switch, b: Switch, v0: Array, v1: Array) -> _Turn:
     turns = (a.on != b.on) & ((a.side != 0) | rested)
     turned = jnp.where(turns, jnp.where(b.on, 1.0, -1.0), 0.0).astype(h.dtype)
     mean = jnp.where(turns, jnp.abs(b.side - a.side), 1) / h
-    enters = jnp.maximum(turned * jnp.where(rested, v1, v0), _SLOW * mean)
+    # what turns within the step is no slower than that takes
+    slowest = jnp.maximum(jnp.abs(jnp.where(rested, b.side, a.side)) / h, _SLOW * mean)
+    enters = jnp.maximum(turned * jnp.where(rested, v1, v0), slowest)
     leaves = jnp.where(rests, enters, turned * v1)
     until, since = jnp.abs(a.side) / enters, jnp.abs(b.side) / jnp.maximum(leaves, _SLOW * mean)
     total = until + since

@@ -90,7 +90,7 @@ def flow(
     dynamics.check(network, energy)
     notice(observe, energy, dynamics, [vars(layer) for layer in network.layers])
     start, when = checkpoints(times, t0, t1, network.dtype)
-    solver.check_times(dynamics, t0, t1)
+    solver.check_times(dynamics, start, jnp.asarray(t1, network.dtype))
     if not traced((network, energy, dynamics, t0, t1, times, solver)):
         adjoint = None  # what is known cannot be differentiated any more
     elif adjoint is None:

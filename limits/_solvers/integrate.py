@@ -1,5 +1,6 @@
 """One compiled solve of the mean-field ODE, or of an SDE where the dynamics has noise."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,12 +17,13 @@ from ensembles import Network
 from .._dynamics.dynamics import Dynamics, check_change, check_value
 from .._energies.energy import Energy
 from .crossings import At, Crossings, Jumping, warn_of
-from .retracting import Retracting
+from .retracting import Retracting, forwards
 from .sizes import Sizes
 from .state import MassWeightedNorm, error_weights, filled, packing
 from .time import Observe, nan_after, observed
 from .trajectory import RESULTS, Trajectory
 
+_JUMPING = 128  # steps that a run has at least in which derivatives jump
 _FINEST = 2.0**-16  # of a run, to which Brownian motion is resolved
 
 _Given = tuple[Network, Energy, Dynamics]
@@ -113,12 +115,18 @@ def integrate(
         Sizes.of(network, network.parameters.still(), begin, shares, 1.0),
         None if tangent is None else Sizes.along(network, tangent[0], begin, shares),
     )
-    method = Retracting(options.method, retract) if energy.domain.bounded else options.method
+    method = options.method
+    if isinstance(adjoint, diffrax.ForwardMode):  # diffrax sees through one wrapper only
+        method = forwards(method)
+    if energy.domain.bounded:
+        method = Retracting(method, retract)
     if adjoint is not None:
         crossings = Crossings.of(rate, At(t0, pack(begin), given))
         switches, noisy = crossings.switches, key is not None
         warn_of(switches.unseen, noisy and switches.any)
         if switches.any and not noisy:
+            longest = jnp.minimum(options.max_step, (t1 - t0) / _JUMPING)
+            options = dataclasses.replace(options, max_step=longest)
             method = Jumping(method, partial(_jumped, crossings), partial(_error, crossings))
     solution = diffrax.diffeqsolve(
         terms,

@@ -23,7 +23,7 @@ from .refinement import ROUNDING, Refinement
 from .time import Observe, checkpoints
 from .trajectory import RESULTS, FailedRun, Trajectory
 
-_WORK = 2.0**31  # numbers, some seconds
+_WORK = 2.0**32  # numbers, some seconds
 _WORK_FOR_TOL = 2.0**35
 
 
@@ -55,9 +55,9 @@ def limit(
     many as the observed rate asks for). The error is the larger of two:
 
     - The distance from another solution. For deterministic rules from the one on the next coarser
-      set, whose tolerance is at least four times as large and whose longest step (down to t1/128)
-      twice as long: the error of that one, in nodes and in time, and so a bound for the finer one
-      that is returned, often a loose one. It is taken to be at least a third of the square of the
+      set, whose tolerance is larger and whose longest step (down to t1/128, or where the two would
+      share their steps) twice as long: the error of that one, in nodes and in time, and so a bound
+      for the finer one that is returned, often a loose one. It is taken to be at least a third of the square of the
       distance a level before, relative to the outputs, since solutions that agree better do so by
       chance. For random rules the largest distance from four independent randomisations, with
       coarser nodes in layers of a deterministic rule and coarser steps.
@@ -75,8 +75,8 @@ def limit(
     off by is added to the distance.
 
     The estimate finds features of the initial weights that are wider than about 1/500 of a layer's
-    labels (1/23 of an axis in two dimensions, 1/1000 under random rules) by their effect at time 0;
-    it finds narrower ones, and small ones that long runs amplify, only by chance. In time,
+    labels (1/300 of a Gaussian line, 1/77 in networks of several such layers, 1/23 of an axis in
+    two dimensions, 1/1000 under random rules) by their effect at time 0; it finds narrower ones, and small ones that long runs amplify, only by chance. In time,
     variations of schedules (see `Adaptive`), and what its `max_step` and `kinks` say. The estimate
     speaks for `times` (0 and t1 if None): give the times that you compare. It is never below ten
     units of the last place of energy and outputs.
@@ -84,13 +84,14 @@ def limit(
     Arguments:
 
     - `tol`: the error to reach, in units of the energy and of the outputs. None: a millionth (in
-      single precision 1e-4) of their size, or what `max_work` allows.
+      single precision 1e-4) of their size, from random nodes two thousandths, or what `max_work`
+      allows.
     - `nodes` fixes the number of nodes (all per layer, or one per layer; then `tol` must be None),
       to be compared with the next coarser set; `rule` as in `NeuronalEnsemble.discretise`, Sobol
       points of a Gaussian first layer aligned with the inputs by default; `key` for random rules.
-    - `max_work`: how many numbers may be computed in all, 2³¹ by default and 2³⁵ with `tol`: those
+    - `max_work`: how many numbers may be computed in all, 2³² by default and 2³⁵ with `tol`: those
       of a solve are six evaluations a step, each of samples × (neurons + weights/32) (whole weights
-      where layers do not multiply by them). Two cores take some five seconds for 2³¹.
+      where layers do not multiply by them). Two cores take some ten seconds for 2³².
     - `observe` as in `flow`, of quantities that weigh neurons by their masses, with an error of
       their own in `.observed_error`; what has a shape that depends on the nodes has none.
     - `solver`: `Adaptive()` by default, whose tolerances and steps are left to `limit`,

@@ -30,13 +30,13 @@ _RANDOMISATIONS = 5
 _LEVELS = 8  # in time, for atoms
 _FINEST = 4  # halvings of the longest step; tolerances alone go further
 _MORE = 1.2  # times the steps, below which two solutions may share their error in time
-_FINEST_DRAWN = 0  # of random nodes, which converge too slowly to need finer steps
+_DRAWN = 1  # of random nodes, which converge too slowly to need finer steps
+_AIM_DRAWN = 2e-3  # of the size of what is compared, from random nodes without a tolerance
 _FIRST = 1e-3  # tolerance of the first level, relative
 _STAGES = 6  # evaluations a step, about
 _POWER = 0.75  # of the number of random nodes that errors fall with, until one is observed
 _JUMP = 64  # times as many random nodes, at most, from one level to the next
 _MATTER = 0.1  # of the error of the worst layer, from which another is refined too
-_OWN = 1.1  # times what a population's nodes miss, below which more of the network's do little
 ROUNDING = 50  # units of the last place, below which nothing is asked of a solve
 
 
@@ -90,6 +90,7 @@ class Refinement:
             run = self._solve(self._drawn(rougher, None), aim, 0, (0.0, 0.5))
             self.levels.append(Level(rougher, run, aim, None, None, 0.0))
         level = self._with_start(self._level(sizes, aim / 10, (0.5, 1.0)))
+        self._miss(level)
         self.levels = [level]
         return self._returned(level, RESULTS.successful)
 
@@ -104,12 +105,14 @@ class Refinement:
                     raise
                 return self._returned(self._with_start(self.levels[-1]), RESULTS.successful)
             self.levels.append(level)
+            if len(self.levels) == 1:
+                self._miss(level)
             met = level.error <= self._target(level)
             finer = None if met else self._finer(level)
             if finer is None:
                 level = self.levels[-1] = self._with_start(level)
             if level.error <= self._target(level):
-                return self._returned(level, RESULTS.successful)
+                return self._exhausted(level, throw)
             if met:  # but for what its nodes miss of the start
                 finer = self._finer(level)
             if finer is None:
@@ -146,16 +149,17 @@ class Refinement:
             if self.levels:
                 last = self.levels[-1]
                 apart = self._apart(run, last.run).plus(self.kept).doubted(last.apart)
-            return self._known(Level(sizes, run, rtol, apart, None, self.spent - spent))
+            return Level(sizes, run, rtol, apart, None, self.spent - spent)
         used, *others = jax.random.split(self.key, _RANDOMISATIONS)
-        time = min(time, _FINEST_DRAWN)
         ends = np.linspace((low + high) / 2, high, _RANDOMISATIONS)
-        run = self._solve(self._drawn(sizes, used), rtol / 4, time + 1, (low, ends[0]))
+        run = self._solve(self._drawn(sizes, used), rtol / 4, _DRAWN, (low, ends[0]))
         rougher = coarsened(self.ensemble.spaces, self.rules, sizes)
         pairs = zip(others, pairwise(ends), strict=True)
-        runs = [self._solve(self._drawn(rougher, k), rtol, time, span, sizes) for k, span in pairs]
+        runs = [
+            self._solve(self._drawn(rougher, k), rtol, time - 1, span, sizes) for k, span in pairs
+        ]
         apart = self._apart(run, *runs)
-        return self._known(Level(sizes, run, rtol, apart, used, self.spent - spent))
+        return Level(sizes, run, rtol, apart, used, self.spent - spent)
 
     def _shares_steps(self, run: Trajectory, rtol: float) -> bool:
         """Whether a run made about the steps of the level before, none of which its tolerance made
@@ -168,19 +172,15 @@ class Refinement:
         apart = self._apart(run, last)
         return apart.error < 10 * rtol * float(apart.sizes.max())
 
-    def _known(self, level: Level) -> Level:
-        """With what the nodes of a population of data miss, found on the first level."""
+    def _miss(self, level: Level) -> None:
+        """Find, on the first level, what the nodes of a population of data miss."""
         finer = self.energy.with_finer_data()
         if finer is None:
-            return level
-        if not self.levels:
-            nodes, time = self._drawn(level.sizes, level.key), 0 if self.key is None else 1
-            rtol = level.rtol if self.key is None else level.rtol / 4
-            run = self._solve(nodes, rtol, time, (1.0, 1.0), level.sizes, finer)
-            self.missed = self._apart(level.run, run)
-        if level.apart is None or self.missed is None:
-            return level
-        return level._replace(apart=level.apart.beside(self.missed))
+            return
+        nodes, time = self._drawn(level.sizes, level.key), 0 if self.key is None else _DRAWN
+        rtol = level.rtol if self.key is None else level.rtol / 4
+        run = self._solve(nodes, rtol, time, (1.0, 1.0), level.sizes, finer)
+        self.missed = self._apart(level.run, run)
 
     def _with_start(self, level: Level) -> Level:
         """With what its nodes miss of the initial weights."""
@@ -200,8 +200,6 @@ class Refinement:
         """The next numbers of nodes: of the layers that matter, random ones as many as it takes;
         None where they would cost more than `max_work`."""
         spaces = self.ensemble.spaces
-        if self._by_data(level):
-            return None
         if not any(space.axes for space in spaces):  # what is left is the error in time
             return level.sizes if len(self.levels) < _LEVELS else None
         finer = np.array(refined(spaces, self.rules, level.sizes))
@@ -223,20 +221,15 @@ class Refinement:
             return tuple(sizes.tolist())
         return None
 
-    def _by_data(self, level: Level) -> bool:
-        """Whether the error is that of the nodes of a population, and beyond the target."""
-        if self.missed is None or level.apart is None:
-            return False
-        data = self.missed.error
-        return data > self._target(level) and level.error <= _OWN * data
-
     def _affordable(self, level: Level, sizes: np.ndarray, share: float = 1.0) -> bool:
-        """Whether that `share` of the work left allows a next level on `sizes`, with twice the
-        steps."""
+        """Whether that `share` of the work left allows a next level on `sizes`: with twice the
+        steps, or as many where they are as long as they may be, and stay so."""
         now, then = (
             work(self.ensemble, self.energy, one) for one in (level.sizes, tuple(sizes.tolist()))
         )
-        return 2 * level.cost * then / now <= share * (self.max_work - self.spent)
+        bound = self.key is not None and level.run.stats["steps"] <= 1.25 * 8 * 2**_DRAWN
+        cost = (1 if bound else 2) * level.cost * then / now
+        return cost <= share * (self.max_work - self.spent)
 
     def _wanted(self, level: Level) -> int:
         """By what power of two more random nodes would meet the target."""
@@ -274,8 +267,7 @@ class Refinement:
         own = self._drawn(sizes, key)
         redrawn = None if key is None else jax.random.fold_in(key, len(own))
         rough = self._drawn(coarsened(self.ensemble.spaces, self.rules, sizes), redrawn)
-        time = min(len(self.levels) - 1, _FINEST) + self.shorter
-        time = time if key is None else _FINEST_DRAWN + 1
+        time = min(len(self.levels) - 1, _FINEST) + self.shorter if key is None else _DRAWN
         rtol = level.rtol if key is None else level.rtol / 4
         low, _ = self._span()
 
@@ -347,40 +339,50 @@ class Refinement:
         return 1e-6 if jnp.finfo(self.ensemble.spaces[0].dtype).eps < 1e-10 else 1e-4
 
     def _target(self, level: Level) -> float:
-        """`tol`, or where none is given 1e-6 (1e-4) of the size of energies and outputs."""
-        if self.tol is not None:
-            return self.tol
-        return self._aim() * size(self.energy, level.run)
+        """Of nodes and time: `tol`, or where none is given 1e-6 (1e-4) of the size of energies and
+        outputs, of random nodes 2e-3; less what the nodes of data miss, of which a tenth is
+        enough."""
+        missed = 0.0 if self.missed is None else self.missed.error
+        aim = self._aim() if self.key is None else _AIM_DRAWN
+        tol = aim * size(self.energy, level.run) if self.tol is None else self.tol
+        return max(tol - missed, missed / 10)
 
     def _exhausted(self, level: Level, throw: bool) -> Trajectory:
-        """The last level, where work is exhausted: all that was asked for, or less than `tol`."""
-        if self.tol is None:
+        """The last level, whose error is all that was asked for, or above `tol`."""
+        missed = 0.0 if self.missed is None else self.missed.error
+        error = level.error + missed
+        if self.tol is None or error <= self.tol:
             return self._returned(level, RESULTS.successful)
         run = self._returned(level, RESULTS.unresolved)
         if not throw:
             return run
-        known = (
-            f"Asked for tol={self.tol:.1e}, it is known to {level.error:.1e} with "
-            f"{'x'.join(map(str, level.sizes))} nodes (max_work={self.max_work:.1e}). "
-        )
-        if self._by_data(level):
-            data = self.missed.error if self.missed else 0.0
-            why = f"Of this {data:.1e} is what the nodes of the data miss of their population: "
-            raise failure(run, f"{known}{why}write Data.from_space(..., nodes=...) with more. ")
+        nodes = "x".join(map(str, level.sizes))
+        known = f"Asked for tol={self.tol:.1e}, it is known to {error:.1e} with {nodes} nodes"
+        if missed > self.tol / 2:
+            raise failure(
+                run,
+                f"{known}, {missed:.1e} of it from the nodes of the data: give Data.from_space "
+                "more of them. ",
+            )
         more = (level.error / self.tol) ** (1 / self._power(level))
-        rate = f"At the rate of its levels it takes some {more:.2g} times the nodes. "
-        raise failure(run, known + rate)
+        raise failure(
+            run,
+            f"{known} (max_work={self.max_work:.1e}). At the rate of its levels it takes some "
+            f"{more:.2g} times the nodes. ",
+        )
 
     def _returned(self, level: Level, result: Any) -> Trajectory:
         """The run of a level as `limit` returns it: on its own nodes, with its errors and the
         levels."""
         levels = tuple((one.sizes, one.error) for one in self.levels)
         run, apart = level.run, level.apart
+        if apart is not None and self.missed is not None:
+            apart = apart.beside(self.missed)
         return dataclasses.replace(
             run,
             final=_first(run.final, run.stats["nodes"]),
             observed=run.observed["observed"],
-            error=jnp.asarray(level.error if apart else math.nan, run.energies.dtype),
+            error=jnp.asarray(apart.error if apart else math.nan, run.energies.dtype),
             observed_error=None if apart is None else apart.observed,
             result=result,
             stats={**run.stats, "levels": levels},

@@ -1,5 +1,6 @@
 """Solvers around other solvers, and those whose steps are brought back to where the state lives."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -50,6 +51,14 @@ class Wrapped(diffrax.AbstractWrappedSolver):
 
     def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
         return self.solver.func(terms, t0, y0, args)
+
+
+def forwards(solver: Any) -> Any:
+    """`solver`, its stages in a loop that can be differentiated in forward mode."""
+    staged = isinstance(solver, diffrax.AbstractRungeKutta | diffrax.AbstractSRK)
+    if staged and solver.scan_kind is None:
+        return dataclasses.replace(solver, scan_kind="lax")
+    return solver
 
 
 class Retracting(Wrapped):

@@ -181,7 +181,7 @@ class _Reading:
         """Whether one is the maximum (minimum) of itself and another; other numbers are equal
         nowhere, to all intents."""
         for one, most in ((a, b), (b, a)):
-            if _root(most.key)[0] == "reduce_max":
+            if one.moves and _root(most.key)[0] == "reduce_max":
                 self.unseen.add("reduce_max")
             if _root(most.key)[0] in ("max", "min"):
                 name, of, pair, values = _root(most.key)

@@ -37,6 +37,12 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     steep = "The energy has no finite derivative at t0: check data, potentials and penalties."
 
 
+_SHORT = (
+    "Where the velocity jumps (ReLU, abs) or the flow is stiff, tolerances make steps short: write "
+    "solver=Adaptive(rtol=1e-4), or another method=. "
+)
+
+
 class FailedRun(RuntimeError):
     """A run that broke down. `partial` is its result: everything computed before."""
 
@@ -86,7 +92,8 @@ class Trajectory(Result):
             return self._or_error(self.result != RESULTS.successful)
         if self.succeeded:
             return self
-        raise failure(self, self._where())
+        short = "accepted_steps" in self.stats and self.result == RESULTS.max_steps_reached
+        raise failure(self, self._where() + (_SHORT if short else ""))
 
     def _where(self) -> str:
         """Where it broke down: between two of `times`, where it was seen at them alone."""

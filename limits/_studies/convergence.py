@@ -78,7 +78,7 @@ def _residual(q: Array, y: Array, features: Array, p: Array) -> Array:
     b, target = centred(features) * jnp.sqrt(p)[None], centred(y)
     values, vectors = jnp.linalg.eigh(matmul(b, b.T))
     tiny = jnp.finfo(features.dtype).tiny
-    scale = _RIDGE * jnp.maximum((q[:, None] * features**2 * p[None]).sum(), tiny)
+    scale = jnp.maximum(_RIDGE * (q[:, None] * features**2 * p[None]).sum(), tiny)
     missed = scale / (jnp.maximum(values, 0) + scale)
     parts = matmul(vectors.T, target) ** 2
     return (missed[:, None] ** 2 * parts).sum() / jnp.maximum((target**2).sum(), tiny)
