@@ -251,7 +251,7 @@ def _relu_gauss(rng) -> Setting:
         _shallow(Gaussian(1), first, last, RELU),
         (Exact("line", count=120),),
         (1e-4, 1e-2),
-        kinked=True,
+        steps=400,
     )
 
 
@@ -346,7 +346,7 @@ def _steep_classes(rng) -> Setting:
     x, classes = rng.normal(size=(6, 2)), rng.integers(0, 2, 6)
     data = Data(jnp.asarray(x), jnp.asarray(np.eye(2)[classes]))
     risk = Risk(data, CrossEntropyLoss())
-    return Setting(e, (Exact(count=150),), (1e-5, 1e-2), risk, t1=(2.0, 20.0))
+    return Setting(e, (Exact(count=1500),), (1e-5, 1e-2), risk, t1=(2.0, 20.0))
 
 
 def _growth(rng) -> Setting:
@@ -421,7 +421,7 @@ def _leaky_deep(rng) -> Setting:
     pair = Pair(*map(jnp.asarray, (*rng.normal(size=3), rng.uniform(-3, 3), rng.normal())))
     weights = [_curve(rng, 2, scale=0.5), pair, _curve(rng, 1, scale=0.5)]
     e = NeuronalEnsemble([U, U], weights, layers=LEAKY)
-    return Setting(e, (Exact(count=10),) * 2, (1e-3, 3e-2), t1=(0.5, 2.0), kinked=True)
+    return Setting(e, (Exact(count=10),) * 2, (1e-3, 3e-2), t1=(0.5, 2.0), steps=200)
 
 
 def _population(rng) -> Setting:
@@ -448,13 +448,13 @@ def _pulses(rng) -> Setting:
     t1 = rng.uniform(0.5, 20.0)
     width = t1 * 10 ** rng.uniform(-2.5, -0.5)
     pulse = Pulse(*map(jnp.asarray, (1 / width, rng.uniform(0, t1), width)))
-    return Setting(e, (Exact(count=40),), (1e-6, 1e-2), None, GradientFlow(pulse), (t1, t1))
+    return Setting(e, (Exact(count=200),), (1e-6, 1e-2), None, GradientFlow(pulse), (t1, t1))
 
 
-def _before(parts: Callable[[Any], Parts], kinked: bool) -> Callable[[Any], Setting]:
+def _before(parts: Callable[[Any], Parts], steps: int | None) -> Callable[[Any], Setting]:
     def made(rng) -> Setting:
         ensemble, nodes, tol, rule = parts(rng)
-        return Setting(ensemble, nodes, tol, rule=rule, kinked=kinked)
+        return Setting(ensemble, nodes, tol, rule=rule, steps=steps)
 
     return made
 
@@ -478,7 +478,7 @@ SETTINGS: dict[str, Callable[[np.random.Generator], Setting]] = {
     "population": _population,
     "small starts": _small,
     "pulses": _pulses,
-    **{name: _before(parts, name == "relu") for name, parts in FAMILIES.items()},
+    **{name: _before(parts, 400 if name == "relu" else None) for name, parts in FAMILIES.items()},
 }
 
 
