@@ -76,11 +76,11 @@ def limit(
 
     The estimate finds features of the initial weights that are wider than about 1/500 of a layer's
     labels (1/300 of a Gaussian line, 1/77 in networks of several such layers, 1/23 of an axis in
-    two dimensions, 1/1000 under random rules) by their effect at time 0; it finds narrower ones,
-    and small ones that long runs amplify, only by chance. In time, variations of schedules (see
-    `Adaptive`), and what its `max_step` and `kinks` say. The estimate speaks for `times` (0 and t1
-    if None): give the times that you compare. It is never below ten units of the last place of
-    energy and outputs.
+    two dimensions, there a quarter of a Gaussian one, 1/1000 under random rules) by their effect at
+    time 0; it finds narrower ones, and small ones that long runs amplify, only by chance. In time,
+    variations of schedules (see `Adaptive`), and what its `max_step` and `kinks` say. The estimate
+    speaks for `times` (0 and t1 if None): give the times that you compare. It is never below ten
+    units of the last place of energy and outputs.
 
     Arguments:
 
