@@ -29,20 +29,24 @@ from ensembles import (
     Torus,
     Uniform,
 )
-from limits import Data, Risk
+from limits import Data, Dynamics, Energy, Risk
 
 TANH, RELU = Affine(jnp.tanh), Affine(jax.nn.relu)
 
 
 class Case(NamedTuple):
     ensemble: NeuronalEnsemble
-    risk: Risk
+    energy: Energy
     t1: float
-    tol: float
+    tol: float | None
     rule: Any
     key: Any
     nodes: tuple[Any, ...]
     rtol: float  # of an exact run
+    dynamics: Dynamics | None = None
+    whole: Energy | None = None  # the energy of the population itself, where data are its nodes
+    max_work: float | None = None
+    steps: int | None = None  # of an exact run, in place of adapted ones
 
     def exact(self, order: int = 10) -> tuple[Measure, ...]:
         """Nodes that resolve the start, and what training makes of it."""
@@ -303,7 +307,7 @@ def case(family: str, number: int) -> Case:
     kinked = family == "relu"  # tighter steps would stop at every node's kink
     return Case(
         ensemble=ensemble,
-        risk=risk,
+        energy=risk,
         t1=t1,
         tol=tol,
         rule=rule,

@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,13 +10,24 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from models import Outputs, distance, regression
-from random_ensembles import FAMILIES, Case, case
+from random_ensembles import Case, case
+from random_settings import SETTINGS, setting
 
-from ensembles import Affine, Gaussian, MonteCarlo, NeuronalEnsemble, Sobol, Torus, Uniform, iid
+from ensembles import (
+    Affine,
+    Gaussian,
+    Measure,
+    MonteCarlo,
+    NeuronalEnsemble,
+    Sobol,
+    Torus,
+    Uniform,
+    iid,
+)
 from limits import (
+    RESULTS,
     Adaptive,
     Data,
-    FailedRun,
     GradientFlow,
     Risk,
     coupling,
@@ -33,59 +45,88 @@ RESOLVED = 1e-9  # what the exact runs are good for
 
 def exact(c: Case, order: int, rtol: float):
     """Energies and outputs on nodes that resolve everything."""
+    step = None if c.steps is None else c.t1 / (c.steps * order / 10)
     run = flow(
         c.ensemble.network(c.exact(order)),
-        c.risk,
+        c.energy if c.whole is None else c.whole,
+        c.dynamics,
         t1=c.t1,
         times=c.times,
-        solver=Adaptive(rtol=rtol, max_step=c.t1 / 64, max_steps=20_000),
-        observe=Outputs(c.risk),
+        solver=Adaptive(rtol=rtol, step=step, max_step=c.t1 / 64, max_steps=5_000),
+        observe=Outputs(c.energy),
         throw=False,
     )
     return run.energies, run.observed
 
 
-def error_over_estimate(c: Case) -> tuple[float, float] | None:
-    """True error / reported error of the limit of a case; None where it says it is unresolved.
+def between(energy, a, b) -> float:
+    """How far two (energies, outputs) are apart: the largest over times of the difference in
+    energy, and of the root mean square one in the outputs of each term."""
+    difference = jax.tree.map(jnp.subtract, a[1], b[1])
+    terms = [term.size(seen).max() for term, seen in energy.by_term(difference)]
+    return float(jnp.stack([jnp.abs(a[0] - b[0]).max(), *terms]).max())
 
-    What two exact runs, of other nodes and tolerances, differ by is not known: taken off in the
-    first number, not in the second.
+
+class Found(NamedTuple):
+    """True error / reported error, without what is not known of the true one, and with it; whether
+    the tolerance was met, or none was asked for."""
+
+    ratio: float
+    known: float
+    error: float
+    unknown: float
+    met: bool
+    seen: float  # as `ratio`, the largest of entries of what is observed
+
+
+def found(c: Case) -> Found | None:
+    """The errors of the limit of a case; None where there is none, or no exact solution.
+
+    What two exact runs, of other nodes and tolerances, differ by is not known.
     """
-    try:
-        run = limit(
-            c.ensemble, c.risk, t1=c.t1, times=c.times, tol=c.tol, rule=c.rule, key=c.key,
-            observe=Outputs(c.risk),
-        )  # fmt: skip
-    except FailedRun:
+    run = limit(
+        c.ensemble, c.energy, c.dynamics, t1=c.t1, times=c.times, tol=c.tol, rule=c.rule,
+        key=c.key, observe=Outputs(c.energy), max_work=c.max_work, throw=False,
+    )  # fmt: skip
+    if not np.isfinite(run.error):
         return None
     best = exact(c, 10, c.rtol)
-    unknown = distance(best, exact(c, 7, 10 * c.rtol)) + RESOLVED
+    other = exact(c, 7, 10 * c.rtol)
+    unknown = between(c.energy, best, other) + RESOLVED
     if not np.isfinite(unknown):  # a flow that leaves every bound
         return None
-    true = distance((run.energies, run.observed), best)
-    return max(true - unknown, 0) / float(run.error), true / float(run.error)
+    true, error = between(c.energy, (run.energies, run.observed), best), float(run.error)
+    met = bool(run.result == RESULTS.successful)
+    seen = jax.tree.map(
+        lambda a, b, o, e: (np.abs(a - b) - np.abs(b - o) - RESOLVED).max(0) / e,
+        run.observed, best[1], other[1], run.observed_error,
+    )  # fmt: skip
+    seen = max(float(np.max(a)) for a in jax.tree.leaves(seen))
+    return Found(max(true - unknown, 0) / error, true / error, error, unknown, met, max(seen, 0))
 
 
 @pytest.mark.parametrize(
     "family", ["smooth", *(pytest.param(f, marks=pytest.mark.slow) for f in ("bumps", "torus"))]
 )
 def test_a_limit_that_says_it_converged_is_honest(family):
-    found = [error_over_estimate(case(family, number)) for number in range(3001, 3003)]
-    ratios = np.array([r[0] for r in found if r is not None])
+    each = [found(case(family, number)) for number in range(3001, 3003)]
+    ratios = np.array([one.ratio for one in each if one is not None and one.met])
     print(family, ratios)
     assert len(ratios) >= 1 and (ratios <= 3).all()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
-def test_two_hundred_limits_of_every_family_are_honest(family):
-    """True error above 3 × the reported one in at most 2 % of those that converged, never 10 ×."""
-    found = [error_over_estimate(case(family, number)) for number in range(200)]
-    ratios, known = np.array([r for r in found if r is not None]).T
-    over = np.median(1 / known)
+@pytest.mark.parametrize("family", SETTINGS)
+def test_a_hundred_limits_of_every_family_are_honest(family):
+    """True error above 3 × the reported one in at most 2 % of the limits, never 10 ×; of those too
+    that do not meet their tolerance."""
+    each = [found(setting(family, number)) for number in range(100)]
+    ratios, known, met = np.array([(f.ratio, f.known, f.met) for f in each if f is not None]).T
+    over = np.median(1 / np.maximum(known, 1e-12))
     print(
-        f"\n{family}: {len(ratios)} of 200 converged, above 3: {(ratios > 3).sum()}, above 10: "
-        f"{(ratios > 10).sum()}, largest {ratios.max():.2f}, median overestimate {over:.3g}"
+        f"\n{family}: {len(ratios)} of 100 with a bar, {met.sum():.0f} as good as asked for, above "
+        f"1: {(ratios > 1).sum()}, 3: {(ratios > 3).sum()}, 10: {(ratios > 10).sum()}, largest "
+        f"{ratios.max():.2f}, median overestimate {over:.3g}"
     )
     assert (ratios > 3).mean() <= 0.02 and ratios.max() <= 10
 
@@ -98,7 +139,7 @@ def coupling_ratios(c: Case, widths=(8, 32)) -> np.ndarray:
     key, seeds, nodes = jax.random.fold_in(c.key, 7), 2, 16 if c.rule is None else 64
     options = dict(t1=c.t1, times=c.times)
     found = coupling(
-        c.ensemble, c.risk, widths=list(widths), seeds=seeds, nodes=nodes, rule=c.rule, key=key,
+        c.ensemble, c.energy, widths=list(widths), seeds=seeds, nodes=nodes, rule=c.rule, key=key,
         **options,
     )  # fmt: skip
     drawn_nodes = jax.random.fold_in(key, 2**32 - 1)
@@ -114,7 +155,7 @@ def coupling_ratios(c: Case, widths=(8, 32)) -> np.ndarray:
             a, b = (
                 flow(
                     n,
-                    c.risk,
+                    c.energy,
                     solver=Adaptive(rtol=r, max_steps=100_000),
                     observe=_Tracers(width),
                     **options,
@@ -201,15 +242,15 @@ class _Scatter(eqx.Module):
 def fluctuation_ratios(c: Case, nodes: int) -> tuple[np.ndarray, np.ndarray]:
     """True error / reported error of N Var and of the mean, at every time and entry."""
     fluctuation = sys.modules["limits._studies.fluctuations"]
-    see = _Scatter(c.risk.data.x[:3])
+    see = _Scatter(c.energy.data.x[:3])
     found = fluctuations(
-        c.ensemble, c.risk, see, t1=c.t1, times=c.times, nodes=nodes, rule=c.rule, key=c.key
+        c.ensemble, c.energy, see, t1=c.t1, times=c.times, nodes=nodes, rule=c.rule, key=c.key
     )
     network = c.ensemble.network(c.exact())
     watch = fluctuation._Watch(see, jnp.ones(network.depth - 1))
     solver = Adaptive(rtol=1e-9).resolved(network.dtype)
     mean, _, variance, _ = fluctuation._differentiate(
-        network, c.risk, GradientFlow(), solver, watch, jnp.asarray(c.times)
+        network, c.energy, GradientFlow(), solver, watch, jnp.asarray(c.times)
     )
 
     def ratio(a, b, error):
@@ -366,6 +407,29 @@ def test_a_start_that_only_a_narrow_feature_moves_is_not_taken_for_still():
     true = float(jnp.abs(run.energies - fine.energies).max())
     assert true <= 3 * float(run.error) <= 3e-2
     assert abs(float(fine.energies[-1] - fine.energies[0])) > 0.02
+
+
+def test_an_error_in_time_that_two_solutions_share_is_seen():
+    """142 steps, as long as they may be, on 143 as on 287 nodes: apart by 9e-7, and off by 4e-6."""
+    one = found(setting("pulses", 7))
+    assert one is not None and one.met and one.known <= 1
+
+
+def test_a_feature_between_nodes_of_a_gaussian_line_is_seen():
+    """Of 1/125 of the labels: 287 and 511 Gauss–Hermite nodes are ten times its width apart."""
+
+    def last(c):
+        return 1 + c + 3 * jnp.exp(-(((c - 0.2085) / 0.0114) ** 2))
+
+    ensemble = NeuronalEnsemble([Gaussian(1)], [_cosines, last], layers=TANH)
+    risk = Risk(regression(6))
+    options = dict(t1=1.0, observe=Outputs(risk))
+    found = limit(ensemble, risk, nodes=287, **options)
+    z = jnp.linspace(-8.0, 8.0, 4801)[:, None]
+    masses = jnp.exp(-(z[:, 0] ** 2) / 2)
+    fine = flow(ensemble.network((Measure(z, masses / masses.sum()),)), risk, **options)
+    true = distance((found.energies, found.observed), (fine.energies, fine.observed))
+    assert true > 1e-3 and true <= 3 * float(found.error)
 
 
 def _narrow(c):

@@ -23,7 +23,7 @@ from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .._result import Result
-from .nodes import check_noisy, padded_measures, probing
+from .nodes import check_noisy, many_nodes, padded_measures, probing
 
 _REDRAWS = 4
 _REFINEMENTS = 4  # of random nodes: 16 times as many
@@ -91,9 +91,9 @@ def initial_motion(
     check_noisy(ensemble, energy)
     rules = ensemble.rules(rule)
     random = any(r.random for r in rules)
-    sizes = [r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True)]
-    more = probing(ensemble.spaces, rules, sizes)
-    sizes = [n if r.random else m for n, m, r in zip(sizes, more, rules, strict=True)]
+    coarsest = [r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True)]
+    more = probing(ensemble.spaces, rules, coarsest)
+    sizes = [n if r.random else m for n, m, r in zip(coarsest, more, rules, strict=True)]
     rounding = float(jnp.finfo(ensemble.spaces[0].dtype).eps) ** 0.5
 
     def probe(network: Network) -> _Probe:
@@ -101,7 +101,7 @@ def initial_motion(
         return _probe(network, energy, dynamics.moves(network))
 
     if not random:
-        seen = [probe(ensemble.network(ensemble.measures(sizes, rules)))]
+        seen = [probe(ensemble.network(many_nodes(ensemble, rules, coarsest, None)))]
         vanishing, tolerance = 0.0, rounding
     else:
         key = randomness(key, "random nodes are drawn to find whether the limit moves")

@@ -55,12 +55,12 @@ def limit(
     many as the observed rate asks for). The error is the larger of two:
 
     - The distance from another solution. For deterministic rules from the one on the next coarser
-      set, whose tolerance is at least four times as large and whose longest step (down to t1/128)
-      twice as long: the error of that one, in nodes and in time, and so a bound for the finer one
-      that is returned, often a loose one. It is taken to be at least a third of the square of the
-      distance a level before, relative to the outputs, since solutions that agree better do so by
-      chance. For random rules the largest distance from four independent randomisations, with
-      coarser nodes in layers of a deterministic rule and coarser steps.
+      set, whose tolerance is larger and whose longest step (down to t1/128, or where the two would
+      share their steps) twice as long: the error of that one, in nodes and in time, and so a bound
+      for the finer one that is returned, often a loose one. It is taken to be at least a third of
+      the square of the distance a level before, relative to the outputs, since solutions that agree
+      better do so by chance. For random rules the largest distance from four independent
+      randomisations, with coarser nodes in layers of a deterministic rule and coarser steps.
     - What some 500 nodes a layer (23 an axis on two, 2,048 random ones, or the next finer set)
       resolve of the initialisation and the nodes do not: in the outputs, and in their velocity
       under the energy's derivative and the mean rates of the run, relative, times how far the
@@ -75,8 +75,9 @@ def limit(
     off by is added to the distance.
 
     The estimate finds features of the initial weights that are wider than about 1/500 of a layer's
-    labels (1/23 of an axis in two dimensions, 1/1000 under random rules) by their effect at time 0;
-    it finds narrower ones, and small ones that long runs amplify, only by chance. In time,
+    labels (1/300 of a Gaussian line, 1/77 in networks of several such layers, 1/23 of an axis in
+    two dimensions, there a quarter of a Gaussian one, 1/1000 under random rules) by their effect at
+    time 0; it finds narrower ones, and small ones that long runs amplify, only by chance. In time,
     variations of schedules (see `Adaptive`), and what its `max_step` and `kinks` say. The estimate
     speaks for `times` (0 and t1 if None): give the times that you compare. It is never below ten
     units of the last place of energy and outputs.

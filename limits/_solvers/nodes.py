@@ -10,7 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from ensembles import Gaussian, Measure, Network, NeuronalEnsemble, Product, Rule, Sobol, Space
+from ensembles import (
+    Gauss,
+    Gaussian,
+    Measure,
+    Network,
+    NeuronalEnsemble,
+    Product,
+    Rule,
+    Sobol,
+    Space,
+)
 
 from .._energies.energy import Energy
 
@@ -20,6 +30,7 @@ _SHARED = 72
 _LONGER = 8  # times as long is the next shape that several levels share
 _PROBE = 511  # nodes of sets that probe for what coarser ones miss
 _DRAWN = 2048  # random ones
+_TAIL = 8.3  # standard deviations, beyond which there is less than the last place of 1
 _PRODUCT = 1 / 32  # of the time of an activation that a weight takes in a product
 _FEW_AXES = 16  # of a cube, of which each is tried alone
 _FREE = 2**17  # numbers an evaluation that cost less than to compile for them
@@ -181,6 +192,36 @@ def probing(
     return tuple(one(rule, space, n) for rule, space, n in each)
 
 
+def evenly(space: Space, rule: Rule, n: int) -> Measure | None:
+    """`n` equidistant nodes of a Gaussian line in place of Gauss–Hermite ones, of which 511 have
+    neighbours a seventh of a standard deviation apart; None for other spaces and rules.
+
+    The trapezoidal rule, whose error for analytic functions falls as exp(−2π²/h²) in the distance h
+    of nodes: for 2,047 it is 1/123, and 1/300 of the labels are seen; for 511 1/31, and 1/77.
+    """
+    if not (isinstance(rule, Gauss) and isinstance(space, Gaussian) and space.dim == 1):
+        return None
+    z = np.linspace(-_TAIL, _TAIL, n)
+    masses = np.exp(-(z**2) / 2)
+    mean, scale = np.asarray(space.mean), np.asarray(space.scale)
+    points = (mean + scale * z[:, None]).astype(space.dtype)
+    return Measure(points, (masses / masses.sum()).astype(space.dtype))
+
+
+def many_nodes(
+    ensemble: NeuronalEnsemble,
+    rules: Sequence[Rule],
+    sizes: Sequence[int],
+    key: PRNGKeyArray | None,
+) -> tuple[Measure, ...]:
+    """Nodes that resolve what sets of these `sizes` may miss."""
+    measures = ensemble.measures(probing(ensemble.spaces, rules, sizes), list(rules), key=key)
+    alone = sum(space.axes > 0 for space in ensemble.spaces) == 1
+    n = _DRAWN - 1 if alone else _PROBE  # of several layers the weights are pairs
+    each = zip(measures, ensemble.spaces, rules, strict=True)
+    return tuple(evenly(space, rule, n) or own for own, space, rule in each)
+
+
 def probe_pair(
     ensemble: NeuronalEnsemble,
     rules: Sequence[Rule],
@@ -189,10 +230,9 @@ def probe_pair(
 ) -> tuple[Network, Network] | None:
     """Networks of one shape on `nodes` and on many more; None where there are no more."""
     sizes = [len(m.masses) for m in nodes]
-    more = probing(ensemble.spaces, rules, sizes)
-    if list(more) == sizes:
+    if list(probing(ensemble.spaces, rules, sizes)) == sizes:
         return None
     key = None if key is None else jax.random.fold_in(key, 1)
-    many = ensemble.measures(more, list(rules), key=key)
+    many = many_nodes(ensemble, rules, sizes, key)
     few = padded_measures(nodes, [len(m.masses) for m in many])
     return ensemble.network(few), ensemble.network(many)

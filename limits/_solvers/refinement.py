@@ -29,6 +29,7 @@ from .trajectory import RESULTS, FailedRun, Trajectory, failure
 _RANDOMISATIONS = 5
 _LEVELS = 8  # in time, for atoms
 _FINEST = 4  # halvings of the longest step; tolerances alone go further
+_MORE = 1.2  # times the steps, below which two solutions may share their error in time
 _DRAWN = 1  # of random nodes, which converge too slowly to need finer steps
 _AIM_DRAWN = 2e-3  # of the size of what is compared, from random nodes without a tolerance
 _FIRST = 1e-3  # tolerance of the first level, relative
@@ -77,6 +78,7 @@ class Refinement:
     progress: Whole
     kept: float = 0.0  # what the layers are off by that are as they were on the level before
     missed: Apart | None = None  # by the nodes of a population of data
+    shorter: int = 0  # more halvings of the longest step
     spent: float = 0.0  # numbers that were computed
     levels: list[Level] = dataclasses.field(default_factory=list)
 
@@ -136,10 +138,13 @@ class Refinement:
         """The solution on so many nodes, and how far it is from the level before, or from redraws;
         `span` is its part of the meter."""
         low, high = span
-        time = min(len(self.levels), _FINEST)
+        time = min(len(self.levels), _FINEST) + self.shorter
         spent = self.spent
         if self.key is None:
             run = self._solve(self._drawn(sizes, None), rtol, time, span)
+            if self._shares_steps(run, rtol):
+                self.shorter, rtol = self.shorter + 1, rtol / 4
+                run = self._solve(self._drawn(sizes, None), rtol, time + 1, (high, high))
             apart = None
             if self.levels:
                 last = self.levels[-1]
@@ -155,6 +160,17 @@ class Refinement:
         ]
         apart = self._apart(run, *runs)
         return Level(sizes, run, rtol, apart, used, self.spent - spent)
+
+    def _shares_steps(self, run: Trajectory, rtol: float) -> bool:
+        """Whether a run made about the steps of the level before, none of which its tolerance made
+        shorter, and is so near to it that the error in time, of both, may be more than that."""
+        if not self.levels:
+            return False
+        last = self.levels[-1].run
+        if float(run.stats["steps"]) > _MORE * float(last.stats["steps"]):
+            return False
+        apart = self._apart(run, last)
+        return apart.error < 10 * rtol * float(apart.sizes.max())
 
     def _miss(self, level: Level) -> None:
         """Find, on the first level, what the nodes of a population of data miss."""
@@ -251,7 +267,7 @@ class Refinement:
         own = self._drawn(sizes, key)
         redrawn = None if key is None else jax.random.fold_in(key, len(own))
         rough = self._drawn(coarsened(self.ensemble.spaces, self.rules, sizes), redrawn)
-        time = min(len(self.levels) - 1, _FINEST) if key is None else _DRAWN
+        time = min(len(self.levels) - 1, _FINEST) + self.shorter if key is None else _DRAWN
         rtol = level.rtol if key is None else level.rtol / 4
         low, _ = self._span()
 
