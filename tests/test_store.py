@@ -44,6 +44,10 @@ KEY = jax.random.key(0)
 RISK = Risk(regression(8))
 
 
+def neuron(c, x):
+    return jnp.tanh(c @ x)[None]
+
+
 def first(c):
     return jnp.stack([c[0], jnp.sin(c[0])])
 
@@ -200,7 +204,7 @@ def test_names_are_looked_up_and_nothing_is_imported_or_called(tmp_path):
         ),
         ("ensembles._network.network:Network.__init__", "no function or class"),
     ):
-        save(path, shallow(first, Gaussian(1)).layers[0])
+        save(path, shallow(neuron, Gaussian(1)).layers[0])
         rewritten(path, lambda m, name=name: m["value"]["fields"]["sigma"].update(function=name))
         with pytest.raises(ValueError, match=message):
             load(path)

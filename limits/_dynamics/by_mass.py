@@ -78,8 +78,8 @@ def check_by_mass(network: Network, energy: Energy, update: Update, step: Float[
                 raise ValueError(
                     "dynamics, energy and layers must see neurons by their masses to have a limit, "
                     f"but with {', '.join(names)} neurons of mass 0, or neurons split in two, "
-                    "changed how the others move (a mean or a norm over all neurons depends on their "
-                    "number): weigh them with network.masses and network.parameter_masses(), or "
+                    "changed how the others move (a mean or a norm over all neurons depends on "
+                    "their number): weigh them with network.masses and network.parameter_masses(), or "
                     "write train, whose networks it may move as it likes"
                 )
 
