@@ -79,8 +79,9 @@ def check_by_mass(network: Network, energy: Energy, update: Update, step: Float[
                     "dynamics, energy and layers must see neurons by their masses to have a limit, "
                     f"but with {', '.join(names)} neurons of mass 0, or neurons split in two, "
                     "changed how the others move (a mean or a norm over all neurons depends on "
-                    "their number): weigh them with network.masses and network.parameter_masses(), or "
-                    "write train, whose networks it may move as it likes"
+                    "their number): weigh them with network.masses and "
+                    "network.parameter_masses(), or write train, whose networks it may move as it "
+                    "likes"
                 )
 
 
@@ -97,7 +98,7 @@ def _moved(
             lambda i, a, axis: jax.lax.slice_in_dim(a, first, first + sizes[i], axis=axis)
         )
 
-    return end(network, 0, network.width), end(with_intruders(network), 2, network.width)
+    return end(network, 0, network.width), end(with_intruders(network), 1, network.width)
 
 
 @eqx.filter_jit

@@ -23,7 +23,7 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
     with `differentiable` also where no mass and no weight moves it, or one of its entries changes
     with the weights and has no derivative in them, as a step function's.
 
-    Neurons of mass 0, added before and behind the others, must not change it, nor splitting a
+    Neurons of mass 0, added before and behind the others, must not change it, nor splitting every
     neuron in two of half its mass; with `differentiable` neurons of a mass that tends to 0 must
     change it less and less. Averages with `network.masses` pass; plain means over neurons, powers
     of masses and quantities of single neurons fail, and the largest of those that have mass.
@@ -143,10 +143,12 @@ def _seen_twice(observe: Any, network: Network) -> tuple[Any, Any]:
 
 def _refuse_unweighed(value: np.ndarray, other: np.ndarray, slack: float) -> None:
     """Raise `ValueError` where intruders changed what is observed."""
+    same = value.shape == other.shape
+    shapes = "" if same else f" (shape {value.shape} → {other.shape})"
     if other.shape != value.shape or not (np.abs(other - value) <= slack).all():
         raise ValueError(
-            "observe must weigh neurons by masses, but neurons of mass 0, or one split in two, "
-            f"changed it (shape {value.shape} → {other.shape}): average over neurons with "
+            "observe must weigh neurons by masses, but neurons of mass 0, or neurons split in two, "
+            f"changed it{shapes}: average over neurons with "
             "network.masses. A single neuron is not a function of the network's measures, and in a "
             "finite network the noise of its edges fluctuates besides"
         )
