@@ -116,7 +116,7 @@ def straight(c):
 @pytest.mark.parametrize(
     ("first", "last"),
     [
-        (bent, straight),
+        pytest.param(bent, straight, marks=pytest.mark.slow),
         pytest.param(straight, bent, marks=pytest.mark.slow),
         (bent, bent),
     ],

@@ -80,13 +80,16 @@ def larger(observed: Any, other: Any) -> Any:
 
 def seen_apart(observed: Any, other: Any) -> Any:
     """How far each entry of what is observed (T, ...) is from that of another run, the largest over
-    times; NaN where shapes depend on the nodes."""
+    times, and no less than the root mean square over entries: one may agree by chance. NaN where
+    shapes depend on the nodes."""
 
     def one(a: Any, b: Any) -> np.ndarray:
         a, b = np.asarray(a), np.asarray(b)
         if a.shape != b.shape or a.dtype.kind not in "biuf":
             return np.full((), np.nan)
-        return np.abs(a.astype(float) - b.astype(float)).max(0)
+        apart = np.abs(a.astype(float) - b.astype(float)).reshape(len(a), -1)
+        least = np.sqrt((apart**2).mean(1, keepdims=True))
+        return np.maximum(apart, least).max(0, initial=0).reshape(a.shape[1:])
 
     return jax.tree.map(one, observed, other)
 

@@ -34,8 +34,9 @@ _DRAWN = 1  # of random nodes, which converge too slowly to need finer steps
 _AIM_DRAWN = 2e-3  # of the size of what is compared, from random nodes without a tolerance
 _FIRST = 1e-3  # tolerance of the first level, relative
 _STAGES = 6  # evaluations a step, about
-_POWER = 0.75  # of the number of random nodes that errors fall with, until one is observed
+_POWER = 0.65  # of the number of random nodes that errors fall with, until one is observed
 _JUMP = 64  # times as many random nodes, at most, from one level to the next
+_BESIDE = 4  # where there are layers of a deterministic rule too
 _MATTER = 0.1  # of the error of the worst layer, from which another is refined too
 ROUNDING = 50  # units of the last place, below which nothing is asked of a solve
 
@@ -156,7 +157,7 @@ class Refinement:
         rougher = coarsened(self.ensemble.spaces, self.rules, sizes)
         pairs = zip(others, pairwise(ends), strict=True)
         runs = [
-            self._solve(self._drawn(rougher, k), rtol, time - 1, span, sizes) for k, span in pairs
+            self._solve(self._drawn(rougher, k), rtol, _DRAWN - 1, part, sizes) for k, part in pairs
         ]
         apart = self._apart(run, *runs)
         return Level(sizes, run, rtol, apart, used, self.spent - spent)
@@ -211,8 +212,9 @@ class Refinement:
             sizes = np.where(matter, finer, level.sizes)
             if not self._affordable(level, sizes):
                 continue
-            share = 0.5 if (matter & ~random).any() else 1.0
-            factor = self._wanted(level) if (matter & random).any() else 2
+            share, factor = 1.0, self._wanted(level) if (matter & random).any() else 2
+            if (matter & ~random).any():  # of whose error the next level alone knows more
+                share, factor = 0.5, min(factor, _BESIDE)
             while factor > 2:
                 more = np.where(matter & random, level.sizes * np.array(factor), sizes)
                 if self._affordable(level, more, share):
@@ -299,9 +301,11 @@ class Refinement:
         longest, given = np.asarray(self.t1) / (8 * 2**time), self.solver.max_step
         network = self.ensemble.network(measures)
         rounding = ROUNDING * float(jnp.finfo(network.dtype).eps)
+        rtol = max(rtol, rounding)
         solver = dataclasses.replace(
             self.solver,
-            rtol=max(rtol, rounding),
+            rtol=rtol,
+            atol=rtol * scale if (scale := _largest(network)) > 0 else None,
             max_step=longest if given is None else np.minimum(longest, given),
         )
         run = flow(
@@ -387,6 +391,13 @@ class Refinement:
             result=result,
             stats={**run.stats, "levels": levels},
         )
+
+
+def _largest(network: Network) -> float:
+    """The size of the initial weights of the layer where they are largest. Steps need not resolve a
+    neuron near 0 beside it, which may be the node of a kink."""
+    leaves = map(np.asarray, jax.tree.leaves(network.start))
+    return max(float(np.sqrt(np.mean(leaf**2))) for leaf in leaves)
 
 
 @eqx.filter_jit

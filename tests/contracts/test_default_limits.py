@@ -26,7 +26,7 @@ def rms(a):
 
 
 def test_the_first_thing_one_tries_has_an_answer_with_an_honest_bar():
-    run = limit(CLOUD, RISK, t1=2.0, times=TIMES, observe=RISK.outputs, key=KEY, max_work=1e8)
+    run = limit(CLOUD, RISK, t1=2.0, times=TIMES, observe=RISK.outputs, key=KEY, max_work=3e7)
     fine = flow(
         CLOUD.discretise(2**15, Sobol(reflect=(0,)), key=jax.random.key(8)), RISK, t1=2.0,
         times=TIMES, observe=RISK.outputs, solver=Adaptive(rtol=1e-6),

@@ -91,7 +91,7 @@ CALLS = {
         lambda: simulate(
             ensemble(), risk(), lambda n: n.weights[0], width=4, seeds=2, t1=1.0, key=KEY
         ),
-        r"but neurons of mass 0, or neurons split in two, changed it \(shape \(4, 2\) → \(10, 2\)\)",
+        r"neurons of mass 0, or neurons split in two, changed it \(shape \(4, 2\) → \(10, 2\)\)",
     ),
     "fluctuations at times out of order": (
         lambda: predict(lambda n: n(X), times=[0.5, 0.1]),
