@@ -96,6 +96,7 @@ def dead(c):
     return jnp.stack([jnp.exp(-((c[0] / 0.01) ** 2)) * 8, jnp.sin(c[0]) + 0.3])
 
 
+@pytest.mark.slow
 def test_a_penalty_sees_weights_that_outputs_do_not():
     """Weights of an input that is 0 in all data: a bump of width .01."""
     ensemble = NeuronalEnsemble(

@@ -81,6 +81,7 @@ def test_entries_that_are_step_functions_are_refused_beside_smooth_ones(step):
         fluctuations(ENSEMBLE, RISK, both, t1=1.0, nodes=6)
 
 
+@pytest.mark.slow
 def test_constants_and_hinges_are_no_step_functions():
     def both(network):
         return jnp.append(jax.nn.relu(outputs(network) - 5.0), 3.0)

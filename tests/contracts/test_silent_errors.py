@@ -95,7 +95,7 @@ def spike(theta, x):
     return theta[0] * theta[1] * jnp.tanh(x)
 
 
-@pytest.mark.parametrize("first", ["risk", "penalty"])
+@pytest.mark.parametrize("first", ["risk", pytest.param("penalty", marks=pytest.mark.slow)])
 def test_a_fast_term_of_a_sum_hides_nothing_of_another(first):
     """A spike on 1 % of the labels, which first nodes miss, beside a penalty that falls fast."""
 
