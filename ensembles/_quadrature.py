@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -14,6 +15,8 @@ from ._checks import concrete, count, floating, kind, randomness
 from ._final import Family
 from ._measures import Measure
 from ._spaces.space import Space
+
+_FEW_AXES = 16  # of a cube, of which each may be mirrored alone
 
 
 class Rule(Family):
@@ -29,6 +32,15 @@ class Rule(Family):
     @abc.abstractmethod
     def __call__(self, space: Space, n: int, key: PRNGKeyArray | None = None) -> Measure:
         """At least `n` nodes of `space` with their masses."""
+
+    def aligned(self, space: Space, x: Float[Array, "n d"]) -> "Rule":
+        """The rule made for inputs `x` of a first layer on `space`: itself, where it has no use for
+        them."""
+        return self
+
+    def mirrored(self, space: Space) -> "list[Rule]":
+        """Rules like this one whose points come in pairs that some averages cancel over."""
+        return []
 
     def coarsest(self, space: Space) -> int:
         """The number of nodes a refinement begins with."""
@@ -123,6 +135,21 @@ class Sobol(Rule):
         points = space.from_cube(u)
         space.check_points("from_cube(u)", points, n)
         return _measure(space, points, np.full(n, 1 / n))
+
+    def aligned(self, space: Space, x: Float[Array, "n d"]) -> "Sobol":
+        try:
+            space.aligned(x)
+        except ValueError:  # no Gaussian factor of the dimension of the inputs
+            return self
+        return Sobol(x, self.reflect)
+
+    def mirrored(self, space: Space) -> list[Rule]:
+        """Mirrored at all axes of a factor of the space, or at one alone where there are few."""
+        ends = np.cumsum([0, *(factor.cube_dim for factor in space.factors)]).tolist()
+        choices = [tuple(range(a, b)) for a, b in pairwise(ends)]
+        if space.cube_dim <= _FEW_AXES:
+            choices += [(axis,) for axis in range(space.cube_dim)]
+        return [Sobol(self.align, axes) for axes in dict.fromkeys(choices)]
 
 
 class MonteCarlo(Rule):

@@ -36,6 +36,10 @@ class Product(Space):
         return sum(space.dim for space in self.spaces)
 
     @property
+    def factors(self) -> tuple[Space, ...]:
+        return self.spaces
+
+    @property
     def axes(self) -> int:
         return sum(space.axes for space in self.spaces)
 

@@ -60,6 +60,11 @@ class Space(Family):
     def grid(self, m: int) -> Grid:
         """Nodes (m^axes, dim) and masses of the tensor Gauss rule with `m` nodes per axis."""
 
+    @property
+    def factors(self) -> "tuple[Space, ...]":
+        """The spaces that it is a product of: itself alone."""
+        return (self,)
+
     def aligned(self, x: Float[Array, "n d"]) -> "Space":
         """The same space, its cube mapped so that the principal directions of inputs `x` come
         first. Raises `ValueError` unless it has a Gaussian factor on R^d."""

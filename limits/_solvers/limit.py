@@ -15,11 +15,13 @@ from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .adaptive import Adaptive, continuous, refuse_noise
+from .fitted import fitted
 from .initial_motion import StationaryStart, initial_motion
-from .nodes import begin, fitted
+from .nodal import ROUNDING, NodalSolves
+from .nodes import begin
 from .observables import by_masses
 from .progress import Whole
-from .refinement import ROUNDING, Refinement
+from .refinement import Refinement
 from .time import Observe, checkpoints
 from .trajectory import RESULTS, FailedRun, Trajectory
 
@@ -145,11 +147,11 @@ def limit(
     if motion.stationary:
         warnings.warn(str(motion), StationaryStart, stacklevel=2)
 
-    refinement = Refinement(
+    solves = NodalSolves(
         ensemble, energy, dynamics, rules, t1, times, observe,
-        by_masses(observe, ensemble, rules, key), solver, tol, max_work,
-        key if random else None, Whole(progress),
+        by_masses(observe, ensemble, rules, key), solver, Whole(progress),
     )  # fmt: skip
+    refinement = Refinement(solves, tol, max_work, key if random else None)
     try:
         if nodes is not None:
             return refinement.fixed(counts("nodes", nodes, len(ensemble.spaces)))
@@ -159,4 +161,4 @@ def limit(
             raise
         return refinement.best(failed)
     finally:
-        refinement.progress.close()
+        solves.progress.close()

@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
 from ensembles import (
     Gauss,
@@ -16,9 +14,7 @@ from ensembles import (
     Measure,
     Network,
     NeuronalEnsemble,
-    Product,
     Rule,
-    Sobol,
     Space,
 )
 
@@ -26,15 +22,12 @@ from .._energies.energy import Energy
 
 Sizes = tuple[int, ...]
 
-_SHARED = 72
-_LONGER = 8  # times as long is the next shape that several levels share
+SHARED = 72  # nodes of a layer up to which sets have one shape
 _PROBE = 511  # nodes of sets that probe for what coarser ones miss
 _DRAWN = 2048  # random ones
 _TAIL = 8.3  # standard deviations, beyond which there is less than the last place of 1
 _PRODUCT = 1 / 32  # of the time of an activation that a weight takes in a product
-_FEW_AXES = 16  # of a cube, of which each is tried alone
 _FREE = 2**17  # numbers an evaluation that cost less than to compile for them
-_QUICK = 2**21  # that cost less than to compile again
 
 
 def check_noisy(ensemble: NeuronalEnsemble, energy: Energy) -> None:
@@ -88,77 +81,9 @@ def begin(ensemble: NeuronalEnsemble, energy: Energy, rules: Sequence[Rule]) -> 
         sizes = more
 
 
-def shape_of(
-    ensemble: NeuronalEnsemble, energy: Energy, rules: Sequence[Rule], sizes: Sizes
-) -> Sizes:
-    """The numbers of nodes to which `sizes` are padded to share a compilation with other levels,
-    where that costs less than to compile again."""
-
-    def longer(n: int, space: Space, rule: Rule) -> int:
-        if not space.axes or rule.random:
-            return n
-        padded = _SHARED
-        while padded < n:
-            padded *= _LONGER
-        return padded
-
-    each = zip(sizes, ensemble.spaces, rules, strict=True)
-    padded = tuple(longer(*one) for one in each)
-    small = max(padded) <= _SHARED
-    return padded if small or work(ensemble, energy, padded) <= _QUICK else sizes
-
-
 def shared(spaces: Sequence[Space]) -> tuple[int, ...]:
     """The numbers of nodes up to which sets are padded to share one compilation."""
-    return tuple(_SHARED if space.axes else 1 for space in spaces)
-
-
-def fitted(
-    ensemble: NeuronalEnsemble, rules: Sequence[Rule], energy: Energy, key: PRNGKeyArray
-) -> tuple[Rule, ...]:
-    """`rules`, Sobol points made for this start: those of the first layer aligned with the inputs
-    of the energy where labels are Gaussian in their space; and those of each layer in pairs,
-    mirrored where this makes initial outputs scatter least, by a half or less: those of weights of
-    mean zero cancel."""
-    rules = list(rules)
-    if isinstance(rules[0], Sobol) and energy.inputs is not None:
-        space, x = ensemble.spaces[0], energy.inputs
-        parts = space.spaces if isinstance(space, Product) else (space,)
-        if any(isinstance(part, Gaussian) and (part.dim,) == x.shape[1:] for part in parts):
-            rules[0] = Sobol(align=x)
-    sizes = tuple(r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True))
-
-    def scatter(rules: Sequence[Rule]) -> float:
-        keys = jax.random.split(jax.random.fold_in(key, 2), 4)
-        networks = [ensemble.network(ensemble.measures(sizes, rules, key=k)) for k in keys]
-        return float(_scatter(energy, networks))
-
-    for i, rule in enumerate(rules):
-        if isinstance(rule, Sobol):
-            least = scatter(rules) / 2
-            for axes in _mirrors(ensemble.spaces[i]):
-                pairs = [*rules[:i], Sobol(rule.align, axes), *rules[i + 1 :]]
-                if (found := scatter(pairs)) < least:
-                    rules, least = pairs, found
-    return tuple(rules)
-
-
-def _mirrors(space: Space) -> list[tuple[int, ...]]:
-    """Axes of the cube to mirror points at: those of each factor, and each alone of a few."""
-    parts = space.spaces if isinstance(space, Product) else (space,)
-    ends = np.cumsum([0, *(part.cube_dim for part in parts)])
-    wholes = [tuple(range(a, b)) for a, b in pairwise(ends.tolist())]
-    alone = [(axis,) for axis in range(space.cube_dim)] if space.cube_dim <= _FEW_AXES else []
-    return list(dict.fromkeys([*wholes, *alone]))
-
-
-@eqx.filter_jit
-def _scatter(energy: Energy, networks: list[Network]) -> Array:
-    """The root mean square distance of the outputs of networks from their mean."""
-    each = [energy.outputs(network) for network in networks]
-    outputs = jax.tree.map(lambda *a: jnp.stack(a), *each)
-    apart = energy.size(jax.tree.map(lambda a: a - a.mean(0, keepdims=True), outputs))
-    return jnp.sqrt((apart**2).mean())
+    return tuple(SHARED if space.axes else 1 for space in spaces)
 
 
 def padded_measures(measures: Sequence[Measure], sizes: Sequence[int]) -> tuple[Measure, ...]:

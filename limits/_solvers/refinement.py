@@ -2,26 +2,20 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 
-from ensembles import Measure, Network, NeuronalEnsemble, Rule
+from ensembles import Network
 
-from .._dynamics.dynamics import Dynamics
-from .._energies.energy import Energy
-from .adaptive import Adaptive
-from .apart import Apart, between, missed, size
-from .flow import flow
-from .nodes import Sizes, coarsened, padded_measures, probe_pair, refined, shape_of, shared, work
-from .progress import Whole
+from .apart import Apart, missed, size
+from .nodal import NodalSolves
+from .nodes import Sizes, coarsened, probe_pair, refined, shared
 from .start_error import start_error
 from .time import Observe, observed
 from .trajectory import RESULTS, FailedRun, Trajectory, failure
@@ -33,12 +27,10 @@ _MORE = 1.2  # times the steps, below which two solutions may share their error 
 _DRAWN = 1  # of random nodes, which converge too slowly to need finer steps
 _AIM_DRAWN = 2e-3  # of the size of what is compared, from random nodes without a tolerance
 _FIRST = 1e-3  # tolerance of the first level, relative
-_STAGES = 6  # evaluations a step, about
 _POWER = 0.65  # of the number of random nodes that errors fall with, until one is observed
 _JUMP = 64  # times as many random nodes, at most, from one level to the next
 _BESIDE = 4  # where there are layers of a deterministic rule too
 _MATTER = 0.1  # of the error of the worst layer, from which another is refined too
-ROUNDING = 50  # units of the last place, below which nothing is asked of a solve
 
 
 class Level(NamedTuple):
@@ -60,35 +52,25 @@ class Level(NamedTuple):
 
 @dataclasses.dataclass
 class Refinement:
-    """The limit of an ensemble on finer and finer nodes, until it is known to `tol`, or for None as
-    well as `max_work` numbers to compute allow; `key` that of random nodes, None where they are not
-    random. `limit` says how."""
+    """The limit of an ensemble, solved on finer and finer nodes until it is known to `tol`, or for
+    None as well as `max_work` numbers to compute allow; `key` that of random nodes, None where they
+    are not random. `limit` says how."""
 
-    ensemble: NeuronalEnsemble
-    energy: Energy
-    dynamics: Dynamics
-    rules: tuple[Rule, ...]
-    t1: ArrayLike
-    times: ArrayLike | None
-    observe: Observe
-    by_mass: bool
-    solver: Adaptive
+    on: NodalSolves
     tol: float | None
     max_work: float
     key: PRNGKeyArray | None
-    progress: Whole
     kept: float = 0.0  # what the layers are off by that are as they were on the level before
     missed: Apart | None = None  # by the nodes of a population of data
     shorter: int = 0  # more halvings of the longest step
-    spent: float = 0.0  # numbers that were computed
     levels: list[Level] = dataclasses.field(default_factory=list)
 
     def fixed(self, sizes: Sizes) -> Trajectory:
         """The solution on so many nodes, compared with the next coarser ones."""
         aim = self._aim()
         if self.key is None:
-            rougher = coarsened(self.ensemble.spaces, self.rules, sizes)
-            run = self._solve(self._drawn(rougher, None), aim, 0, (0.0, 0.5))
+            rougher = coarsened(self.on.ensemble.spaces, self.on.rules, sizes)
+            run = self.on.solve(self.on.drawn(rougher, None), aim, 0, (0.0, 0.5))
             self.levels.append(Level(rougher, run, aim, None, None, 0.0))
         level = self._with_start(self._level(sizes, aim / 10, (0.5, 1.0)))
         self._miss(level)
@@ -113,11 +95,11 @@ class Refinement:
             if finer is None:
                 level = self.levels[-1] = self._with_start(level)
             if level.error <= self._target(level):
-                return self._exhausted(level, throw)
+                return self._ended(level, throw)
             if met:  # but for what its nodes miss of the start
                 finer = self._finer(level)
             if finer is None:
-                return self._exhausted(level, throw)
+                return self._ended(level, throw)
             sizes = finer
 
     def _has_bar(self, failed: FailedRun) -> bool:
@@ -140,27 +122,28 @@ class Refinement:
         `span` is its part of the meter."""
         low, high = span
         time = min(len(self.levels), _FINEST) + self.shorter
-        spent = self.spent
+        spent = self.on.spent
         if self.key is None:
-            run = self._solve(self._drawn(sizes, None), rtol, time, span)
+            run = self.on.solve(self.on.drawn(sizes, None), rtol, time, span)
             if self._shares_steps(run, rtol):
                 self.shorter, rtol = self.shorter + 1, rtol / 4
-                run = self._solve(self._drawn(sizes, None), rtol, time + 1, (high, high))
+                run = self.on.solve(self.on.drawn(sizes, None), rtol, time + 1, (high, high))
             apart = None
             if self.levels:
                 last = self.levels[-1]
-                apart = self._apart(run, last.run).plus(self.kept).doubted(last.apart)
-            return Level(sizes, run, rtol, apart, None, self.spent - spent)
+                apart = self.on.apart(run, last.run).plus(self.kept).doubted(last.apart)
+            return Level(sizes, run, rtol, apart, None, self.on.spent - spent)
         used, *others = jax.random.split(self.key, _RANDOMISATIONS)
         ends = np.linspace((low + high) / 2, high, _RANDOMISATIONS)
-        run = self._solve(self._drawn(sizes, used), rtol / 4, _DRAWN, (low, ends[0]))
-        rougher = coarsened(self.ensemble.spaces, self.rules, sizes)
+        run = self.on.solve(self.on.drawn(sizes, used), rtol / 4, _DRAWN, (low, ends[0]))
+        rougher = coarsened(self.on.ensemble.spaces, self.on.rules, sizes)
         pairs = zip(others, pairwise(ends), strict=True)
         runs = [
-            self._solve(self._drawn(rougher, k), rtol, _DRAWN - 1, part, sizes) for k, part in pairs
+            self.on.solve(self.on.drawn(rougher, k), rtol, _DRAWN - 1, part, sizes)
+            for k, part in pairs
         ]
-        apart = self._apart(run, *runs)
-        return Level(sizes, run, rtol, apart, used, self.spent - spent)
+        apart = self.on.apart(run, *runs)
+        return Level(sizes, run, rtol, apart, used, self.on.spent - spent)
 
     def _shares_steps(self, run: Trajectory, rtol: float) -> bool:
         """Whether a run made about the steps of the level before, none of which its tolerance made
@@ -170,41 +153,41 @@ class Refinement:
         last = self.levels[-1].run
         if float(run.stats["steps"]) > _MORE * float(last.stats["steps"]):
             return False
-        apart = self._apart(run, last)
+        apart = self.on.apart(run, last)
         return apart.error < 10 * rtol * float(apart.sizes.max())
 
     def _miss(self, level: Level) -> None:
         """Find, on the first level, what the nodes of a population of data miss."""
-        finer = self.energy.with_finer_data()
+        finer = self.on.energy.with_finer_data()
         if finer is None:
             return
-        nodes, time = self._drawn(level.sizes, level.key), 0 if self.key is None else _DRAWN
+        nodes, time = self.on.drawn(level.sizes, level.key), 0 if self.key is None else _DRAWN
         rtol = level.rtol if self.key is None else level.rtol / 4
-        run = self._solve(nodes, rtol, time, (1.0, 1.0), level.sizes, finer)
-        self.missed = self._apart(level.run, run)
+        run = self.on.solve(nodes, rtol, time, (1.0, 1.0), level.sizes, finer)
+        self.missed = self.on.apart(level.run, run)
 
     def _with_start(self, level: Level) -> Level:
         """With what its nodes miss of the initial weights."""
-        nodes = self._drawn(level.sizes, level.key)
-        pair = probe_pair(self.ensemble, self.rules, nodes, level.key)
+        nodes = self.on.drawn(level.sizes, level.key)
+        pair = probe_pair(self.on.ensemble, self.on.rules, nodes, level.key)
         if level.apart is None or pair is None:
             return level
         outputs, end = level.run.observed["outputs"], level.run.times[-1]
-        error, share = start_error(pair, self.energy, self.dynamics, end, outputs)
+        error, share = start_error(pair, self.on.energy, self.on.dynamics, end, outputs)
         seen = None
-        if self.observe is not None and self.by_mass:
-            few, many = (_observed(self.observe, network) for network in pair)
+        if self.on.observe is not None and self.on.by_mass:
+            few, many = (_observed(self.on.observe, network) for network in pair)
             seen = missed(few, many, level.run.observed["observed"], share)
         return level._replace(apart=level.apart.at_least(error, seen))
 
     def _finer(self, level: Level) -> Sizes | None:
         """The next numbers of nodes: of the layers that matter, random ones as many as it takes;
         None where they would cost more than `max_work`."""
-        spaces = self.ensemble.spaces
+        spaces = self.on.ensemble.spaces
         if not any(space.axes for space in spaces):  # what is left is the error in time
             return level.sizes if len(self.levels) < _LEVELS else None
-        finer = np.array(refined(spaces, self.rules, level.sizes))
-        random = np.array([rule.random for rule in self.rules])
+        finer = np.array(refined(spaces, self.on.rules, level.sizes))
+        random = np.array([rule.random for rule in self.on.rules])
         each = [np.where(one, finer, level.sizes) for one in np.eye(len(finer), dtype=bool)]
         if not any(self._affordable(level, s) for s in each if tuple(s) != level.sizes):
             return None
@@ -226,12 +209,10 @@ class Refinement:
     def _affordable(self, level: Level, sizes: np.ndarray, share: float = 1.0) -> bool:
         """Whether that `share` of the work left allows a next level on `sizes`: with twice the
         steps, or as many where they are as long as they may be, and stay so."""
-        now, then = (
-            work(self.ensemble, self.energy, one) for one in (level.sizes, tuple(sizes.tolist()))
-        )
+        now, then = map(self.on.work, (level.sizes, tuple(sizes.tolist())))
         bound = self.key is not None and level.run.stats["steps"] <= 1.25 * 8 * 2**_DRAWN
         cost = (1 if bound else 2) * level.cost * then / now
-        return cost <= share * (self.max_work - self.spent)
+        return cost <= share * (self.max_work - self.on.spent)
 
     def _wanted(self, level: Level) -> int:
         """By what power of two more random nodes would meet the target."""
@@ -252,7 +233,7 @@ class Refinement:
     def _matter(self, level: Level, finer: np.ndarray) -> list[np.ndarray]:
         """Which layers to refine: beyond shared shapes those alone that the error is of; then the
         worst of them."""
-        spaces = self.ensemble.spaces
+        spaces = self.on.ensemble.spaces
         refine = np.array([bool(space.axes) for space in spaces])
         if refine.sum() < 2 or finer[refine].max() <= max(shared(spaces)):
             return [refine]
@@ -266,68 +247,26 @@ class Refinement:
     def _layer_errors(self, level: Level) -> np.ndarray:
         """How far the solution moves when the nodes of one layer alone are coarser, or redrawn."""
         sizes, key = level.sizes, level.key
-        own = self._drawn(sizes, key)
+        own = self.on.drawn(sizes, key)
         redrawn = None if key is None else jax.random.fold_in(key, len(own))
-        rough = self._drawn(coarsened(self.ensemble.spaces, self.rules, sizes), redrawn)
+        rough = self.on.drawn(coarsened(self.on.ensemble.spaces, self.on.rules, sizes), redrawn)
         time = min(len(self.levels) - 1, _FINEST) + self.shorter if key is None else _DRAWN
         rtol = level.rtol if key is None else level.rtol / 4
         low, _ = self._span()
 
         def error(i: int) -> float:
-            if not self.ensemble.spaces[i].axes:
+            if not self.on.ensemble.spaces[i].axes:
                 return 0.0
             nodes = (*own[:i], rough[i], *own[i + 1 :])
-            run = self._solve(nodes, rtol, time, (low, low), sizes)
-            return self._apart(level.run, run).error
+            run = self.on.solve(nodes, rtol, time, (low, low), sizes)
+            return self.on.apart(level.run, run).error
 
         return np.array([error(i) for i in range(len(own))])
-
-    def _solve(
-        self,
-        measures: Sequence[Measure],
-        rtol: float,
-        time: int,
-        span: tuple[float, float],
-        beside: Sizes | None = None,
-        energy: Energy | None = None,
-    ) -> Trajectory:
-        """The flow on these nodes, with the `time`-th longest step; `span` is its part of the
-        meter, `beside` the numbers of nodes whose shape it shares, `energy` another to descend."""
-        sizes = tuple(len(m.masses) for m in measures)
-        if self.by_mass:
-            like = sizes if beside is None else beside
-            shape = shape_of(self.ensemble, self.energy, self.rules, like)
-            measures = padded_measures(measures, shape)
-        longest, given = np.asarray(self.t1) / (8 * 2**time), self.solver.max_step
-        network = self.ensemble.network(measures)
-        rounding = ROUNDING * float(jnp.finfo(network.dtype).eps)
-        rtol = max(rtol, rounding)
-        solver = dataclasses.replace(
-            self.solver,
-            rtol=rtol,
-            atol=rtol * scale if (scale := _largest(network)) > 0 else None,
-            max_step=longest if given is None else np.minimum(longest, given),
-        )
-        run = flow(
-            network, self.energy if energy is None else energy, self.dynamics, t1=self.t1,
-            times=self.times, observe={"outputs": self.energy.outputs, "observed": self.observe},
-            solver=solver, adjoint=diffrax.ForwardMode(), progress=self.progress.stretch(*span),
-            throw=False,
-        )  # fmt: skip
-        evaluations = _STAGES * float(run.stats["steps"])
-        self.spent += evaluations * work(self.ensemble, self.energy, sizes)
-        return dataclasses.replace(run, stats={**run.stats, "nodes": sizes}).raise_if_failed()
-
-    def _drawn(self, sizes: Sizes, key: PRNGKeyArray | None) -> tuple[Measure, ...]:
-        return self.ensemble.measures(sizes, self.rules, key=key)
 
     def _span(self) -> tuple[float, float]:
         """The part of the meter of the next level: half of what is left."""
         done = len(self.levels)
         return 1 - 0.5**done, 1 - 0.5 ** (done + 1)
-
-    def _apart(self, run: Trajectory, *others: Trajectory) -> Apart:
-        return between(self.energy, run, *others)
 
     def _tolerance(self) -> float:
         """Of the next level: a quarter of the last one's and a tenth of its error, relative to the
@@ -335,12 +274,12 @@ class Refinement:
         if not self.levels:
             return _FIRST
         last = self.levels[-1]
-        scale = size(self.energy, last.run)
+        scale = size(self.on.energy, last.run)
         error = max(last.error, self._target(last)) / scale if scale > 0 else 0.0
         return last.rtol if last.rtol <= error / 100 else min(last.rtol / 4, error / 10)
 
     def _aim(self) -> float:
-        return 1e-6 if jnp.finfo(self.ensemble.spaces[0].dtype).eps < 1e-10 else 1e-4
+        return 1e-6 if jnp.finfo(self.on.ensemble.spaces[0].dtype).eps < 1e-10 else 1e-4
 
     def _target(self, level: Level) -> float:
         """Of nodes and time: `tol`, or where none is given 1e-6 (1e-4) of the size of energies and
@@ -348,10 +287,10 @@ class Refinement:
         enough."""
         missed = 0.0 if self.missed is None else self.missed.error
         aim = self._aim() if self.key is None else _AIM_DRAWN
-        tol = aim * size(self.energy, level.run) if self.tol is None else self.tol
+        tol = aim * size(self.on.energy, level.run) if self.tol is None else self.tol
         return max(tol - missed, missed / 10)
 
-    def _exhausted(self, level: Level, throw: bool) -> Trajectory:
+    def _ended(self, level: Level, throw: bool) -> Trajectory:
         """The last level, whose error is all that was asked for, or above `tol`."""
         missed = 0.0 if self.missed is None else self.missed.error
         error = level.error + missed
@@ -391,13 +330,6 @@ class Refinement:
             result=result,
             stats={**run.stats, "levels": levels},
         )
-
-
-def _largest(network: Network) -> float:
-    """The size of the initial weights of the layer where they are largest. Steps need not resolve a
-    neuron near 0 beside it, which may be the node of a kink."""
-    leaves = map(np.asarray, jax.tree.leaves(network.start))
-    return max(float(np.sqrt(np.mean(leaf**2))) for leaf in leaves)
 
 
 @eqx.filter_jit

@@ -1,0 +1,116 @@
+"""Solutions of a limit on sets of nodes, and how much they cost."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike, PRNGKeyArray
+
+from ensembles import Measure, Network, NeuronalEnsemble, Rule, Space
+
+from .._dynamics.dynamics import Dynamics
+from .._energies.energy import Energy
+from .adaptive import Adaptive
+from .apart import Apart, between
+from .flow import flow
+from .nodes import SHARED, Sizes, padded_measures, work
+from .progress import Whole
+from .time import Observe
+from .trajectory import Trajectory
+
+_LONGER = 8  # times as long is the next shape that several levels share
+_QUICK = 2**21  # numbers an evaluation that cost less than to compile again
+_STAGES = 6  # evaluations a step, about
+ROUNDING = 50  # units of the last place, below which nothing is asked of a solve
+
+
+@dataclasses.dataclass
+class NodalSolves:
+    """Flows of an ensemble on nodes in place of its labels. `by_mass` says whether `observe` may be
+    given neurons of mass 0; `spent` is how many numbers were computed."""
+
+    ensemble: NeuronalEnsemble
+    energy: Energy
+    dynamics: Dynamics
+    rules: tuple[Rule, ...]
+    t1: ArrayLike
+    times: ArrayLike | None
+    observe: Observe
+    by_mass: bool
+    solver: Adaptive
+    progress: Whole
+    spent: float = 0.0
+    _works: dict[Sizes, float] = dataclasses.field(default_factory=dict)
+
+    def drawn(self, sizes: Sizes, key: PRNGKeyArray | None) -> tuple[Measure, ...]:
+        return self.ensemble.measures(sizes, self.rules, key=key)
+
+    def solve(
+        self,
+        measures: Sequence[Measure],
+        rtol: float,
+        time: int,
+        span: tuple[float, float],
+        beside: Sizes | None = None,
+        energy: Energy | None = None,
+    ) -> Trajectory:
+        """The flow on these nodes, with the `time`-th longest step; `span` is its part of the
+        meter, `beside` the numbers of nodes whose shape it shares, `energy` another to descend."""
+        sizes = tuple(len(m.masses) for m in measures)
+        if self.by_mass:
+            measures = padded_measures(measures, self._shape(sizes if beside is None else beside))
+        longest, given = np.asarray(self.t1) / (8 * 2**time), self.solver.max_step
+        network = self.ensemble.network(measures)
+        rounding = ROUNDING * float(jnp.finfo(network.dtype).eps)
+        rtol = max(rtol, rounding)
+        solver = dataclasses.replace(
+            self.solver,
+            rtol=rtol,
+            atol=rtol * scale if (scale := _largest(network)) > 0 else None,
+            max_step=longest if given is None else np.minimum(longest, given),
+        )
+        run = flow(
+            network, self.energy if energy is None else energy, self.dynamics, t1=self.t1,
+            times=self.times, observe={"outputs": self.energy.outputs, "observed": self.observe},
+            solver=solver, adjoint=diffrax.ForwardMode(), progress=self.progress.stretch(*span),
+            throw=False,
+        )  # fmt: skip
+        evaluations = _STAGES * float(run.stats["steps"])
+        self.spent += evaluations * self.work(sizes)
+        return dataclasses.replace(run, stats={**run.stats, "nodes": sizes}).raise_if_failed()
+
+    def apart(self, run: Trajectory, *others: Trajectory) -> Apart:
+        return between(self.energy, run, *others)
+
+    def work(self, sizes: Sizes) -> float:
+        """About how many numbers one evaluation takes on so many nodes."""
+        if sizes not in self._works:
+            self._works[sizes] = work(self.ensemble, self.energy, sizes)
+        return self._works[sizes]
+
+    def _shape(self, sizes: Sizes) -> Sizes:
+        """The numbers of nodes to which `sizes` are padded to share a compilation with other
+        levels, where that costs less than to compile again."""
+
+        def longer(n: int, space: Space, rule: Rule) -> int:
+            if not space.axes or rule.random:
+                return n
+            padded = SHARED
+            while padded < n:
+                padded *= _LONGER
+            return padded
+
+        each = zip(sizes, self.ensemble.spaces, self.rules, strict=True)
+        padded = tuple(longer(*one) for one in each)
+        small = max(padded) <= SHARED
+        return padded if small or self.work(padded) <= _QUICK else sizes
+
+
+def _largest(network: Network) -> float:
+    """The size of the initial weights of the layer where they are largest. Steps need not resolve a
+    neuron near 0 beside it, which may be the node of a kink."""
+    leaves = map(np.asarray, jax.tree.leaves(network.start))
+    return max(float(np.sqrt(np.mean(leaf**2))) for leaf in leaves)
