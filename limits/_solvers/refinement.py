@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -11,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ensembles import Network
+from ensembles import Measure, Network
 
+from .._energies.energy import Energy
 from .apart import Apart, missed, size
 from .nodal import NodalSolves
 from .nodes import Sizes, coarsened, probe_pair, refined, shared
@@ -73,8 +75,8 @@ class Refinement:
             run = self.on.solve(self.on.drawn(rougher, None), aim, 0, (0.0, 0.5))
             self.levels.append(Level(rougher, run, aim, None, None, 0.0))
         level = self._with_start(self._level(sizes, aim / 10, (0.5, 1.0)))
-        self._miss(level)
         self.levels = [level]
+        self._miss(level)
         return self._returned(level, RESULTS.successful)
 
     def refined(self, sizes: Sizes, throw: bool) -> Trajectory:
@@ -161,9 +163,7 @@ class Refinement:
         finer = self.on.energy.with_finer_data()
         if finer is None:
             return
-        nodes, time = self.on.drawn(level.sizes, level.key), 0 if self.key is None else _DRAWN
-        rtol = level.rtol if self.key is None else level.rtol / 4
-        run = self.on.solve(nodes, rtol, time, (1.0, 1.0), level.sizes, finer)
+        run = self._again(level, self.on.drawn(level.sizes, level.key), finer)
         self.missed = self.on.apart(level.run, run)
 
     def _with_start(self, level: Level) -> Level:
@@ -250,18 +250,24 @@ class Refinement:
         own = self.on.drawn(sizes, key)
         redrawn = None if key is None else jax.random.fold_in(key, len(own))
         rough = self.on.drawn(coarsened(self.on.ensemble.spaces, self.on.rules, sizes), redrawn)
-        time = min(len(self.levels) - 1, _FINEST) + self.shorter if key is None else _DRAWN
-        rtol = level.rtol if key is None else level.rtol / 4
-        low, _ = self._span()
 
         def error(i: int) -> float:
             if not self.on.ensemble.spaces[i].axes:
                 return 0.0
             nodes = (*own[:i], rough[i], *own[i + 1 :])
-            run = self.on.solve(nodes, rtol, time, (low, low), sizes)
-            return self.on.apart(level.run, run).error
+            return self.on.apart(level.run, self._again(level, nodes)).error
 
         return np.array([error(i) for i in range(len(own))])
+
+    def _again(
+        self, level: Level, nodes: Sequence[Measure], energy: Energy | None = None
+    ) -> Trajectory:
+        """The flow on other nodes, or of another energy, solved as that of the last level was."""
+        time, rtol = min(len(self.levels) - 1, _FINEST) + self.shorter, level.rtol
+        if self.key is not None:
+            time, rtol = _DRAWN, level.rtol / 4
+        low, _ = self._span()
+        return self.on.solve(nodes, rtol, time, (low, low), level.sizes, energy)
 
     def _span(self) -> tuple[float, float]:
         """The part of the meter of the next level: half of what is left."""

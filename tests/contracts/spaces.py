@@ -21,12 +21,11 @@ from ensembles import (
 
 
 class Law(NamedTuple):
-    """A space of labels in any dtype it has; `gauss` says whether there are Gauss rules, and
-    `gauss_error(m)` how far the mean of m nodes per axis is off."""
+    """A space of labels in any dtype it has; `gauss_error(m)` says how far the mean of m Gauss nodes
+    per axis is off."""
 
     make: Callable[[Any], Space]
     dtypes: tuple[Any, ...] = (jnp.float64, jnp.float32)
-    gauss: bool = True
     gauss_error: Callable[[int], float] = lambda m: 0.0
 
 
@@ -53,7 +52,7 @@ SPACES = {
     "uniform": Law(_uniform),
     "torus": Law(_torus, dtypes=(jnp.float64,), gauss_error=lambda m: 1 / (2 * m)),
     "circle": Law(lambda dtype: Sphere(2, jnp.asarray(1.5, dtype))),
-    "sphere": Law(lambda dtype: Sphere(3, jnp.asarray(1.5, dtype)), gauss=False),
+    "sphere": Law(lambda dtype: Sphere(3, jnp.asarray(1.5, dtype))),
     "product": Law(lambda dtype: Product(_gaussian(dtype), _atoms(dtype))),
 }
 
@@ -72,7 +71,7 @@ def _has_gaussian(law: Law) -> bool:
 
 
 RULES = {
-    "Gauss": Nodes(Gauss(), lambda law: law.gauss),
+    "Gauss": Nodes(Gauss(), lambda law: True),
     "Monte Carlo": Nodes(MonteCarlo(), lambda law: True),
     "Sobol": Nodes(Sobol(), lambda law: True),
     "aligned Sobol": Nodes(Sobol(align=[[1.0, 2.0], [0.5, -1.0]]), _has_gaussian),
