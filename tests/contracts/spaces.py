@@ -21,8 +21,8 @@ from ensembles import (
 
 
 class Law(NamedTuple):
-    """A space of labels in any dtype it has; `gauss_error(m)` says how far the mean of m Gauss nodes
-    per axis is off."""
+    """A space of labels in any dtype it has; `gauss_error(m)` says how far the mean of m Gauss
+    nodes per axis is off."""
 
     make: Callable[[Any], Space]
     dtypes: tuple[Any, ...] = (jnp.float64, jnp.float32)
