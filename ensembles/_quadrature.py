@@ -23,7 +23,7 @@ class Rule(Family):
     """A quadrature rule: `rule(space, n, key)` gives about `n` nodes.
 
     `coarsest` is the number of nodes a refinement begins with; `refine` and `coarsen` step from
-    one number to the next.
+    one number to the next, `nearly` to one that is somewhat smaller.
     A rule that is `random` needs a key; independent keys give independent, unbiased node sets.
     """
 
@@ -53,6 +53,10 @@ class Rule(Family):
     def coarsen(self, space: Space, n: int) -> int:
         """The number of nodes one level coarser than `n`."""
         return max(1, n // 2)
+
+    def nearly(self, space: Space, n: int) -> int:
+        """A number of nodes that is somewhat smaller than `n`."""
+        return self.coarsen(space, n)
 
 
 class Gauss(Rule):
@@ -88,6 +92,11 @@ class Gauss(Rule):
                 f"coarser set, got {n}"
             )
         return atoms * max(1, (m - 1) // 2) ** space.axes
+
+    def nearly(self, space: Space, n: int) -> int:
+        """A tenth fewer on every axis, and one at least."""
+        m = _per_axis(n, space)
+        return _atoms(space) * max(1, m - max(1, round(m / 10))) ** space.axes
 
 
 class Sobol(Rule):

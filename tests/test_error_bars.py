@@ -98,7 +98,7 @@ def found(c: Case) -> Found | None:
     true, error = between(c.energy, (run.energies, run.observed), best), float(run.error)
     met = bool(run.result == RESULTS.successful)
     seen = jax.tree.map(
-        lambda a, b, o, e: (np.abs(a - b) - np.abs(b - o) - RESOLVED).max(0) / e,
+        lambda a, b, o, e: (np.abs(a - b).max(0) - np.abs(b - o).max() - RESOLVED) / e,
         run.observed, best[1], other[1], run.observed_error,
     )  # fmt: skip
     seen = max(float(np.max(a)) for a in jax.tree.leaves(seen))

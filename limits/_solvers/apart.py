@@ -44,14 +44,22 @@ class Apart:
         observed = jax.tree.map(np.add, self.observed, other.observed)
         return Apart(self.terms + other.terms, self.sizes, observed)
 
-    def doubted(self, last: "Apart | None") -> "Apart":
-        """At least a third of the square of the error a level before, relative to each size: Gauss
-        rules double the digits with the nodes, and what agrees better does by chance."""
+    def doubted(self, last: "Apart | None", before: "Apart | None") -> "Apart":
+        """No less than the distances of the two levels before allow, from which what agrees better
+        differs by chance: a third of the square of the last, relative to each size, since Gauss
+        rules double the digits with the nodes; and half of the last where that was not a quarter of
+        the one before it, since solutions that converge as slowly err on both sides."""
         if last is None:
             return self
         size = np.where(self.sizes > 0, self.sizes, 1)
         least = np.minimum(last.terms, last.terms**2 / size) / 3
-        return self._raised(np.maximum(self.terms, np.where(self.sizes > 0, least, 0)))
+        found = self._raised(np.maximum(self.terms, np.where(self.sizes > 0, least, 0)))
+        if before is None or last.error < before.error / 4 or found.error > last.error / 2:
+            return found
+        return found._raised(np.maximum(found.terms, last.error / 2))
+
+    def times(self, factor: float) -> "Apart":
+        return self._raised(factor * self.terms)
 
     def _raised(self, terms: np.ndarray) -> "Apart":
         ratio = terms.max() / self.error if self.error > 0 else 1.0

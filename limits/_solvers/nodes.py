@@ -52,6 +52,12 @@ def coarsened(
     return tuple(n if rule.random else rule.coarsen(space, n) for rule, space, n in each)
 
 
+def nearly(spaces: Sequence[Space], rules: Sequence[Rule], sizes: Sequence[int]) -> tuple[int, ...]:
+    """Somewhat smaller numbers of nodes."""
+    each = zip(rules, spaces, sizes, strict=True)
+    return tuple(rule.nearly(space, n) for rule, space, n in each)
+
+
 def work(ensemble: NeuronalEnsemble, energy: Energy, sizes: Sizes) -> float:
     """About how many numbers one evaluation of the energy takes on so many nodes: a sample's
     activations, and weights, which take a thirty-second of that in products."""

@@ -17,7 +17,7 @@ from ensembles import Measure, Network
 from .._energies.energy import Energy
 from .apart import Apart, missed, size
 from .nodal import NodalSolves
-from .nodes import Sizes, coarsened, probe_pair, refined, shared
+from .nodes import Sizes, coarsened, nearly, probe_pair, refined, shared
 from .start_error import start_error
 from .time import Observe, observed
 from .trajectory import RESULTS, FailedRun, Trajectory, failure
@@ -32,24 +32,28 @@ _FIRST = 1e-3  # tolerance of the first level, relative
 _POWER = 0.65  # of the number of random nodes that errors fall with, until one is observed
 _JUMP = 64  # times as many random nodes, at most, from one level to the next
 _BESIDE = 4  # where there are layers of a deterministic rule too
+_FAST = 8.0  # that distances fall by from level to level, where solutions are smooth
+_NEAR = 4.0  # distances from a solution on a tenth fewer nodes that one is off by, then
 _MATTER = 0.1  # of the error of the worst layer, from which another is refined too
 
 
 class Level(NamedTuple):
     """The solution on nodes of these `sizes`, solved with relative tolerance `rtol`; how far it is
-    `apart` from others (None where there is nothing to compare with); the key that its nodes were
-    drawn with (None where they are not random); and its `cost`, in numbers computed."""
+    `apart` from others (None where there is nothing to compare with), and is taken to be off by;
+    the key that its nodes were drawn with (None where they are not random); and its `cost`, in
+    numbers computed."""
 
     sizes: Sizes
     run: Trajectory
     rtol: float
     apart: Apart | None
+    off: Apart | None
     key: PRNGKeyArray | None
     cost: float
 
     @property
     def error(self) -> float:
-        return math.inf if self.apart is None else self.apart.error
+        return math.inf if self.off is None else self.off.error
 
 
 @dataclasses.dataclass
@@ -73,7 +77,7 @@ class Refinement:
         if self.key is None:
             rougher = coarsened(self.on.ensemble.spaces, self.on.rules, sizes)
             run = self.on.solve(self.on.drawn(rougher, None), aim, 0, (0.0, 0.5))
-            self.levels.append(Level(rougher, run, aim, None, None, 0.0))
+            self.levels.append(Level(rougher, run, aim, None, None, None, 0.0))
         level = self._with_start(self._level(sizes, aim / 10, (0.5, 1.0)))
         self.levels = [level]
         self._miss(level)
@@ -92,23 +96,27 @@ class Refinement:
             self.levels.append(level)
             if len(self.levels) == 1:
                 self._miss(level)
-            met = level.error <= self._target(level)
+            met = level.error <= self._target(level) and self._compared_twice()
             finer = None if met else self._finer(level)
             if finer is None:
                 level = self.levels[-1] = self._with_start(level)
-            if level.error <= self._target(level):
-                return self._ended(level, throw)
-            if met:  # but for what its nodes miss of the start
-                finer = self._finer(level)
+                if met and level.error > self._target(level):  # its nodes miss some of the start
+                    finer = self._finer(level)
             if finer is None:
                 return self._ended(level, throw)
             sizes = finer
+
+    def _compared_twice(self) -> bool:
+        """Whether more than one distance says how far the last level is off: the nodes of two
+        coarse levels agree by chance once in a while."""
+        fixed = not any(space.axes for space in self.on.ensemble.spaces)
+        return self.key is not None or fixed or len(self.levels) > 2
 
     def _has_bar(self, failed: FailedRun) -> bool:
         """Whether a finer level only took more steps than there may be, and one before has a
         bar."""
         last = self.levels[-1] if self.levels else None
-        return failed.partial.result == RESULTS.max_steps_reached and bool(last and last.apart)
+        return failed.partial.result == RESULTS.max_steps_reached and bool(last and last.off)
 
     def best(self, failed: FailedRun) -> Trajectory:
         """The best there is when a solve broke down: the last level, or what was solved."""
@@ -129,12 +137,17 @@ class Refinement:
             run = self.on.solve(self.on.drawn(sizes, None), rtol, time, span)
             if self._shares_steps(run, rtol):
                 self.shorter, rtol = self.shorter + 1, rtol / 4
-                run = self.on.solve(self.on.drawn(sizes, None), rtol, time + 1, (high, high))
-            apart = None
+                time += 1
+                run = self.on.solve(self.on.drawn(sizes, None), rtol, time, (high, high))
+            apart = off = None
             if self.levels:
-                last = self.levels[-1]
-                apart = self.on.apart(run, last.run).plus(self.kept).doubted(last.apart)
-            return Level(sizes, run, rtol, apart, None, self.on.spent - spent)
+                before = [None, *(one.apart for one in self.levels)]
+                apart = self.on.apart(run, self.levels[-1].run).plus(self.kept)
+                off = apart.doubted(before[-1], before[-2])
+                if self._falls_fast(apart):
+                    near = self._near(sizes, run, rtol, time, high)
+                    off = near if near.error < off.error else off
+            return Level(sizes, run, rtol, apart, off, None, self.on.spent - spent)
         used, *others = jax.random.split(self.key, _RANDOMISATIONS)
         ends = np.linspace((low + high) / 2, high, _RANDOMISATIONS)
         run = self.on.solve(self.on.drawn(sizes, used), rtol / 4, _DRAWN, (low, ends[0]))
@@ -145,7 +158,21 @@ class Refinement:
             for k, part in pairs
         ]
         apart = self.on.apart(run, *runs)
-        return Level(sizes, run, rtol, apart, used, self.on.spent - spent)
+        return Level(sizes, run, rtol, apart, apart, used, self.on.spent - spent)
+
+    def _falls_fast(self, apart: Apart) -> bool:
+        """Whether distances fall by more than twice the nodes make them where weights have kinks."""
+        last = self.levels[-1].apart
+        return self.on.by_mass and last is not None and apart.error < last.error / _FAST
+
+    def _near(self, sizes: Sizes, run: Trajectory, rtol: float, time: int, at: float) -> Apart:
+        """How far a run is off that is so far from one on nearly as many nodes, with steps that are
+        coarser: errors that fall by 8 when the nodes of an axis double are 1.4 times as large for a
+        tenth fewer, so that four times the distance is more than the error."""
+        fewer = nearly(self.on.ensemble.spaces, self.on.rules, sizes)
+        nodes = self.on.drawn(fewer, None)
+        other = self.on.solve(nodes, min(4 * rtol, _FIRST), max(time - 1, 0), (at, at), sizes)
+        return self.on.apart(run, other).times(_NEAR).plus(self.kept)
 
     def _shares_steps(self, run: Trajectory, rtol: float) -> bool:
         """Whether a run made about the steps of the level before, none of which its tolerance made
@@ -170,7 +197,7 @@ class Refinement:
         """With what its nodes miss of the initial weights."""
         nodes = self.on.drawn(level.sizes, level.key)
         pair = probe_pair(self.on.ensemble, self.on.rules, nodes, level.key)
-        if level.apart is None or pair is None:
+        if level.off is None or pair is None:
             return level
         outputs, end = level.run.observed["outputs"], level.run.times[-1]
         error, share = start_error(pair, self.on.energy, self.on.dynamics, end, outputs)
@@ -178,7 +205,7 @@ class Refinement:
         if self.on.observe is not None and self.on.by_mass:
             few, many = (_observed(self.on.observe, network) for network in pair)
             seen = missed(few, many, level.run.observed["observed"], share)
-        return level._replace(apart=level.apart.at_least(error, seen))
+        return level._replace(off=level.off.at_least(error, seen))
 
     def _finer(self, level: Level) -> Sizes | None:
         """The next numbers of nodes: of the layers that matter, random ones as many as it takes;
@@ -324,15 +351,15 @@ class Refinement:
         """The run of a level as `limit` returns it: on its own nodes, with its errors and the
         levels."""
         levels = tuple((one.sizes, one.error) for one in self.levels)
-        run, apart = level.run, level.apart
-        if apart is not None and self.missed is not None:
-            apart = apart.beside(self.missed)
+        run, off = level.run, level.off
+        if off is not None and self.missed is not None:
+            off = off.beside(self.missed)
         return dataclasses.replace(
             run,
             final=_first(run.final, run.stats["nodes"]),
             observed=run.observed["observed"],
-            error=jnp.asarray(apart.error if apart else math.nan, run.energies.dtype),
-            observed_error=None if apart is None else apart.observed,
+            error=jnp.asarray(off.error if off else math.nan, run.energies.dtype),
+            observed_error=None if off is None else off.observed,
             result=result,
             stats={**run.stats, "levels": levels},
         )

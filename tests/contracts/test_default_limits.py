@@ -9,6 +9,7 @@ from models import regression, smooth
 from contracts.common import KEY
 from ensembles import Affine, Gaussian, NeuronalEnsemble, Sobol, Sphere, Uniform, iid, shallow
 from limits import Adaptive, Data, FailedRun, PowerPenalty, Risk, flow, limit
+from limits._solvers.apart import Apart
 
 TIMES = jnp.linspace(0.0, 2.0, 3)
 RISK = Risk(regression(8))
@@ -134,3 +135,21 @@ def test_last_weights_of_mean_zero_make_no_initial_outputs():
     risk = Risk(Data(x, jnp.concatenate([RISK.data.y, RISK.data.y**2], 1)))
     run = limit(ensemble, risk, t1=1.0, observe=risk.outputs, key=KEY, max_work=1e6)
     assert float(jnp.abs(run.observed[0]).max()) < 1e-9
+
+
+def test_solutions_that_converge_slowly_are_not_taken_for_near_because_two_agree():
+    def of(*errors):
+        size = np.ones(2)
+        each = (Apart(np.array([e / 3, e]), size, e) for e in errors)
+        return [None, None, *each]
+
+    def error(*errors):
+        before, last, now = of(*errors)[-3:]
+        off = now.doubted(last, before)
+        return off.error, off.observed
+
+    assert error(2e-2) == (2e-2, 2e-2)  # nothing to doubt it by
+    assert error(1e-2, 1e-3) == (1e-3, 1e-3)
+    assert error(1.4e-2, 2.1e-2, 1.7e-3) == pytest.approx((1.05e-2, 1.05e-2))  # of ReLU
+    assert error(1e-1, 1e-2, 1e-4) == (1e-4, 1e-4)  # of a Gauss rule
+    assert error(1e-1, 1e-2, 1e-9) == pytest.approx((1e-4 / 3, 1e-4 / 3))
