@@ -3,8 +3,9 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,8 +17,9 @@ from ensembles import Measure, Network
 
 from .._energies.energy import Energy
 from .apart import Apart, missed, size
+from .levels import Level, finer, power
 from .nodal import NodalSolves
-from .nodes import Sizes, coarsened, probe_pair, refined, shared
+from .nodes import Sizes, coarsened, probe_pair, shared
 from .start_error import start_error
 from .time import Observe, observed
 from .trajectory import RESULTS, FailedRun, Trajectory, failure
@@ -29,27 +31,7 @@ _MORE = 1.2  # times the steps, below which two solutions may share their error 
 _DRAWN = 1  # of random nodes, which converge too slowly to need finer steps
 _AIM_DRAWN = 2e-3  # of the size of what is compared, from random nodes without a tolerance
 _FIRST = 1e-3  # tolerance of the first level, relative
-_POWER = 0.65  # of the number of random nodes that errors fall with, until one is observed
-_JUMP = 64  # times as many random nodes, at most, from one level to the next
-_BESIDE = 4  # where there are layers of a deterministic rule too
 _MATTER = 0.1  # of the error of the worst layer, from which another is refined too
-
-
-class Level(NamedTuple):
-    """The solution on nodes of these `sizes`, solved with relative tolerance `rtol`; how far it is
-    `apart` from others (None where there is nothing to compare with); the key that its nodes were
-    drawn with (None where they are not random); and its `cost`, in numbers computed."""
-
-    sizes: Sizes
-    run: Trajectory
-    rtol: float
-    apart: Apart | None
-    key: PRNGKeyArray | None
-    cost: float
-
-    @property
-    def error(self) -> float:
-        return math.inf if self.apart is None else self.apart.error
 
 
 @dataclasses.dataclass
@@ -181,54 +163,12 @@ class Refinement:
         return level._replace(apart=level.apart.at_least(error, seen))
 
     def _finer(self, level: Level) -> Sizes | None:
-        """The next numbers of nodes: of the layers that matter, random ones as many as it takes;
-        None where they would cost more than `max_work`."""
-        spaces = self.on.ensemble.spaces
-        if not any(space.axes for space in spaces):  # what is left is the error in time
-            return level.sizes if len(self.levels) < _LEVELS else None
-        finer = np.array(refined(spaces, self.on.rules, level.sizes))
-        random = np.array([rule.random for rule in self.on.rules])
-        each = [np.where(one, finer, level.sizes) for one in np.eye(len(finer), dtype=bool)]
-        if not any(self._affordable(level, s) for s in each if tuple(s) != level.sizes):
-            return None
-        for matter in self._matter(level, finer):
-            sizes = np.where(matter, finer, level.sizes)
-            if not self._affordable(level, sizes):
-                continue
-            share, factor = 1.0, self._wanted(level) if (matter & random).any() else 2
-            if (matter & ~random).any():  # of whose error the next level alone knows more
-                share, factor = 0.5, min(factor, _BESIDE)
-            while factor > 2:
-                more = np.where(matter & random, level.sizes * np.array(factor), sizes)
-                if self._affordable(level, more, share):
-                    return tuple(more.tolist())
-                factor //= 2
-            return tuple(sizes.tolist())
-        return None
-
-    def _affordable(self, level: Level, sizes: np.ndarray, share: float = 1.0) -> bool:
-        """Whether that `share` of the work left allows a next level on `sizes`: with twice the
-        steps, or as many where they are as long as they may be, and stay so."""
-        now, then = map(self.on.work, (level.sizes, tuple(sizes.tolist())))
-        bound = self.key is not None and level.run.stats["steps"] <= 1.25 * 8 * 2**_DRAWN
-        cost = (1 if bound else 2) * level.cost * then / now
-        return cost <= share * (self.max_work - self.on.spent)
-
-    def _wanted(self, level: Level) -> int:
-        """By what power of two more random nodes would meet the target."""
+        """The next numbers of nodes, None where they would cost more than `max_work`."""
+        if not any(space.axes for space in self.on.ensemble.spaces):
+            return level.sizes if len(self.levels) < _LEVELS else None  # left is the error in time
         ratio = level.error / self._target(level)
-        return 2 ** min(math.ceil(math.log2(ratio) / self._power(level)), int(math.log2(_JUMP)))
-
-    def _power(self, level: Level) -> float:
-        """With what power of their number errors fall, as far as levels show."""
-        known = [one for one in self.levels if one.apart is not None]
-        if len(known) < 2 or known[-2].error <= level.error:
-            return _POWER
-        more = max(a / b for a, b in zip(level.sizes, known[-2].sizes, strict=True))
-        if more <= 1:
-            return _POWER
-        found = math.log(known[-2].error / level.error) / math.log(more)
-        return min(max(found, _POWER / 2), 2.0)
+        left = self.max_work - self.on.spent
+        return finer(self.on, self.levels, ratio, left, partial(self._matter, level))
 
     def _matter(self, level: Level, finer: np.ndarray) -> list[np.ndarray]:
         """Which layers to refine: beyond shared shapes those alone that the error is of; then the
@@ -313,7 +253,7 @@ class Refinement:
                 f"{known}, {missed:.1e} of it from the nodes of the data: give Data.from_space "
                 "more of them. ",
             )
-        more = (level.error / self.tol) ** (1 / self._power(level))
+        more = (level.error / self.tol) ** (1 / power(self.levels))
         raise failure(
             run,
             f"{known} (max_work={self.max_work:.1e}). At the rate of its levels it takes some "
