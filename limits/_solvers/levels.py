@@ -41,7 +41,8 @@ def finer(
     left: float,
     matter: Callable[[np.ndarray], list[np.ndarray]],
 ) -> Sizes | None:
-    """The next numbers of nodes, None where they would cost more than the work that is `left`.
+    """The next numbers of nodes, None where they would cost more than the work that is `left` for
+    as many steps as the last level made.
 
     Of the layers that `matter(sizes)` names, best choices first, random ones as many as it takes to
     lessen the error by `ratio`.
@@ -51,7 +52,7 @@ def finer(
     random = np.array([rule.random for rule in on.rules])
 
     def affordable(sizes: np.ndarray, share: float = 1.0) -> bool:
-        return _cost(on, levels, tuple(sizes.tolist())) <= share * left
+        return level.cost * on.work(tuple(sizes.tolist())) / on.work(level.sizes) <= share * left
 
     each = [np.where(one, next_finer, level.sizes) for one in np.eye(len(random), dtype=bool)]
     if not any(affordable(s) for s in each if tuple(s) != level.sizes):
@@ -70,14 +71,6 @@ def finer(
             factor //= 2
         return tuple(sizes.tolist())
     return None
-
-
-def _cost(on: NodalSolves, levels: Sequence[Level], sizes: Sizes) -> float:
-    """What a next level on `sizes` may cost: with twice the steps, or as many where they are as
-    long as they may be, and stay so."""
-    level = levels[-1]
-    bound = level.key is not None and level.run.stats["steps"] <= 1.25 * 8 * 2
-    return (1 if bound else 2) * level.cost * on.work(sizes) / on.work(level.sizes)
 
 
 def _wanted(levels: Sequence[Level], ratio: float) -> int:

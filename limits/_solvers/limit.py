@@ -25,7 +25,7 @@ from .refinement import Refinement
 from .time import Observe, checkpoints
 from .trajectory import RESULTS, FailedRun, Trajectory
 
-_WORK = 2.0**32  # numbers, some seconds
+_WORK = 3e9  # numbers, some seconds
 _WORK_FOR_TOL = 2.0**35
 
 

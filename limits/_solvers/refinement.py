@@ -18,7 +18,7 @@ from ensembles import Measure, Network
 from .._energies.energy import Energy
 from .apart import Apart, missed, size
 from .levels import Level, finer, power
-from .nodal import NodalSolves
+from .nodal import ROUNDING, NodalSolves
 from .nodes import Sizes, coarsened, probe_pair, shared
 from .start_error import start_error
 from .time import Observe, observed
@@ -28,8 +28,9 @@ _RANDOMISATIONS = 5
 _LEVELS = 8  # in time, for atoms
 _FINEST = 4  # halvings of the longest step; tolerances alone go further
 _MORE = 1.2  # times the steps, below which two solutions may share their error in time
-_DRAWN = 1  # of random nodes, which converge too slowly to need finer steps
+_DRAWN = 0  # of random nodes, which converge too slowly to need finer steps
 _AIM_DRAWN = 2e-3  # of the size of what is compared, from random nodes without a tolerance
+_FALLS = 8  # times that the error of random nodes falls, about, from one level to the next
 _FIRST = 1e-3  # tolerance of the first level, relative
 _MATTER = 0.1  # of the error of the worst layer, from which another is refined too
 
@@ -46,6 +47,7 @@ class Refinement:
     key: PRNGKeyArray | None
     kept: float = 0.0  # what the layers are off by that are as they were on the level before
     missed: Apart | None = None  # by the nodes of a population of data
+    drawn: float = _FIRST  # tolerance of solves on random nodes after the first
     shorter: int = 0  # more halvings of the longest step
     levels: list[Level] = dataclasses.field(default_factory=list)
 
@@ -71,6 +73,8 @@ class Refinement:
                 if self.tol is not None or not self._has_bar(failed):
                     raise
                 return self._returned(self._with_start(self.levels[-1]), RESULTS.successful)
+            if not self.levels:
+                level = self._in_time(level)
             self.levels.append(level)
             if len(self.levels) == 1:
                 self._miss(level)
@@ -148,6 +152,27 @@ class Refinement:
         run = self._again(level, self.on.drawn(level.sizes, level.key), finer)
         self.missed = self.on.apart(level.run, run)
 
+    def _in_time(self, level: Level) -> Level:
+        """The first level on random nodes, where few of them cost nothing, with a tolerance of
+        which a quarter changes its solution by less than half of what the next level may be
+        off by; that hardly depends on the nodes, and is kept."""
+        if level.key is None or level.apart is None:
+            return level
+        nodes, (low, _) = self.on.drawn(level.sizes, level.key), self._span()
+        wanted = max(level.error / _FALLS, self._target(level)) / 2
+        least = ROUNDING * float(jnp.finfo(self.on.ensemble.spaces[0].dtype).eps)
+
+        def solved(rtol: float, time: int) -> Trajectory:
+            return self.on.solve(nodes, rtol, time, (low, low), level.sizes)
+
+        rough, run = solved(level.rtol, _DRAWN - 1), level.run
+        while self.on.apart(run, rough).error > wanted and self.drawn > least:
+            self.drawn /= 4
+            rough, run = run, solved(self.drawn / 4, _DRAWN)
+        return (
+            level if self.drawn == level.rtol else self._level(level.sizes, self.drawn, (low, low))
+        )
+
     def _with_start(self, level: Level) -> Level:
         """With what its nodes miss of the initial weights."""
         nodes = self.on.drawn(level.sizes, level.key)
@@ -167,8 +192,15 @@ class Refinement:
         if not any(space.axes for space in self.on.ensemble.spaces):
             return level.sizes if len(self.levels) < _LEVELS else None  # left is the error in time
         ratio = level.error / self._target(level)
-        left = self.max_work - self.on.spent
+        left = (self.max_work - self.on.spent) / self._more_steps(level)
         return finer(self.on, self.levels, ratio, left, partial(self._matter, level))
+
+    def _more_steps(self, level: Level) -> float:
+        """How many times the steps of this level the next one is expected to make."""
+        if level.key is not None and self._tolerance() >= level.rtol:
+            return 1.1
+        steps = [float(one.run.stats["steps"]) for one in self.levels[-2:]]
+        return min(max(2.0, steps[-1] / steps[0]), 4.0)
 
     def _matter(self, level: Level, finer: np.ndarray) -> list[np.ndarray]:
         """Which layers to refine: beyond shared shapes those alone that the error is of; then the
@@ -216,9 +248,12 @@ class Refinement:
 
     def _tolerance(self) -> float:
         """Of the next level: a quarter of the last one's and a tenth of its error, relative to the
-        size of outputs, so that levels show errors in time; but a hundredth of it is enough."""
+        size of outputs, so that levels show errors in time; but a hundredth of it is enough. Of
+        random nodes it is `drawn`, found on the first level."""
         if not self.levels:
             return _FIRST
+        if self.key is not None:
+            return self.drawn
         last = self.levels[-1]
         scale = size(self.on.energy, last.run)
         error = max(last.error, self._target(last)) / scale if scale > 0 else 0.0
