@@ -25,7 +25,8 @@ from .refinement import Refinement
 from .time import Observe, checkpoints
 from .trajectory import RESULTS, FailedRun, Trajectory
 
-_WORK = 2.0**32  # numbers, some seconds
+_WORK = 3e9, 1e10  # numbers, at least and at most: some ten seconds, and thirty
+_EACH = 2**24  # evaluations of a neuron that are worth as much as the least
 _WORK_FOR_TOL = 2.0**35
 
 
@@ -92,9 +93,11 @@ def limit(
     - `nodes` fixes the number of nodes (all per layer, or one per layer; then `tol` must be None),
       to be compared with the next coarser set; `rule` as in `NeuronalEnsemble.discretise`, Sobol
       points of a Gaussian first layer aligned with the inputs by default; `key` for random rules.
-    - `max_work`: how many numbers may be computed in all, 2³² by default and 2³⁵ with `tol`: those
-      of a solve are six evaluations a step, each of samples × (neurons + weights/32) (whole weights
-      where layers do not multiply by them). Two cores take some ten seconds for 2³².
+    - `max_work`: how many numbers may be computed in all. Those of a solve are, for each of the
+      three or six evaluations of a step, samples × (neurons + weights/64) (whole weights where
+      layers do not multiply by them), and four times the weights. By default 3·10⁹ (on two cores
+      some ten seconds with compiling), up to 10¹⁰ where 2²⁴ evaluations of a neuron take as many
+      (many samples); 2³⁵ with `tol`.
     - `observe` as in `flow`, of quantities that weigh neurons by their masses, with an error of
       their own in `.observed_error`; what has a shape that depends on the nodes has none.
     - `solver`: `Adaptive()` by default, whose tolerances and steps are left to `limit`,
@@ -135,9 +138,7 @@ def limit(
             f"tol must be at least {ROUNDING * eps:.1e} in this precision, got {tol}: write "
             f"tol={1e-6 if eps < 1e-10 else 1e-4}"
         )
-    if max_work is None:
-        max_work = _WORK if tol is None else _WORK_FOR_TOL
-    elif nodes is not None or not max_work > 0:
+    if max_work is not None and (nodes is not None or not max_work > 0):
         raise ValueError(f"max_work must be positive, and nodes None, got {max_work}, {nodes}")
     checkpoints(times, 0.0, t1, jnp.dtype(float))  # before t1 goes into steps
     check_motion(ensemble, energy, dynamics)
@@ -151,11 +152,17 @@ def limit(
         ensemble, energy, dynamics, rules, t1, times, observe,
         by_masses(observe, ensemble, rules, key), solver, Whole(progress),
     )  # fmt: skip
+    coarsest = begin(ensemble, energy, rules)
+    if max_work is None and tol is None:
+        least, most = _WORK
+        max_work = min(max(least, _EACH * solves.work(coarsest) / sum(coarsest)), most)
+    elif max_work is None:
+        max_work = _WORK_FOR_TOL
     refinement = Refinement(solves, tol, max_work, key if random else None)
     try:
         if nodes is not None:
             return refinement.fixed(counts("nodes", nodes, len(ensemble.spaces)))
-        return refinement.refined(begin(ensemble, energy, rules), throw)
+        return refinement.refined(coarsest, throw)
     except FailedRun as failed:
         if throw or failed.partial.result == RESULTS.unresolved:
             raise

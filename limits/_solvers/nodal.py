@@ -23,7 +23,8 @@ from .trajectory import Trajectory
 
 _LONGER = 8  # times as long is the next shape that several levels share
 _QUICK = 2**21  # numbers an evaluation that cost less than to compile again
-_STAGES = 6  # evaluations a step, about
+_STAGES = 6  # evaluations a step of methods that do not say
+_LOOSE = 1e-6  # tolerances of random nodes from which on a method of order 3 is as good
 ROUNDING = 50  # units of the last place, below which nothing is asked of a solve
 
 
@@ -66,8 +67,12 @@ class NodalSolves:
         network = self.ensemble.network(measures)
         rounding = ROUNDING * float(jnp.finfo(network.dtype).eps)
         rtol = max(rtol, rounding)
+        method: diffrax.AbstractSolver = diffrax.Tsit5()
+        if rtol >= _LOOSE and any(rule.random for rule in self.rules):
+            method = diffrax.Bosh3()  # half the evaluations and a third of the memory
         solver = dataclasses.replace(
             self.solver,
+            method=method if self.solver.method is None else self.solver.method,
             rtol=rtol,
             atol=rtol * scale if (scale := _largest(network)) > 0 else None,
             max_step=longest if given is None else np.minimum(longest, given),
@@ -78,8 +83,7 @@ class NodalSolves:
             solver=solver, adjoint=diffrax.ForwardMode(), progress=self.progress.stretch(*span),
             throw=False,
         )  # fmt: skip
-        evaluations = _STAGES * float(run.stats["steps"])
-        self.spent += evaluations * self.work(sizes)
+        self.spent += _evaluations(solver) * float(run.stats["steps"]) * self.work(sizes)
         return dataclasses.replace(run, stats={**run.stats, "nodes": sizes}).raise_if_failed()
 
     def apart(self, run: Trajectory, *others: Trajectory) -> Apart:
@@ -107,6 +111,14 @@ class NodalSolves:
         padded = tuple(longer(*one) for one in each)
         small = max(padded) <= SHARED
         return padded if small or self.work(padded) <= _QUICK else sizes
+
+
+def _evaluations(solver: Adaptive) -> int:
+    """Of the velocity, in a step; the last of a step is often the first of the next."""
+    tableau = getattr(solver.method, "tableau", None)
+    if not isinstance(tableau, diffrax.ButcherTableau):
+        return _STAGES
+    return tableau.num_stages - bool(tableau.fsal)
 
 
 def _largest(network: Network) -> float:

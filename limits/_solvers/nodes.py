@@ -26,8 +26,9 @@ SHARED = 72  # nodes of a layer up to which sets have one shape
 _PROBE = 511  # nodes of sets that probe for what coarser ones miss
 _DRAWN = 2048  # random ones
 _TAIL = 8.3  # standard deviations, beyond which there is less than the last place of 1
-_PRODUCT = 1 / 32  # of the time of an activation that a weight takes in a product
-_FREE = 2**17  # numbers an evaluation that cost less than to compile for them
+_PRODUCT = 1 / 64  # of the time of an activation that a weight takes in a product
+_KEPT = 4  # activations whose time a weight takes that a step keeps
+_FREE = 2**18  # numbers an evaluation that cost less than to compile for them
 
 
 def check_noisy(ensemble: NeuronalEnsemble, energy: Energy) -> None:
@@ -59,19 +60,21 @@ def nearly(spaces: Sequence[Space], rules: Sequence[Rule], sizes: Sequence[int])
 
 
 def work(ensemble: NeuronalEnsemble, energy: Energy, sizes: Sizes) -> float:
-    """About how many numbers one evaluation of the energy takes on so many nodes: a sample's
-    activations, and weights, which take a thirty-second of that in products."""
+    """About how many numbers a step takes for each evaluation of the energy on so many nodes: a
+    sample's activations, and weights, which take a 64th of that in products; and four
+    times the weights, of which a step keeps as many as it evaluates."""
     measures = [
         Measure(np.zeros((n, space.dim), space.dtype), np.full(n, 1 / n, space.dtype))
         for space, n in zip(ensemble.spaces, sizes, strict=True)
     ]
     network = eqx.filter_eval_shape(ensemble.network, measures)
-    once = float(sum(sizes))
+    once, kept = float(sum(sizes)), 0
     for i, (weight, layer) in enumerate(zip(network.start.weights, network.layers, strict=True)):
         if weight is not None:
+            kept += math.prod(weight.shape)
             of_pairs = 0 < i < network.depth - 1 and not layer.takes_factors
             once += math.prod(weight.shape) * (1 if of_pairs else _PRODUCT)
-    return energy.samples(network) * once
+    return energy.samples(network) * once + _KEPT * kept
 
 
 def begin(ensemble: NeuronalEnsemble, energy: Energy, rules: Sequence[Rule]) -> Sizes:

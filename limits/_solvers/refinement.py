@@ -3,8 +3,9 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,8 +17,9 @@ from ensembles import Measure, Network
 
 from .._energies.energy import Energy
 from .apart import Apart, missed, size
-from .nodal import NodalSolves
-from .nodes import Sizes, coarsened, nearly, probe_pair, refined, shared
+from .levels import Level, finer, power
+from .nodal import ROUNDING, NodalSolves
+from .nodes import Sizes, coarsened, nearly, probe_pair, shared
 from .start_error import start_error
 from .time import Observe, observed
 from .trajectory import RESULTS, FailedRun, Trajectory, failure
@@ -26,34 +28,13 @@ _RANDOMISATIONS = 5
 _LEVELS = 8  # in time, for atoms
 _FINEST = 4  # halvings of the longest step; tolerances alone go further
 _MORE = 1.2  # times the steps, below which two solutions may share their error in time
-_DRAWN = 1  # of random nodes, which converge too slowly to need finer steps
+_DRAWN = 0  # of random nodes, which converge too slowly to need finer steps
 _AIM_DRAWN = 2e-3  # of the size of what is compared, from random nodes without a tolerance
+_FALLS = 8  # times that the error of random nodes falls, about, from one level to the next
 _FIRST = 1e-3  # tolerance of the first level, relative
-_POWER = 0.65  # of the number of random nodes that errors fall with, until one is observed
-_JUMP = 64  # times as many random nodes, at most, from one level to the next
-_BESIDE = 4  # where there are layers of a deterministic rule too
 _FAST = 8.0  # that distances fall by from level to level, where solutions are smooth
 _NEAR = 4.0  # distances from a solution on a tenth fewer nodes that one is off by, then
 _MATTER = 0.1  # of the error of the worst layer, from which another is refined too
-
-
-class Level(NamedTuple):
-    """The solution on nodes of these `sizes`, solved with relative tolerance `rtol`; how far it is
-    `apart` from others (None where there is nothing to compare with), and is taken to be off by;
-    the key that its nodes were drawn with (None where they are not random); and its `cost`, in
-    numbers computed."""
-
-    sizes: Sizes
-    run: Trajectory
-    rtol: float
-    apart: Apart | None
-    off: Apart | None
-    key: PRNGKeyArray | None
-    cost: float
-
-    @property
-    def error(self) -> float:
-        return math.inf if self.off is None else self.off.error
 
 
 @dataclasses.dataclass
@@ -68,6 +49,7 @@ class Refinement:
     key: PRNGKeyArray | None
     kept: float = 0.0  # what the layers are off by that are as they were on the level before
     missed: Apart | None = None  # by the nodes of a population of data
+    drawn: float = _FIRST  # tolerance of solves on random nodes after the first
     shorter: int = 0  # more halvings of the longest step
     levels: list[Level] = dataclasses.field(default_factory=list)
 
@@ -93,18 +75,20 @@ class Refinement:
                 if self.tol is not None or not self._has_bar(failed):
                     raise
                 return self._returned(self._with_start(self.levels[-1]), RESULTS.successful)
+            if not self.levels:
+                level = self._in_time(level)
             self.levels.append(level)
             if len(self.levels) == 1:
                 self._miss(level)
             met = level.error <= self._target(level) and self._compared_twice()
-            finer = None if met else self._finer(level)
-            if finer is None:
+            more = None if met else self._finer(level)
+            if more is None:
                 level = self.levels[-1] = self._with_start(level)
                 if met and level.error > self._target(level):  # its nodes miss some of the start
-                    finer = self._finer(level)
-            if finer is None:
+                    more = self._finer(level)
+            if more is None:
                 return self._ended(level, throw)
-            sizes = finer
+            sizes = more
 
     def _compared_twice(self) -> bool:
         """Whether more than one distance says how far the last level is off: the nodes of two
@@ -161,7 +145,7 @@ class Refinement:
         return Level(sizes, run, rtol, apart, apart, used, self.on.spent - spent)
 
     def _falls_fast(self, apart: Apart) -> bool:
-        """Whether distances fall by more than twice the nodes make them where weights have kinks."""
+        """Whether distances fall by more than they do where solutions have kinks."""
         last = self.levels[-1].apart
         return self.on.by_mass and last is not None and apart.error < last.error / _FAST
 
@@ -193,6 +177,27 @@ class Refinement:
         run = self._again(level, self.on.drawn(level.sizes, level.key), finer)
         self.missed = self.on.apart(level.run, run)
 
+    def _in_time(self, level: Level) -> Level:
+        """The first level on random nodes, where few of them cost nothing, with a tolerance of
+        which a quarter changes its solution by less than half of what the next level may be
+        off by; that hardly depends on the nodes, and is kept."""
+        if level.key is None or level.apart is None:
+            return level
+        nodes, (low, _) = self.on.drawn(level.sizes, level.key), self._span()
+        wanted = max(level.error / _FALLS, self._target(level)) / 2
+        least = ROUNDING * float(jnp.finfo(self.on.ensemble.spaces[0].dtype).eps)
+
+        def solved(rtol: float, time: int) -> Trajectory:
+            return self.on.solve(nodes, rtol, time, (low, low), level.sizes)
+
+        rough, run = solved(level.rtol, _DRAWN - 1), level.run
+        while self.on.apart(run, rough).error > wanted and self.drawn > least:
+            self.drawn /= 4
+            rough, run = run, solved(self.drawn / 4, _DRAWN)
+        return (
+            level if self.drawn == level.rtol else self._level(level.sizes, self.drawn, (low, low))
+        )
+
     def _with_start(self, level: Level) -> Level:
         """With what its nodes miss of the initial weights."""
         nodes = self.on.drawn(level.sizes, level.key)
@@ -208,54 +213,19 @@ class Refinement:
         return level._replace(off=level.off.at_least(error, seen))
 
     def _finer(self, level: Level) -> Sizes | None:
-        """The next numbers of nodes: of the layers that matter, random ones as many as it takes;
-        None where they would cost more than `max_work`."""
-        spaces = self.on.ensemble.spaces
-        if not any(space.axes for space in spaces):  # what is left is the error in time
-            return level.sizes if len(self.levels) < _LEVELS else None
-        finer = np.array(refined(spaces, self.on.rules, level.sizes))
-        random = np.array([rule.random for rule in self.on.rules])
-        each = [np.where(one, finer, level.sizes) for one in np.eye(len(finer), dtype=bool)]
-        if not any(self._affordable(level, s) for s in each if tuple(s) != level.sizes):
-            return None
-        for matter in self._matter(level, finer):
-            sizes = np.where(matter, finer, level.sizes)
-            if not self._affordable(level, sizes):
-                continue
-            share, factor = 1.0, self._wanted(level) if (matter & random).any() else 2
-            if (matter & ~random).any():  # of whose error the next level alone knows more
-                share, factor = 0.5, min(factor, _BESIDE)
-            while factor > 2:
-                more = np.where(matter & random, level.sizes * np.array(factor), sizes)
-                if self._affordable(level, more, share):
-                    return tuple(more.tolist())
-                factor //= 2
-            return tuple(sizes.tolist())
-        return None
-
-    def _affordable(self, level: Level, sizes: np.ndarray, share: float = 1.0) -> bool:
-        """Whether that `share` of the work left allows a next level on `sizes`: with twice the
-        steps, or as many where they are as long as they may be, and stay so."""
-        now, then = map(self.on.work, (level.sizes, tuple(sizes.tolist())))
-        bound = self.key is not None and level.run.stats["steps"] <= 1.25 * 8 * 2**_DRAWN
-        cost = (1 if bound else 2) * level.cost * then / now
-        return cost <= share * (self.max_work - self.on.spent)
-
-    def _wanted(self, level: Level) -> int:
-        """By what power of two more random nodes would meet the target."""
+        """The next numbers of nodes, None where they would cost more than `max_work`."""
+        if not any(space.axes for space in self.on.ensemble.spaces):
+            return level.sizes if len(self.levels) < _LEVELS else None  # left is the error in time
         ratio = level.error / self._target(level)
-        return 2 ** min(math.ceil(math.log2(ratio) / self._power(level)), int(math.log2(_JUMP)))
+        left = (self.max_work - self.on.spent) / self._more_steps(level)
+        return finer(self.on, self.levels, ratio, left, partial(self._matter, level))
 
-    def _power(self, level: Level) -> float:
-        """With what power of their number errors fall, as far as levels show."""
-        known = [one for one in self.levels if one.apart is not None]
-        if len(known) < 2 or known[-2].error <= level.error:
-            return _POWER
-        more = max(a / b for a, b in zip(level.sizes, known[-2].sizes, strict=True))
-        if more <= 1:
-            return _POWER
-        found = math.log(known[-2].error / level.error) / math.log(more)
-        return min(max(found, _POWER / 2), 2.0)
+    def _more_steps(self, level: Level) -> float:
+        """How many times the steps of this level the next one is expected to make."""
+        if level.key is not None and self._tolerance() >= level.rtol:
+            return 1.1
+        steps = [float(one.run.stats["steps"]) for one in self.levels[-2:]]
+        return min(max(2.0, steps[-1] / steps[0]), 4.0)
 
     def _matter(self, level: Level, finer: np.ndarray) -> list[np.ndarray]:
         """Which layers to refine: beyond shared shapes those alone that the error is of; then the
@@ -303,9 +273,12 @@ class Refinement:
 
     def _tolerance(self) -> float:
         """Of the next level: a quarter of the last one's and a tenth of its error, relative to the
-        size of outputs, so that levels show errors in time; but a hundredth of it is enough."""
+        size of outputs, so that levels show errors in time; but a hundredth of it is enough. Of
+        random nodes it is `drawn`, found on the first level."""
         if not self.levels:
             return _FIRST
+        if self.key is not None:
+            return self.drawn
         last = self.levels[-1]
         scale = size(self.on.energy, last.run)
         error = max(last.error, self._target(last)) / scale if scale > 0 else 0.0
@@ -340,7 +313,7 @@ class Refinement:
                 f"{known}, {missed:.1e} of it from the nodes of the data: give Data.from_space "
                 "more of them. ",
             )
-        more = (level.error / self.tol) ** (1 / self._power(level))
+        more = (level.error / self.tol) ** (1 / power(self.levels))
         raise failure(
             run,
             f"{known} (max_work={self.max_work:.1e}). At the rate of its levels it takes some "
