@@ -188,7 +188,7 @@ def test_boltzmann_in_two_dimensions_is_self_consistent():
     assert still.times[0] == np.inf
 
 
-@pytest.mark.parametrize("rate", [None, 1.5])
+@pytest.mark.parametrize("rate", [pytest.param(None, marks=pytest.mark.slow), 1.5])
 def test_particles_and_cells_agree(rate):
     """Particles at the centres of the cells, with their masses."""
     start = grid_flow(bumps(1.0), gaussian(0.5, 0.3), low=-3.0, high=3.0, cells=30, t1=0.01)
