@@ -93,8 +93,15 @@ def test_steps_stay_stable_where_forces_vanish(rate):
         np.testing.assert_allclose(run.energies[:2], 0.125 * np.exp(-2 * times[:2]), rtol=0.02)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.4])
-@pytest.mark.parametrize("rate", [0.0, 2.0])
+@pytest.mark.parametrize(
+    "temperature, rate",
+    [
+        pytest.param(0.0, 0.0, marks=pytest.mark.slow),
+        pytest.param(0.0, 2.0, marks=pytest.mark.slow),
+        (0.4, 0.0),
+        (0.4, 2.0),
+    ],
+)
 def test_gaussians_stay_gaussian_in_a_valley_at_second_order(temperature, rate):
     sizes, t = (40, 80, 160), 0.5
     exact = exact_valley(t, rate, temperature)
