@@ -1,9 +1,11 @@
 """What the public boundary checks: concrete values only, with errors that name the remedy."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -50,7 +52,12 @@ def floating(name: str, x: Any, ndim: int | None = None) -> Array:
     if values is not None and not np.isfinite(values).all():
         raise ValueError(
             f"{name} has {np.count_nonzero(~np.isfinite(values))} NaN or infinite entries out of "
-            f"{values.size}: remove or impute them first"
+            f"{values.size}: "
+            + (
+                "remove or impute them first"
+                if name in ("x", "y", "points")
+                else "write finite ones"
+            )
         )
     return x
 
@@ -75,7 +82,7 @@ def positive(name: str, value: ArrayLike, dtype: jnp.dtype) -> Float[Array, ""]:
         return jnp.asarray(value, dtype)
     number = known.ndim == 0 and np.issubdtype(known.dtype, np.number)
     if not (number and 0 < known < float("inf")):
-        example = "1e-6" if name in ("rtol", "atol") else "0.1"
+        example = "1e-6" if name in ("rtol", "atol", "tol") else "0.1"
         raise ValueError(
             f"{name} must be a positive finite number, got {value!r}: write {name}={example}"
         )
@@ -182,7 +189,9 @@ def inside(name: str, space: Any, points: Array, masses: Array, remedy: str) -> 
 
 
 def kind(name: str, value: Any, wanted: type | tuple[type, ...], remedy: str) -> None:
-    """Raise `ValueError` unless `value` is of a kind that is `wanted`."""
+    """Raise `ValueError` unless `value` is of a kind that is `wanted`. Where a network is wanted
+    of what holds one (a trajectory its final one), or of Equinox's, the error says what to write
+    for it, in place of `remedy`."""
     if isinstance(value, wanted):
         return
     names = [w.__name__ for w in (wanted if isinstance(wanted, tuple) else (wanted,))]
@@ -192,4 +201,31 @@ def kind(name: str, value: Any, wanted: type | tuple[type, ...], remedy: str) ->
         remedy = f"write {value.__name__}(...)" if issubclass(value, wanted) else remedy
     else:
         found = type(value).__name__
+        remedy = _of_held(value, wanted, names) or _of_equinox(value, names) or remedy
     raise ValueError(f"{name} must be {asked}, got {found}: {remedy}")
+
+
+def _of_held(value: Any, wanted: Any, names: list[str]) -> str | None:
+    """Which attribute of `value`, a result or another record, is the network that is wanted."""
+    if "Network" not in names:
+        return None
+    fields = getattr(value, "_fields", ())
+    if dataclasses.is_dataclass(value):
+        fields = [field.name for field in dataclasses.fields(value)]
+    held = [n for n in fields if isinstance(getattr(value, n, None), wanted)]
+    return f"write its .{held[0]}" if held else None
+
+
+def _of_equinox(value: Any, names: list[str]) -> str | None:
+    """What to write for a module of Equinox where a network, or an ensemble, is wanted."""
+    if not isinstance(value, eqx.Module) or not type(value).__module__.startswith("equinox."):
+        return None
+    mlp = "mlp" if isinstance(value, eqx.nn.MLP) else "equinox.nn.MLP(...)"
+    if "Network" in names:
+        return f"write from_mlp({mlp}).network"
+    if "NeuronalEnsemble" in names:
+        return (
+            "an ensemble is a law of networks, such as iid(...), a module is one network: write "
+            f"from_mlp({mlp}).network for flow, train and jackknife, which take those"
+        )
+    return None

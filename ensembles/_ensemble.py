@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ._checks import counts, floating, kind, randomness, takes
+from ._checks import concrete, counts, floating, kind, randomness, takes
 from ._keeping.kept import Kept
 from ._layers.layer import Layer
 from ._measures import Measure
@@ -241,7 +241,6 @@ class NeuronalEnsemble(Kept):
             key=key,
         )
 
-    @eqx.filter_jit
     def network(
         self,
         measures: Sequence[Measure],
@@ -255,7 +254,25 @@ class NeuronalEnsemble(Kept):
         means, as in the limit. The neurons of `tracers`, a network of this ensemble, are added
         behind the others with mass 0: they follow the limit. Noisy weights among themselves begin
         at their own values, weights from and to the others at conditional means.
+
+        Raises `ValueError` where weight functions give NaN or infinite numbers.
         """
+        network, wrong = self._network(measures, tracers, key)
+        for name in ("weights", "biases"):
+            pairs = zip(getattr(wrong, name), getattr(network.start, name), strict=True)
+            for i, (many, of) in enumerate(pairs):
+                if many is not None and concrete(many):
+                    raise ValueError(
+                        f"{name}[{i}] must give finite numbers, got {many} NaN or infinite entries "
+                        f"out of {of.size}: check for log, sqrt and division at labels of the space"
+                    )
+        return network
+
+    @eqx.filter_jit
+    def _network(
+        self, measures: Sequence[Measure], tracers: Network | None, key: PRNGKeyArray | None
+    ) -> tuple[Network, Parameters]:
+        """`network`, and how many entries of each weight and bias are not finite."""
         if tracers is not None:
             kind("tracers", tracers, Network, "write tracers=ensemble.sample(64, key=key)")
             if tracers.depth != self.depth:
@@ -285,7 +302,9 @@ class NeuronalEnsemble(Kept):
         layers = range(self.depth)
         start = Parameters(tuple(map(weights, layers)), tuple(map(biases, layers)))
         start = jax.tree.map(jnp.asarray, start)
-        return Network(self.layers, tuple(labels), tuple(m.masses for m in measures), start)
+        wrong = jax.tree.map(lambda a: jnp.count_nonzero(~jnp.isfinite(a)), start)
+        masses = tuple(m.masses for m in measures)
+        return Network(self.layers, tuple(labels), masses, start), wrong
 
     def __repr__(self) -> str:
         layers = self.layers[:1] if len(set(self.layers)) == 1 else self.layers

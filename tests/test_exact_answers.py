@@ -64,7 +64,7 @@ def test_two_layer_linear_ensemble_follows_its_moment_equations():
     np.testing.assert_allclose(run.energies, energies, atol=1e-8, rtol=0)
 
 
-@pytest.mark.parametrize("depth", [3, 4])
+@pytest.mark.parametrize("depth", [3, pytest.param(4, marks=pytest.mark.slow)])
 def test_deep_linear_ensemble_stays_in_a_finite_dimensional_space(depth):
     """With w_1 = f_1(c)ᵀ W_1, w_i = f_{i-1}(c)ᵀ W_i f_i(c'), w_L = f_{L-1}(c)ᵀ W_L for fixed
     functions f_i and Gram matrices G_i = E f_i f_iᵀ, the mean-field ODE keeps this form:

@@ -134,7 +134,11 @@ def test_blocks_of_the_batch_do_not_change_an_elementwise_layer(monkeypatch):
     assert largest(whole, (network(risk.data.x), mean_field_gradient(network, risk))) < 1e-14
 
 
-@pytest.mark.parametrize("layers", [Affine(jnp.tanh), Elementwise(tanh_edges)], ids=repr)
+@pytest.mark.parametrize(
+    "layers",
+    [pytest.param(Affine(jnp.tanh), marks=pytest.mark.slow), Elementwise(tanh_edges)],
+    ids=repr,
+)
 def test_a_tracer_on_a_node_follows_the_node(layers):
     ensemble = smooth(4, layers, biases=True)
     nodes = ensemble.discretise(8)
@@ -148,7 +152,7 @@ def test_a_tracer_on_a_node_follows_the_node(layers):
     assert float(jnp.abs(last[:8] - last[8:]).max()) < 1e-13
 
 
-@pytest.mark.parametrize("step", [0.1, None])
+@pytest.mark.parametrize("step", [0.1, pytest.param(None, marks=pytest.mark.slow)])
 def test_tracers_change_nothing_else(step):
     ensemble, risk = smooth(4, biases=True), Risk(regression())
     alone = flow(ensemble.discretise(16), risk, t1=3.0, solver=Adaptive(step=step))

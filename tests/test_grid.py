@@ -93,8 +93,15 @@ def test_steps_stay_stable_where_forces_vanish(rate):
         np.testing.assert_allclose(run.energies[:2], 0.125 * np.exp(-2 * times[:2]), rtol=0.02)
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.4])
-@pytest.mark.parametrize("rate", [0.0, 2.0])
+@pytest.mark.parametrize(
+    "temperature, rate",
+    [
+        pytest.param(0.0, 0.0, marks=pytest.mark.slow),
+        pytest.param(0.0, 2.0, marks=pytest.mark.slow),
+        (0.4, 0.0),
+        (0.4, 2.0),
+    ],
+)
 def test_gaussians_stay_gaussian_in_a_valley_at_second_order(temperature, rate):
     sizes, t = (40, 80, 160), 0.5
     exact = exact_valley(t, rate, temperature)
@@ -188,7 +195,7 @@ def test_boltzmann_in_two_dimensions_is_self_consistent():
     assert still.times[0] == np.inf
 
 
-@pytest.mark.parametrize("rate", [None, 1.5])
+@pytest.mark.parametrize("rate", [pytest.param(None, marks=pytest.mark.slow), 1.5])
 def test_particles_and_cells_agree(rate):
     """Particles at the centres of the cells, with their masses."""
     start = grid_flow(bumps(1.0), gaussian(0.5, 0.3), low=-3.0, high=3.0, cells=30, t1=0.01)

@@ -157,7 +157,7 @@ def test_q_is_a_gaussian_mean():
     assert IsotropicGaussians.q(0.0) == -2.5 and jax.grad(IsotropicGaussians.q)(0.0) == 0
 
 
-@pytest.mark.parametrize("dim", [3, 10])
+@pytest.mark.parametrize("dim", [3, pytest.param(10, marks=pytest.mark.slow)])
 def test_pairs_of_the_gaussians_are_means_over_inputs_and_rotations(dim):
     """Over |x| and the cosines that the two particles make with x, independent of each other."""
     t = (np.arange(4000) + 0.5) / 2000 - 1

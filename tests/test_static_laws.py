@@ -47,7 +47,7 @@ def assert_mean(values, wanted):
     assert abs(values.mean() - wanted) < 4 * values.std(ddof=1) / np.sqrt(len(values))
 
 
-@pytest.mark.parametrize("n", [2, 8, 32])
+@pytest.mark.parametrize("n", [2, 8, pytest.param(32, marks=pytest.mark.slow)])
 def test_n_neurons_of_an_optimal_law_lose_exactly_the_constant_over_n(n):
     constant = loss_of_sampling(REALISED.K, TEACHER)
     risks = risks_of_samples(REALISED, TEACHER, n, jax.random.split(KEY, 1000))

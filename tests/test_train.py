@@ -63,7 +63,11 @@ def test_sgd_error_is_of_order_one_half_in_the_step():
     assert rate.low <= 0.5 <= rate.high and rate.high - rate.low < 0.1
 
 
-@pytest.mark.parametrize("layers", [None, Elementwise(tanh_edges)], ids=["Affine", "Elementwise"])
+@pytest.mark.parametrize(
+    "layers",
+    [None, pytest.param(Elementwise(tanh_edges), marks=pytest.mark.slow)],
+    ids=["Affine", "Elementwise"],
+)
 def test_gradient_descent_error_is_of_first_order_in_the_step(layers):
     network = smooth(3, layers).discretise(16)
     errors = _step_errors(network, Risk(regression()), None, 1, jax.random.key(41))[0]

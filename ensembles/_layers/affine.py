@@ -65,9 +65,13 @@ class Affine(Layer):
     def check(self, name: str, w: tuple[int, ...] | None, first: bool) -> None:
         wanted = "(d,), one weight per input" if first else "(), a scalar per pair of neurons"
         if w is None or len(w) != (1 if first else 0):
+            remedy = "vector-valued weights are for Elementwise layers"
+            if first and w == ():
+                remedy = "write w[None] for inputs x (batch, 1), jnp.stack([...]) for more of them"
+            elif w == (1,):
+                remedy = f"labels are arrays (dim,), write w[0]; {remedy}"
             raise ValueError(
-                f"{name} must give shape {wanted} for an Affine layer, got {w}: "
-                "vector-valued weights are for Elementwise layers"
+                f"{name} must give shape {wanted} for an Affine layer, got {w}: {remedy}"
             )
 
     def input_shape(self, w: Array) -> tuple[int, ...] | None:

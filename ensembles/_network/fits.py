@@ -25,6 +25,21 @@ def check_shapes(
             layers[i].check_bias(f"biases[{i}]")
 
 
+def check_increment(start: Parameters, increment: Parameters) -> None:
+    """Raise `ValueError` unless an increment has finite arrays of the shapes of the start's."""
+    for name in ("weights", "biases"):
+        pairs = list(zip(getattr(start, name), getattr(increment, name), strict=True))
+        for i, (own, moved) in enumerate(pairs):
+            one = f"increment.{name}[{i}]"
+            shapes = [None if a is None else a.shape for a in (own, moved)]
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"{one} must have the shape of {name}[{i}], {shapes[0]}, got {shapes[1]}"
+                )
+            if moved is not None:
+                floating(one, moved)
+
+
 def check_dtypes(network: Any) -> None:
     """Raise `ValueError` unless all arrays have one dtype."""
     found = {str(leaf.dtype) for leaf in jax.tree.leaves(network)}
@@ -47,8 +62,16 @@ def check_input(x: Any, first: Layer, w: Array) -> None:
     if x.ndim < 1 or (wanted is not None and x.shape[1:] != wanted):
         raise ValueError(
             f"x must have shape (batch, {', '.join(map(str, wanted or ['...']))}), "
-            f"got shape {x.shape}" + (": write x[None] for one input" if x.ndim == 1 else "")
+            f"got shape {x.shape}: {_remedy_of_input(x.shape, wanted)}"
         )
+
+
+def _remedy_of_input(found: tuple[int, ...], wanted: tuple[int, ...] | None) -> str:
+    if len(found) < 2:
+        return (
+            "write x[:, None] for inputs in R" if wanted == (1,) else "write x[None] for one input"
+        )
+    return f"weights[0] gives {wanted} for every neuron, where an input has {found[1:]}"
 
 
 def _leads(name: str, leaf: Array | None, lead: tuple[int, ...]) -> None:

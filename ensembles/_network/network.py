@@ -15,7 +15,7 @@ from .._layers.layer import Layer
 from .._layers.player import Player
 from .._layers.unit import Unit, position
 from .._measures import Measure
-from .fits import check_dtypes, check_input, check_shapes
+from .fits import check_dtypes, check_increment, check_input, check_shapes
 from .forward import forward
 from .growth import grown, log_total
 from .parameters import Parameters
@@ -79,6 +79,7 @@ class Network(Kept):
         zero = jax.tree.map(jnp.zeros_like, start)
         self.increment = zero if increment is None else increment
         check_shapes(self.layers, self.initial_masses, start)
+        check_increment(start, self.increment)
         check_dtypes(self)
 
     @staticmethod

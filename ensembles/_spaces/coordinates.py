@@ -23,7 +23,8 @@ def positive(name: str, value: Array) -> Array:
     values = concrete(value)
     if values is not None and not (values > 0).all():
         raise ValueError(
-            f"{name} must be positive, got {values}: a constant label is Atoms([[...]])"
+            f"{name} must be positive, got {values}: write {name}=1.0; a constant label is "
+            "Atoms([[...]])"
         )
     return value
 

@@ -14,6 +14,8 @@ from .coordinates import coordinates, held, positive
 from .grids import hermite, tensor
 from .space import Grid, Space
 
+_TAIL = 8.3  # standard deviations, beyond which there is less than the last place of 1
+
 
 class Gaussian(Space):
     """N(mean, diag(scale²)) on R^dim; `mean` and `scale` are scalars or of shape (dim,)."""
@@ -66,6 +68,17 @@ class Gaussian(Space):
         z, masses = hermite(m)
         points, masses = tensor([(z[:, None], masses)] * self.dim)
         return self._placed(points), masses
+
+    def equidistant(self, m: int) -> Grid | None:
+        """Of a Gaussian line the trapezoidal rule, whose error for analytic functions falls as
+        exp(−2π²/h²) in the distance h of nodes: for 2,047 it is 1/123, and 1/300 of the labels are
+        seen; for 511 1/31, and 1/77. Of 511 Gauss–Hermite nodes neighbours are a seventh of a
+        standard deviation apart."""
+        if self.dim > 1:
+            return None
+        z = np.linspace(-_TAIL, _TAIL, m)
+        masses = np.exp(-(z**2) / 2)
+        return self._placed(z[:, None]), masses / masses.sum()
 
     def _placed(self, z: np.ndarray) -> Any:
         """mean + scale z."""

@@ -24,7 +24,10 @@ class Product(Space):
 
     def __init__(self, *spaces: Space):
         if not spaces or not all(isinstance(space, Space) for space in spaces):
-            raise ValueError(f"spaces must be one or more spaces, got {spaces!r}")
+            raise ValueError(
+                f"spaces must be one or more spaces, got {spaces!r}: write "
+                "Product(Uniform(-1.0, 1.0), Gaussian(2))"
+            )
         self.spaces = spaces
 
     @property

@@ -60,6 +60,11 @@ class Space(Family):
     def grid(self, m: int) -> Grid:
         """Nodes (m^axes, dim) and masses of the tensor Gauss rule with `m` nodes per axis."""
 
+    def equidistant(self, m: int) -> Grid | None:
+        """`m` equidistant nodes (m, 1) and masses on a line whose Gauss rules thin out, so that
+        they miss features where it has mass; None for other spaces."""
+        return None
+
     @property
     def factors(self) -> "tuple[Space, ...]":
         """The spaces that it is a product of: itself alone."""

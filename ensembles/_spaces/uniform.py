@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from .coordinates import coordinates, held, positive
+from .._checks import concrete
+from .coordinates import coordinates, held
 from .grids import legendre, tensor
 from .space import Grid, Space
 
@@ -23,7 +24,12 @@ class Uniform(Space):
         dim = max(np.size(low), np.size(high))
         self.low = coordinates("low", low, dim)
         self.high = coordinates("high", high, dim)
-        positive("high - low", self.high - self.low)
+        known = concrete(self.low), concrete(self.high)
+        if known[0] is not None and known[1] is not None and not (known[0] < known[1]).all():
+            raise ValueError(
+                f"low must be below high, got low={known[0]} and high={known[1]}: write "
+                "Uniform(-1.0, 1.0); a constant label is Atoms([[...]])"
+            )
 
     @property
     def mean(self) -> Float[Array, " dim"]:

@@ -23,13 +23,18 @@ from .._energies.energy import Derivatives, Energy
 from .dynamics import Moment, Update
 
 _STEPS = 3
+BEFORE = 5  # intruders before the neurons of a layer
 _STEEP = 1e4  # times the energy: bounds that are not met at first are met there
 
 
 def with_intruders(network: Network, mass: Any = 0.0, far: float = 3.0) -> Network:
-    """`network` with a neuron of that mass before and one behind every hidden layer, at least `far`
-    times as far from its first and last as neurons spread, in opposite directions, in every weight;
-    and with every neuron as two of half its mass. With mass 0 the measures are the same."""
+    """`network` with further neurons of that mass in every hidden layer, and with every neuron as
+    two of half its mass. With mass 0 the measures are the same.
+
+    Before the others come `BEFORE`: one at least `far` times as far from the first as neurons
+    spread, more at multiples of that, so that medians move, and one whose every weight is half of
+    what the smallest is; behind them one at least `far` times as far from the last, the other
+    way."""
 
     def grown(i: int, a: Array, axis: int) -> Array:
         first = jax.lax.slice_in_dim(a, 0, 1, axis=axis)
@@ -38,11 +43,14 @@ def with_intruders(network: Network, mass: Any = 0.0, far: float = 3.0) -> Netwo
         size = jnp.where(spread > 0, spread, jnp.where(first != 0, jnp.abs(first), 1))
         normal = np.random.default_rng(i).standard_normal(first.shape)
         way = jnp.asarray(far * np.sign(normal) + normal * (far > 0), a.dtype) * size
-        return jnp.concatenate([first + way, a, a, last - way], axis)
+        small = jnp.abs(a).min(axis, keepdims=True) / 2 if far > 0 else first
+        away = [first + k * way for k in range(1, BEFORE)]
+        return jnp.concatenate([*away, small, a, a, last - way], axis)
 
     def split(p: Array) -> Array:
-        ends, half = jnp.full(1, mass, p.dtype), p / 2
-        return jnp.concatenate([ends, (1 - 2 * ends) * jnp.concatenate([half, half]), ends])
+        before, behind = jnp.full(BEFORE, mass, p.dtype), jnp.full(1, mass, p.dtype)
+        rest = (1 - (BEFORE + 1) * behind) / 2
+        return jnp.concatenate([before, rest * p, rest * p, behind])
 
     return network.map_neurons(grown, tuple(map(split, network.initial_masses)))
 
@@ -98,7 +106,7 @@ def _moved(
             lambda i, a, axis: jax.lax.slice_in_dim(a, first, first + sizes[i], axis=axis)
         )
 
-    return end(network, 0, network.width), end(with_intruders(network), 1, network.width)
+    return end(network, 0, network.width), end(with_intruders(network), BEFORE, network.width)
 
 
 @eqx.filter_jit

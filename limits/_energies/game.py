@@ -18,6 +18,7 @@ from ensembles.internal import (
     dot,
     indexed,
     inside,
+    kind,
     matmul,
     shape_of,
     takes,
@@ -92,6 +93,7 @@ class Game(Energy):
         self.sampled = None
 
     def __call__(self, network: Network) -> Float[Array, ""]:
+        kind("network", network, Network, "write Network.players(measure_1, measure_2)")
         return dot(network.masses[0], self._seen(network, False)[0][0])
 
     def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:

@@ -108,6 +108,7 @@ class Interaction(Energy):
         return Domain() if self.space is None else Domain((self.space,))
 
     def __call__(self, network: Network) -> Float[Array, ""]:
+        kind("network", network, Network, "write Network.particles(measure)")
         first, second = self._moments(network)
         return self._constant(network) - first + second
 

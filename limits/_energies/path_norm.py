@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles.internal import concrete, dot, matmul, numeric, tensordot
+from ensembles.internal import concrete, dot, kind, matmul, numeric, tensordot
 
 from .energy import Derivatives, Energy
 
@@ -29,6 +29,7 @@ class PathNorm(Energy):
             raise ValueError(f"strength must be a finite number ≥ 0, got {strength}: write 1e-3")
 
     def __call__(self, network: Network) -> Float[Array, ""]:
+        kind("network", network, Network, "write ensemble.sample(64, key=key)")
         forward, _ = _paths(network)
         sizes = _sizes(network)
         total = dot(network.masses[-1], forward[-1] * sizes[-1])

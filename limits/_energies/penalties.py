@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network
-from ensembles.internal import called, concrete, dot, indexed, numeric, shape_of, takes
+from ensembles.internal import called, concrete, dot, indexed, kind, numeric, shape_of, takes
 
 from .energy import Derivatives, Energy
 
@@ -25,6 +25,7 @@ class _OfNeurons(Energy):
         """V(θ)."""
 
     def __call__(self, network: Network) -> Float[Array, ""]:
+        kind("network", network, Network, "write Network.shallow(sigma, measure)")
         return dot(network.masses[0], jax.vmap(self.of_neuron)(network.points(0)))
 
     def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:

@@ -29,9 +29,10 @@ class Adaptive(Solver):
     """Continuous time, solved by a method of diffrax with steps that it adapts.
 
     - `rtol` bounds the local error of weights, relative to their size (1e-7 if None, in single
-      precision 1e-5, and 1e-3 where the dynamics has noise): to the standard deviation over
-      neurons that each of their coordinates starts with, or how far it has moved (its own size,
-      where an entry is much smaller). So a start of size 1e-9 is solved as well as one of size 1.
+      precision 1e-5, and 1e-3 where the dynamics has noise; at least a unit of the last place): to
+      the standard deviation over neurons that each of their coordinates starts with, or how far it
+      has moved (its own size, where an entry is much smaller). So a start of size 1e-9 is solved as
+      well as one of size 1.
     - `atol`: an absolute error, in place of the share of the size of the start.
     - `method`: a diffrax solver, `Tsit5()` by default; `ShARK()` where there is noise, of strong
       order 1.5 for noise like that of `Langevin`.
@@ -76,7 +77,7 @@ class Adaptive(Solver):
     def _scaled(self, dtype: jnp.dtype, tolerances: float, steps: float) -> "Adaptive":
         """With that many times the tolerances, or steps. On the host, which compiles nothing."""
         own = self.resolved(dtype)
-        rtol = np.asarray(own.rtol) * tolerances
+        rtol = np.maximum(np.asarray(own.rtol) * tolerances, jnp.finfo(dtype).eps)
         atol = None if own.atol is None else np.asarray(own.atol) * tolerances
         step = None if own.step is None else np.asarray(own.step) * steps
         return dataclasses.replace(own, rtol=rtol, atol=atol, step=step).resolved(dtype)
@@ -87,7 +88,7 @@ class Adaptive(Solver):
         method, rtol = (diffrax.ShARK(), 1e-3) if noise else (diffrax.Tsit5(), None)
         rtol = rtol if self.rtol is None else self.rtol
         return Adaptive(
-            rtol=tolerance("rtol", rtol, dtype),
+            rtol=_resolved("rtol", tolerance("rtol", rtol, dtype)),
             atol=None if self.atol is None else tolerance("atol", self.atol, dtype),
             method=method if self.method is None else self.method,
             step=None if self.step is None else positive("step", self.step, dtype),
@@ -207,6 +208,20 @@ def refuse_noise(dynamics: Update) -> None:
             "noise of their own do not follow nodes. Write flow or train with key=, and grid_flow "
             "for the density of infinitely many"
         )
+
+
+def _resolved(name: str, tolerance: Array) -> Array:
+    """A relative tolerance, which steps can keep in its precision."""
+    known, eps = concrete(tolerance), float(jnp.finfo(tolerance.dtype).eps)
+    if known is not None and (known < eps).any():
+        single = tolerance.dtype.itemsize < 8
+        raise ValueError(
+            f"{name} must be at least {eps:.1e}, a unit of the last place in {tolerance.dtype}, "
+            f"got {known:.3g}: write {name}={1e-5 if single else 1e-10}"
+            + ", or make network and data of float64"
+            * single
+        )
+    return tolerance
 
 
 def _longest(max_step: ArrayLike | None, dtype: jnp.dtype) -> Array:

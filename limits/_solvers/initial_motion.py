@@ -27,6 +27,7 @@ from .nodes import check_noisy, many_nodes, padded_measures, probing
 
 _REDRAWS = 4
 _REFINEMENTS = 4  # of random nodes: 16 times as many
+_ROUNDED = 1e3  # units of the last place that a derivative of 0 may have
 _VANISHING = 0.35  # independent nodes of a vanishing average would give 1/4
 
 
@@ -84,7 +85,9 @@ def initial_motion(
     nodes reduce them as they reduce an average of zero, to a third or less. `limit` asks this of
     every ensemble, and warns.
     """
-    kind("ensemble", ensemble, NeuronalEnsemble, "a network has no limit of its own")
+    kind(
+        "ensemble", ensemble, NeuronalEnsemble, "a network has no limit of its own: write iid(...)"
+    )
     kind("energy", energy, Energy, "write Risk(data)")
     dynamics = GradientFlow() if dynamics is None else dynamics
     kind("dynamics", dynamics, Dynamics, "write dynamics=GradientFlow()")
@@ -94,7 +97,8 @@ def initial_motion(
     coarsest = [r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True)]
     more = probing(ensemble.spaces, rules, coarsest)
     sizes = [n if r.random else m for n, m, r in zip(coarsest, more, rules, strict=True)]
-    rounding = float(jnp.finfo(ensemble.spaces[0].dtype).eps) ** 0.5
+    eps = float(jnp.finfo(ensemble.spaces[0].dtype).eps)
+    rounding = eps**0.5
 
     def probe(network: Network) -> _Probe:
         dynamics.check(network, energy)
@@ -117,18 +121,20 @@ def initial_motion(
     still = found.features <= max(vanishing, rounding * found.scale)
     return InitialMotion(
         speed=float(found.speed),
-        stationary=bool(still and found.slope > rounding),
+        stationary=bool(still and found.slope > _ROUNDED * eps * found.steep),
         vanishing=tuple(i + 1 for i, mean in enumerate(found.means) if mean <= tolerance),
     )
 
 
 class _Probe(NamedTuple):
-    """At one network: its speed, the energy's derivative in the outputs, the speed for a random
+    """At one network: its speed, the energy's derivative in the outputs (`slope`, and `steep` with
+    weights as far again as they are large, where nothing cancels), the speed for a random
     derivative in the outputs (`features`), of which size that is where nothing cancels (`scale`),
     and the means of weights relative to their root mean squares."""
 
     speed: Float[Array, ""]
     slope: Float[Array, ""]
+    steep: Float[Array, ""]
     features: Float[Array, ""]
     scale: Float[Array, ""]
     means: Float[Array, " layers"]
@@ -169,16 +175,25 @@ def _probe(network: Network, energy: Energy, moves: Parameters) -> _Probe:
     found = energy.derivatives(network, variation=grows)
     gradient, variation = energy.domain.downhill(network, found.gradient), found.variation or ()
     slope = energy.stationarity(network)
+    far = eqx.tree_at(lambda n: n.start, network, jax.tree.map(_displaced, network.start))
+    steep = energy.stationarity(far)
     pairs = zip(network.edge_masses(), network.weights, strict=True)
     means, sizes = zip(*(_moments(*pair) for pair in pairs), strict=True)
     others = [jnp.stack([*sizes[:i], *sizes[i + 1 :]]).prod() for i in range(len(sizes))]
     return _Probe(
         speed=size(gradient.still(), variation) / jnp.maximum(slope, tiny),
         slope=slope,
+        steep=jnp.where(steep > slope, steep, slope),
         features=size(per_mass, changes),
         scale=jnp.stack(others).max(),
         means=jnp.stack([m / jnp.maximum(s, tiny) for m, s in zip(means, sizes, strict=True)]),
     )
+
+
+def _displaced(a: Array) -> Array:
+    """Entries as far from `a` as they are large, at random."""
+    normal = jax.random.normal(jax.random.key(0), a.shape, a.dtype)
+    return a + jnp.abs(a).max(initial=0) * normal
 
 
 def _moments(p: Array, w: Array | None) -> tuple[Array, Array]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from ensembles import NeuronalEnsemble, Rule
-from ensembles.internal import counts, kind, on_host, randomness
+from ensembles.internal import counts, kind, on_host, positive, randomness
 
 from .._dynamics.by_mass import check_motion
 from .._dynamics.dynamics import Dynamics
@@ -114,7 +114,12 @@ def limit(
     change with refinement.
     """
     dynamics = GradientFlow() if dynamics is None else dynamics
-    kind("ensemble", ensemble, NeuronalEnsemble, "a network has no nodes to refine: write flow")
+    kind(
+        "ensemble",
+        ensemble,
+        NeuronalEnsemble,
+        "a network has no nodes to refine: write flow, or iid(...)",
+    )
     kind("energy", energy, Energy, "write Risk(data)")
     on_host("limit", ensemble, energy, dynamics, t1, times, jnp.zeros(()))
     refuse_noise(continuous(dynamics))
@@ -132,12 +137,8 @@ def limit(
         key = randomness(key, "random nodes are drawn, and their error estimated from redraws")
     if nodes is not None and tol is not None:
         raise ValueError(f"tol must be None when nodes are fixed, got tol={tol}, nodes={nodes}")
-    eps = float(jnp.finfo(jnp.result_type(*(s.dtype for s in ensemble.spaces))).eps)
-    if tol is not None and (isinstance(tol, str) or not tol >= ROUNDING * eps):
-        raise ValueError(
-            f"tol must be at least {ROUNDING * eps:.1e} in this precision, got {tol}: write "
-            f"tol={1e-6 if eps < 1e-10 else 1e-4}"
-        )
+    if tol is not None:
+        positive("tol", tol, jnp.dtype(float))
     if max_work is not None and (nodes is not None or not max_work > 0):
         raise ValueError(f"max_work must be positive, and nodes None, got {max_work}, {nodes}")
     checkpoints(times, 0.0, t1, jnp.dtype(float))  # before t1 goes into steps
@@ -147,6 +148,8 @@ def limit(
     motion = initial_motion(ensemble, energy, dynamics, rule=rules, key=key)
     if motion.stationary:
         warnings.warn(str(motion), StationaryStart, stacklevel=2)
+    if tol is not None:
+        _check_resolved(tol, ensemble, energy, rules, key)
 
     solves = NodalSolves(
         ensemble, energy, dynamics, rules, t1, times, observe,
@@ -169,3 +172,28 @@ def limit(
         return refinement.best(failed)
     finally:
         solves.progress.close()
+
+
+def _check_resolved(
+    tol: float,
+    ensemble: NeuronalEnsemble,
+    energy: Energy,
+    rules: Sequence[Rule],
+    key: PRNGKeyArray | None,
+) -> None:
+    """Raise `ValueError` where `tol` is below the last places of energy and outputs."""
+    dtype = jnp.result_type(*(s.dtype for s in ensemble.spaces))
+    least = ROUNDING * float(jnp.finfo(dtype).eps)
+    if tol >= least:
+        return
+    network = ensemble.network(ensemble.measures(begin(ensemble, energy, rules), rules, key=key))
+    size = float(jnp.maximum(jnp.abs(energy(network)), energy.size(energy.outputs(network))))
+    if tol < least * size:
+        single = jnp.finfo(dtype).bits < 64
+        raise ValueError(
+            f"tol must be at least {least * size:.1e}, {ROUNDING} units of the last place of "
+            f"energy and outputs, of size {size:.3g} in {dtype}, got {tol}: write "
+            f"tol={(1e-4 if single else 1e-6) * size:.1e}"
+            + ", or make spaces and data of float64"
+            * single
+        )

@@ -8,15 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
-from ensembles import (
-    Gauss,
-    Gaussian,
-    Measure,
-    Network,
-    NeuronalEnsemble,
-    Rule,
-    Space,
-)
+from ensembles import Measure, Network, NeuronalEnsemble, Rule, Space
 
 from .._energies.energy import Energy
 
@@ -25,7 +17,6 @@ Sizes = tuple[int, ...]
 SHARED = 72  # nodes of a layer up to which sets have one shape
 _PROBE = 511  # nodes of sets that probe for what coarser ones miss
 _DRAWN = 2048  # random ones
-_TAIL = 8.3  # standard deviations, beyond which there is less than the last place of 1
 _PRODUCT = 1 / 64  # of the time of an activation that a weight takes in a product
 _KEPT = 4  # activations whose time a weight takes that a step keeps
 _FREE = 2**18  # numbers an evaluation that cost less than to compile for them
@@ -127,19 +118,13 @@ def probing(
 
 
 def evenly(space: Space, rule: Rule, n: int) -> Measure | None:
-    """`n` equidistant nodes of a Gaussian line in place of Gauss–Hermite ones, of which 511 have
-    neighbours a seventh of a standard deviation apart; None for other spaces and rules.
-
-    The trapezoidal rule, whose error for analytic functions falls as exp(−2π²/h²) in the distance h
-    of nodes: for 2,047 it is 1/123, and 1/300 of the labels are seen; for 511 1/31, and 1/77.
-    """
-    if not (isinstance(rule, Gauss) and isinstance(space, Gaussian) and space.dim == 1):
+    """`n` equidistant nodes of a space that has them, in place of those of a deterministic rule;
+    None for other spaces and rules."""
+    found = None if rule.random else space.equidistant(n)
+    if found is None:
         return None
-    z = np.linspace(-_TAIL, _TAIL, n)
-    masses = np.exp(-(z**2) / 2)
-    mean, scale = np.asarray(space.mean), np.asarray(space.scale)
-    points = (mean + scale * z[:, None]).astype(space.dtype)
-    return Measure(points, (masses / masses.sum()).astype(space.dtype))
+    points, masses = found
+    return Measure(np.asarray(points, space.dtype), np.asarray(masses, space.dtype))
 
 
 def many_nodes(

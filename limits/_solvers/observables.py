@@ -58,10 +58,12 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
 
 def _check_slopes(observe: Observable, network: Network) -> None:
     """Raise `ValueError` where an entry of what is observed has no derivative here nor at far other
-    weights, between which it changes; one that rests on a flat piece (a hinge) has one there."""
-    values, slopes = map(np.asarray, _at_other_weights(observe, network))
-    flat = (slopes == 0).all(0)
-    steps = flat & (np.isfinite(values) & (values != values[0])).any(0)
+    weights, between which it changes; one that rests on a flat piece (a hinge) has one there. And
+    where it has none in masses alone, with which it changes."""
+    values, slopes = map(np.asarray, _elsewhere(observe, network))
+    n = len(_FAR)
+    flat = (slopes[:n] == 0).all(0)
+    steps = flat & (np.isfinite(values[:n]) & (values[:n] != values[0])).any(0)
     if flat.all() or steps.any():
         which = "all" if flat.all() else f"{steps.sum()} of its {steps.size}"
         raise ValueError(
@@ -70,12 +72,25 @@ def _check_slopes(observe: Observable, network: Network) -> None:
             "would get variance 0. Write the outputs (network(x)[:, 0]) and draw from their "
             "distribution, or simulate"
         )
+    changed = np.abs(values[n:] - values[0]) > _rounding(values[0], network)
+    steps = (slopes[n:] == 0).all(0) & (np.isfinite(values[n:]) & changed).any(0)
+    if steps.any():
+        raise ValueError(
+            f"observe must be differentiable in masses, but {steps.sum()} of its {steps.size} "
+            "entries change with them by steps: a median (and other quantiles) of neurons has no "
+            "derivative on nodes, and would get a wrong variance. Average with network.masses, or "
+            "simulate"
+        )
+
+
+_FAR = (0.0, 0.1, 1.0, 1.0, 10.0, 10.0)  # from the weights, in units of their size
+_GROWN = (0.5, 1.0, 2.0)  # logarithms of masses, with the weights as they are
 
 
 @eqx.filter_jit
-def _at_other_weights(observe: Observable, network: Network) -> tuple[Array, Array]:
-    """What is observed, and its derivative along a random direction in masses and weights: of the
-    network, and of others whose weights are apart by 1/10, 1 and 10 times their size."""
+def _elsewhere(observe: Observable, network: Network) -> tuple[Array, Array]:
+    """What is observed, and its derivative along a random direction: in masses and weights, at
+    others as far from the network's as `_FAR`, and in masses alone, at others as in `_GROWN`."""
 
     def seen(masses: tuple[Array, ...], weights: Any) -> Array:
         return observe(eqx.tree_at(lambda n: n.start, network.weighed(masses), weights))
@@ -91,16 +106,21 @@ def _at_other_weights(observe: Observable, network: Network) -> tuple[Array, Arr
         normal = [jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, arrays, strict=True)]
         return jax.tree.unflatten(form, normal)
 
-    def probe(given: tuple[Array, PRNGKeyArray]) -> tuple[Array, Array]:
-        far, key = given
+    def probe(given: tuple[Array, Array, PRNGKeyArray]) -> tuple[Array, Array]:
+        far, grown, key = given
         apart, along = jax.random.split(key)
-        moves = zip(leaves, sizes, jax.tree.leaves(drawn(apart, network.start)), strict=True)
+        masses, weights = drawn(apart, (network.masses, network.start))
+        moves = zip(leaves, sizes, jax.tree.leaves(weights), strict=True)
         there = [a + far * jnp.where(s > 0, s, largest) * z for a, s, z in moves]
-        at = network.masses, jax.tree.unflatten(tree, there)
-        return jax.jvp(seen, at, drawn(along, at))
+        heavy = [p * jnp.exp(grown * z) for p, z in zip(network.masses, masses, strict=True)]
+        at = tuple(p / p.sum() for p in heavy), jax.tree.unflatten(tree, there)
+        by_mass, by_weight = drawn(along, at)
+        by_weight = jax.tree.map(lambda z: jnp.where(grown > 0, 0, z), by_weight)
+        return jax.jvp(seen, at, (by_mass, by_weight))
 
-    far = jnp.asarray([0.0, 0.1, 1.0, 1.0, 10.0, 10.0], network.dtype)
-    return jax.lax.map(probe, (far, jax.random.split(jax.random.key(0), len(far))))
+    far = jnp.asarray([*_FAR, *(0.0 for _ in _GROWN)], network.dtype)
+    grown = jnp.asarray([*(0.0 for _ in _FAR), *_GROWN], network.dtype)
+    return jax.lax.map(probe, (far, grown, jax.random.split(jax.random.key(0), len(far))))
 
 
 @eqx.filter_jit
@@ -119,6 +139,8 @@ def by_masses(
     sizes = [r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True)]
     network = ensemble.network(ensemble.measures(sizes, rules, key=key))
     value, other = _seen_twice(observe, network)
+    if not all(np.isfinite(a).all() for a in jax.tree.leaves(other)):  # far ones: out of a domain
+        _, other = _seen_twice(observe, network, far=0.0)
     pairs = zip(jax.tree.leaves(value), jax.tree.leaves(other), strict=True)
     if any(a.shape != b.shape for a, b in pairs):
         return False
@@ -137,35 +159,35 @@ def _rounding(value: np.ndarray, network: Network) -> float:
 
 
 @eqx.filter_jit
-def _seen_twice(observe: Any, network: Network) -> tuple[Any, Any]:
-    return observed(observe, network), observed(observe, with_intruders(network))
+def _seen_twice(observe: Any, network: Network, far: float = 3.0) -> tuple[Any, Any]:
+    return observed(observe, network), observed(observe, with_intruders(network, far=far))
 
 
 def _refuse_unweighed(value: np.ndarray, other: np.ndarray, slack: float) -> None:
     """Raise `ValueError` where intruders changed what is observed."""
     same = value.shape == other.shape
     shapes = "" if same else f" (shape {value.shape} → {other.shape})"
-    if other.shape != value.shape or not (np.abs(other - value) <= slack).all():
+    if not (same and np.isclose(other, value, rtol=0, atol=slack, equal_nan=True).all()):
         raise ValueError(
             "observe must weigh neurons by masses, but neurons of mass 0, or neurons split in two, "
-            f"changed it{shapes}: average over neurons with "
-            "network.masses. A single neuron is not a function of the network's measures, and in a "
+            f"changed it{shapes}: average over neurons with network.masses. A single neuron (the "
+            "smallest of all, or a median) is no function of the network's measures, and in a "
             "finite network the noise of its edges fluctuates besides"
         )
 
 
 def _check_continuous(observe: Observable, network: Network, value: np.ndarray) -> None:
-    """Raise `ValueError` where two neurons far from the others change what is observed as much
+    """Raise `ValueError` where some neurons far from the others change what is observed as much
     with a hundredth of their small mass, or less."""
     much, little = (1e-3, 1e-6) if value.dtype.itemsize >= 8 else (1e-2, 1e-4)
     seen = (_with_mass(observe, network, jnp.asarray(m, network.dtype)) for m in (much, little))
     more, less = (np.abs(np.asarray(a) - value) for a in seen)
     if (np.isfinite(more) & (less > 0.5 * more) & (less > _rounding(value, network))).any():
         raise ValueError(
-            "observe must depend on neurons in proportion to their masses, but two that are far "
+            "observe must depend on neurons in proportion to their masses, but some that are far "
             f"from the others, of mass {little:g}, changed it by {less.max():.3g}: the largest or "
-            "the smallest of all neurons is no average, and has no central limit theorem. Average "
-            "with network.masses, or simulate"
+            "the smallest of all neurons is no average, and has no central limit theorem, and a "
+            "median no derivative on nodes. Average with network.masses, or simulate"
         )
 
 

@@ -16,6 +16,7 @@ from .._dynamics.dynamics import Update
 from .._energies.energy import Energy
 
 _MUCH = 0.3
+_ALL = 100.0  # times what nodes see: they see nothing of it
 _TIMES = 256  # at which rates are averaged
 
 
@@ -27,10 +28,14 @@ def warn_of(share: float, stacklevel: int) -> None:
     """Warn (`UnresolvedStart`) when nodes miss a large part, `share`, of what more nodes
     resolve."""
     if share > _MUCH:
+        missed = (
+            f"differ by {share:.0%} from those on `nodes`"
+            if share < _ALL
+            else "move, or vary, where those on `nodes` do not"
+        )
         warnings.warn(
-            f"Initial weights on some 500 nodes a layer differ by {share:.0%} from those on "
-            "`nodes`: errors are estimated to first order only. Give more nodes, or let "
-            "limit(..., tol=) choose them.",
+            f"Initial weights on some 500 nodes a layer {missed}: errors are estimated to first "
+            "order only. Give more nodes, or let limit(..., tol=) choose them.",
             UnresolvedStart,
             stacklevel=stacklevel + 1,
         )

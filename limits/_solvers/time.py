@@ -19,7 +19,8 @@ Observe = Callable[[Network], Any] | dict[str, Any] | None
 def checkpoints(
     times: ArrayLike | None, t0: ArrayLike, t1: ArrayLike, dtype: jnp.dtype
 ) -> tuple[Float[Array, ""], Float[Array, " T"]]:
-    """t0, and `times` as an increasing array in [t0, t1]; t0 and t1 for None."""
+    """t0, and `times` in order as an array in [t0, t1]; t0 and t1 for None. Where only rounding
+    takes them beyond an end, or back, they are moved to it, or to the time before."""
     first, last = concrete(t0), concrete(t1)
     for name, end in (("t0", first), ("t1", last)):
         if end is not None and end.dtype.kind not in "iuf":
@@ -38,25 +39,33 @@ def checkpoints(
         return _traced(times, jnp.asarray(t0, dtype), jnp.asarray(t1, dtype))
     _check_shape(held)
     slack = 1e-6 * last
-    if not ((np.diff(held) > 0).all() and held[0] >= first - slack and held[-1] <= last + slack):
+    ordered = (np.diff(held) >= -_back(held, last)).all()
+    if not (ordered and held[0] >= first - slack and held[-1] <= last + slack):
         raise ValueError(
             f"times must increase from at least {first:.6g} to at most t1={last}, got {held}: "
             f"write jnp.linspace({first:.6g}, t1, 11)"
         )
     ends = np.asarray(first, dtype), np.asarray(last, dtype)
-    span = ends[0], np.clip(held.astype(dtype), *ends)
+    span = ends[0], np.clip(np.maximum.accumulate(held).astype(dtype), *ends)
     return jnp.asarray(span[0]), jnp.asarray(span[1])
 
 
 def _traced(times: ArrayLike | None, t0: Array, t1: Array) -> tuple[Array, Array]:
     held = jnp.stack([t0, t1]) if times is None else jnp.asarray(times, t1.dtype)
     _check_shape(held)
-    fit = (held[0] >= t0) & (held[-1] <= t1 * (1 + 1e-6)) & (jnp.diff(held) > 0).all()
+    ordered = (jnp.diff(held) >= -_back(held, t1)).all()
+    fit = (held[0] >= t0 - t1 * 1e-6) & (held[-1] <= t1 * (1 + 1e-6)) & ordered
     wrong = ~(fit & (t0 >= 0) & (t1 > t0) & jnp.isfinite(t1))
     held = eqx.error_if(
         held, wrong, "times must increase from at least t0 to at most t1, and t1 be after t0"
     )
-    return t0, jnp.minimum(held, t1)
+    return t0, jnp.clip(jax.lax.cummax(held), t0, t1)
+
+
+def _back(times: Any, last: Any) -> Any:
+    """How far rounding may take one of `times` before the one before it."""
+    floats = jnp.issubdtype(times.dtype, jnp.floating)
+    return 8 * float(jnp.finfo(times.dtype if floats else float).eps) * last
 
 
 def _check_shape(times: Array | np.ndarray) -> None:

@@ -86,7 +86,9 @@ def coupling(
     `.partial` is the `Coupling`, NaN at the seeds that failed). Warns (`UnresolvedStart`) when
     `nodes` miss much of the initialisation.
     """
-    kind("ensemble", ensemble, NeuronalEnsemble, "a network has no limit of its own")
+    kind(
+        "ensemble", ensemble, NeuronalEnsemble, "a network has no limit of its own: write iid(...)"
+    )
     kind("energy", energy, Energy, "write Risk(data)")
     dynamics = GradientFlow() if dynamics is None else dynamics
     solver = Adaptive() if solver is None else solver

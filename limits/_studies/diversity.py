@@ -91,7 +91,7 @@ def diversity(
     kind("network", network, Network, "write ensemble.sample(64, key=key), or run.final")
     kind("data", data, Data, "write Data(x, y)")
     if ensemble is not None:
-        kind("ensemble", ensemble, NeuronalEnsemble, "the one whose noise the network drew")
+        kind("ensemble", ensemble, NeuronalEnsemble, "write the one whose noise the network drew")
     modes, directions = count("modes", modes), count("directions", directions)
     key = randomness(key, "directions are drawn at random")
     tau = positive("resolution", resolution, network.dtype)
@@ -140,7 +140,8 @@ def _spectrum(p: Array, profiles: Array, tau: Array, modes: int) -> tuple[Array,
     values = jnp.maximum(values[::-1], 0)
     vectors = vectors[:, ::-1][:, :k]
     if d >= n:  # the modes are images of the Gram matrix's eigenvectors
-        inverse = jnp.where(values > 1e-12 * tau**2, 1 / jnp.sqrt(jnp.maximum(values, 1e-30)), 0)
+        seen = values > 1e-12 * tau**2
+        inverse = jnp.where(seen, 1 / jnp.sqrt(jnp.where(seen, values, 1)), 0)
         vectors = matmul(scaled.T, vectors) * inverse[None, :k]
     coordinates = matmul(centred, vectors)
     coordinates = coordinates / jnp.sqrt(values[:k] + tau**2)[None]

@@ -123,11 +123,12 @@ def fluctuations(
     if pair is not None:
         few, many = (jax.tree.map(np.asarray, _at_start(watch, one)) for one in pair)
         changed, missing = (np.abs(a - b) for a, b in zip(few, many, strict=True))
-        share = missing.sum() / np.maximum(few[1].sum(), np.finfo(missing.dtype).tiny)
-        warn_of(max(float(share), start_error(pair, energy, dynamics, when[-1])[1]), stacklevel=2)
+        with np.errstate(divide="ignore", invalid="ignore"):  # nodes may see nothing of it
+            share = float(np.nan_to_num(missing.sum() / few[1].sum(), posinf=np.inf))
+        warn_of(max(share, start_error(pair, energy, dynamics, when[-1])[1]), stacklevel=2)
         moved = np.abs(np.asarray(mean) - np.asarray(mean)[:1])
-        mean_error = _at_least(mean_error, changed, share * moved)
-        variance_error = _at_least(variance_error, missing, share * np.asarray(variance))
+        mean_error = _at_least(mean_error, changed, _times(share, moved))
+        variance_error = _at_least(variance_error, missing, _times(share, np.asarray(variance)))
     return Fluctuations(
         times=when,
         mean=mean,
@@ -152,6 +153,11 @@ class _Observation(eqx.Module):
         slopes = jax.jacrev(lambda p: self.observe(now.weighed(p)))(now.masses)
         influence = tuple(map(centred, slopes, now.masses))
         return self.observe(network), contributions(influence, now.masses, self.ratios).sum(0)
+
+
+def _times(share: float, of: np.ndarray) -> np.ndarray:
+    """A part, which may be infinite, of what may be 0."""
+    return np.where(of > 0, share * np.where(of > 0, of, 1), 0)
 
 
 def _at_least(error: np.ndarray, at_start: np.ndarray, later: np.ndarray) -> np.ndarray:

@@ -27,6 +27,8 @@ from .._result import Result
 _GREATER, _SMALLER = 1.5, 0.3  # factors of a step that lowered Ψ, and of one that did not
 _COMBINATIONS = 4096  # of atoms of finite factors, each of which a search begins at
 _POINTS = 2**20  # of a finite space, which are evaluated
+_REACH = 0.05  # of the range of where searches begin: the length of first steps
+_FLAT = 1e-6  # of the steepest slope
 _FAR = 1e3  # times the largest initial norm: where a search has run away
 
 
@@ -308,8 +310,11 @@ def _search(
         return kept, size, far, half
 
     values, slopes = at_points(at)
-    size = 0.1 / jnp.maximum(jnp.linalg.norm(slopes, axis=1), 1e-6)
-    far = jnp.full_like(size, 0.1)
+    reach, steep = _REACH * jnp.ptp(at, axis=0).max(), jnp.linalg.norm(slopes, axis=1)
+    reach = jnp.where(reach > 0, reach, _REACH)
+    least = _FLAT * steep.max()  # of slopes, below which a step is no longer as long
+    size = reach / jnp.where(steep.max() > 0, jnp.maximum(steep, least), 1)
+    far = jnp.full_like(size, reach)
     begin = ((at, values, slopes), size, far, values.min())
     (places, ends, down), _, _, half = jax.lax.fori_loop(0, steps, step, begin)
     best = jnp.argmin(ends)

@@ -115,7 +115,12 @@ def sgd_noise(
     Arguments otherwise as in `fluctuations`, and its errors; for widths N and step ε the variances
     add, Var f_t ≈ N⁻¹ `fluctuations(...).variance` + `sgd_noise(...).variance(ε, b)`.
     """
-    kind("ensemble", ensemble, NeuronalEnsemble, "a network has no distribution of its nodes")
+    kind(
+        "ensemble",
+        ensemble,
+        NeuronalEnsemble,
+        "a network has no law of its neurons: write iid(...)",
+    )
     kind("energy", energy, Risk, "mini-batches are drawn from data; write Risk(data)")
     dynamics = GradientFlow() if dynamics is None else dynamics
     solver = Adaptive() if solver is None else solver

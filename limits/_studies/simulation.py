@@ -95,7 +95,7 @@ def simulate(
     One compilation per width. Raises `ValueError` for arguments that do not fit, `FailedRun` if
     seeds break down (its `.partial` is the `Simulation`).
     """
-    kind("ensemble", ensemble, NeuronalEnsemble, "a network cannot be drawn again")
+    kind("ensemble", ensemble, NeuronalEnsemble, "a network cannot be drawn again: write iid(...)")
     kind("energy", energy, Energy, "write Risk(data)")
     dynamics = GradientFlow() if dynamics is None else dynamics
     solver = Adaptive() if solver is None else solver

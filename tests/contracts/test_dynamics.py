@@ -66,7 +66,10 @@ def run(network, dynamics, rtol=1e-10):
     return flow(network, RISK, dynamics, t1=1.0, times=TIMES, solver=Adaptive(rtol=rtol))
 
 
-@every(DYNAMICS)
+BRIEF = except_slow(DYNAMICS, ["gradient flow", "a user's dynamics", "Wasserstein–Fisher–Rao"])
+
+
+@pytest.mark.parametrize("name", BRIEF)
 def test_energies_fall_along_flows(name):
     found = run(one_output()[0], DYNAMICS[name].dynamics)
     if DYNAMICS[name].descends:
@@ -74,7 +77,7 @@ def test_energies_fall_along_flows(name):
     assert np.isfinite(found.energies).all()
 
 
-@every(DYNAMICS)
+@pytest.mark.parametrize("name", BRIEF)
 def test_tracers_change_nothing_of_a_flow_and_go_with_their_label(name):
     network, traced = one_output()
     plain, both = (run(n, DYNAMICS[name].dynamics) for n in (network, traced))

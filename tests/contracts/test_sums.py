@@ -1,7 +1,9 @@
 """Sums of energies, every pair in both orders, under every dynamics and update."""
 
+import functools
 from itertools import product
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,14 +70,20 @@ GAMES = {
     "in a box": Game(saddle, spaces=(BOX, BOX)),
     "of two losses": Game(own, other),
 }
-DUELS = [pytest.param(a, b, id=f"{a} + {b}") for a, b in product(GAMES, GAMES)]
-PAIRS = [pytest.param(a, b, id=f"{a} + {b}") for a, b in product(TERMS, TERMS)]
-BRIEF = [
-    pytest.param(a, b, id=f"{a} + {b}", marks=() if "risk" in (a, b) else pytest.mark.slow)
-    for a, b in product(TERMS, TERMS)
-]
 
 
+def with_the(name, kinds):
+    """All pairs, those without this one for the slow tests."""
+    return [
+        pytest.param(a, b, id=f"{a} + {b}", marks=() if name in (a, b) else pytest.mark.slow)
+        for a, b in product(kinds, kinds)
+    ]
+
+
+BRIEF, DUELS = with_the("risk", TERMS), with_the("zero-sum", GAMES)
+
+
+@functools.cache
 def network_and_tracers():
     return with_and_without_tracers(smooth(2, Affine(jnp.tanh), biases=False))
 
@@ -96,19 +104,22 @@ def differences(network, energy, step=1e-5):
     return (np.array([float(at(k, step) - at(k, -step)) / (2 * step) for k in range(len(p))]),)
 
 
-@pytest.mark.parametrize("a, b", PAIRS)
+@functools.cache
+def derivatives_of(name):
+    return TERMS[name].derivatives(network_and_tracers()[1], variation=True)
+
+
+@pytest.mark.parametrize("a, b", BRIEF)
 def test_a_sum_has_the_sums_of_values_derivatives_and_first_variations(a, b):
     _, traced = network_and_tracers()
-    both, one, two = TERMS[a] + TERMS[b], TERMS[a], TERMS[b]
-    found, first, second = (e.derivatives(traced, variation=True) for e in (both, one, two))
-    assert largest(found, jax.tree.map(jnp.add, first, second)) == 0
+    both, turned = TERMS[a] + TERMS[b], TERMS[b] + TERMS[a]
+    found = both.derivatives(traced, variation=True)
+    assert largest(found, jax.tree.map(jnp.add, derivatives_of(a), derivatives_of(b))) == 0
     assert abs(both(traced) - found.value) < 1e-14
     assert both.derivatives(traced).variation is None
     assert largest(both.first_variation(traced), found.variation) == 0
-    assert (
-        largest(both.size(both.outputs(traced)), (two + one).size((two + one).outputs(traced))) == 0
-    )
-    assert both.stationarity(traced) == (two + one).stationarity(traced)
+    assert largest(both.size(both.outputs(traced)), turned.size(turned.outputs(traced))) == 0
+    assert both.stationarity(traced) == turned.stationarity(traced)
 
 
 @pytest.mark.parametrize("a, b", BRIEF)
@@ -156,6 +167,19 @@ def test_sums_dissipate_at_the_rate_of_their_derivatives(a, b, name):
     assert abs(speed(network, energy, velocity) + lost) < 1e-12 * max(1, lost) and lost > 1e-6
 
 
+@eqx.filter_jit
+def ends_of_steps(network, energy, update, batch, step, keys):
+    """Energies after a step with each of the keys."""
+
+    def after(key):
+        seen = energy if batch is None else energy.draw(batch, key)
+        at = Moment(jnp.asarray(0.0), step, key, lambda: seen)
+        change = update.step(at, network, update.memory(network), seen)[1]
+        return energy(network.moved(jax.tree.map(jnp.add, network.increment, change)))
+
+    return jax.vmap(after)(keys)
+
+
 @pytest.mark.parametrize("name", UPDATES)
 @pytest.mark.parametrize("a, b", [("risk", "power penalty"), ("power penalty", "risk")])
 def test_sums_fall_in_steps_of_every_update(a, b, name):
@@ -164,24 +188,16 @@ def test_sums_fall_in_steps_of_every_update(a, b, name):
     energy, step = TERMS[a] + TERMS[b], jnp.asarray(0.02)
     network = update.prepare(smooth(2, Affine(jnp.tanh)).sample(4, key=KEY))
     update.check(network, energy)
-
-    def after(key):
-        seen = energy if batch is None else energy.draw(batch, key)
-        at = Moment(jnp.asarray(0.0), step, key, lambda: seen)
-        change = update.step(at, network, update.memory(network), seen)[1]
-        return energy(network.moved(jax.tree.map(jnp.add, network.increment, change)))
-
-    ends = jax.vmap(after)(jax.random.split(KEY, 32))
+    ends = ends_of_steps(network, energy, update, batch, step, jax.random.split(KEY, 32))
     assert float(ends.mean()) < float(energy(network))
 
 
+@functools.cache
 def strategies():
     return players(BOX, BOX).sample((3, 4), key=KEY)
 
 
-@pytest.mark.parametrize(
-    "a, b", [pytest.param(a, b, id=f"{a} + {b}") for a, b in product(GAMES, GAMES)]
-)
+@pytest.mark.parametrize("a, b", DUELS)
 def test_in_a_sum_of_games_every_player_has_the_sum_of_its_losses(a, b):
     """Against the game of the summed losses, written out; no player has another's sign."""
     network, one, two = strategies(), GAMES[a], GAMES[b]

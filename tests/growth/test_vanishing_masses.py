@@ -58,7 +58,11 @@ def test_tracers_grow_as_their_nodes_and_change_nothing():
     assert largest([p[:, :n] for p in masses], masses_alone) < 1e-12
 
 
-@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32], ids=["float64", "float32"])
+@pytest.mark.parametrize(
+    "dtype",
+    [pytest.param(jnp.float64, marks=pytest.mark.slow), jnp.float32],
+    ids=["float64", "float32"],
+)
 def test_nothing_is_nan_when_masses_underflow(dtype):
     """In continuous time and in steps; growth falls to thousands below 0."""
     network, risk, fast = model(3).discretise(6).growing(), RISK, moving(3, 0.1, 20_000.0)

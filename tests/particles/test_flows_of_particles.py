@@ -27,7 +27,7 @@ from limits import (
 from limits.references import minimising_movement
 
 
-@pytest.mark.parametrize("transport", [1.0, 0.0])
+@pytest.mark.parametrize("transport", [1.0, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_a_gaussian_in_a_well_stays_gaussian(transport):
     """u = σ⁻² solves u' = 2γk u + αk, and the mean is m_0 u_0 exp(γkt)/u."""
     k, alpha, t, m, s = 0.7, 1.3, 1.5, 0.8, 0.6

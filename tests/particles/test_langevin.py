@@ -41,7 +41,10 @@ def noisy_runs():
     }
 
 
-@pytest.mark.parametrize("way", noisy_runs())
+@pytest.mark.parametrize(
+    "way",
+    ["Euler–Maruyama", "adaptive steps", pytest.param("constant steps", marks=pytest.mark.slow)],
+)
 def test_a_noisy_linear_unit_has_its_gaussian_law(way):
     """Means and variances within four standard errors of n independent particles."""
     start = particles(Gaussian(2, 0.0, 0.5)).sample(4000, key=KEY).measure(0)

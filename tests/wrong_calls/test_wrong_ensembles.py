@@ -1,6 +1,7 @@
 """Wrong ensembles and networks: each error names the argument, what arrived and the remedy."""
 
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,12 +25,14 @@ from ensembles import (
     Sobol,
     Space,
     Sphere,
+    Torus,
     Uniform,
     Unit,
     diverse,
+    from_mlp,
     quadrature,
 )
-from limits import Adaptive, flow
+from limits import Adaptive, flow, limit
 
 
 class Cauchy(Space):
@@ -61,6 +64,14 @@ def one(c):
     return jnp.ones(1)
 
 
+MLP = eqx.nn.MLP(2, 1, 3, 1, dtype=jnp.float64, key=KEY)
+
+
+def network_of(first, increment=None):
+    start = Parameters((first, jnp.ones((4, 1))), (None, None))
+    return Network((Affine(jnp.tanh),) * 2, (X,), (jnp.full(4, 0.25),), start, increment)
+
+
 CALLS = {
     "masses negative": (
         lambda: Measure(X, [0.5, 0.7, -0.2, 0.0]),
@@ -84,13 +95,26 @@ CALLS = {
     ),
     "scale zero": (
         lambda: Gaussian(2, scale=0.0),
-        r"scale must be positive, got .*: a constant label is Atoms",
+        r"scale must be positive, got .*: write scale=1\.0; a constant label is Atoms",
     ),
     "mean of another shape": (
         lambda: Gaussian(2, mean=jnp.zeros(3)),
         r"mean must be a scalar or of shape \(2,\), got shape \(3,\)",
     ),
-    "box upside down": (lambda: Uniform(1.0, 0.0), r"high - low must be positive, got"),
+    "box upside down": (
+        lambda: Uniform(1.0, -1.0),
+        r"low must be below high, got low=\[1\.\] and high=\[-1\.\]: write Uniform\(-1\.0, 1\.0\)",
+    ),
+    "box upside down in one coordinate": (
+        lambda: Uniform([0.0, 2.0], [1.0, 1.0]),
+        r"low must be below high, got low=\[0\. 2\.\] and high=\[1\. 1\.\]",
+    ),
+    "scale negative": (lambda: Gaussian(1, scale=-1.0), r"scale must be positive, got \[-1\.\]"),
+    "radius negative": (
+        lambda: Sphere(2, -1.0),
+        r"radius must be positive, got -1\.0: write radius=1\.0",
+    ),
+    "torus of dimension 0": (lambda: Torus(0), r"dim must be an int of at least 1, got 0"),
     "dim zero": (lambda: Gaussian(0), r"dim must be an int of at least 1, got 0"),
     "sphere of dimension 1": (
         lambda: Sphere(1),
@@ -139,6 +163,17 @@ CALLS = {
             [Gaussian(1)] * 2, [one, lambda c, e: c, one], layers=Affine(jnp.tanh)
         ),
         r"weights\[1\] must give shape \(\), .* got \(1,\): .*Elementwise",
+    ),
+    "scalar first weight": (
+        lambda: NeuronalEnsemble([Gaussian(1)], [lambda c: c[0], one], layers=Affine(jnp.tanh)),
+        r"weights\[0\] must give shape \(d,\), one weight per input .* got \(\): write w\[None\]",
+    ),
+    "first weights for other inputs": (
+        lambda: limit(
+            NeuronalEnsemble([Gaussian(1)], [one, one], layers=Affine(jnp.tanh)), risk(), t1=1.0
+        ),
+        r"x must have shape \(batch, 1\), got shape \(8, 2\): weights\[0\] gives \(1,\) for every "
+        r"neuron, where an input has \(2,\)",
     ),
     "scalar last weight": (
         lambda: NeuronalEnsemble([Gaussian(1)], [one, lambda c: c[0]], layers=Affine(jnp.tanh)),
@@ -250,6 +285,49 @@ CALLS = {
             layers=Affine(jnp.tanh),
         ).sample(3, key=KEY),
         r"one dtype for labels, masses, weights and biases, got \['float32', 'float64'\]",
+    ),
+    "weights NaN at half of the labels": (
+        lambda: NeuronalEnsemble(
+            [Atoms([[-1.0], [1.0]])], [lambda c: jnp.sqrt(c), one], layers=Affine(jnp.tanh)
+        ).discretise(2),
+        r"weights\[0\] must give finite numbers, got 1 NaN or infinite entries out of 2: check",
+    ),
+    "infinite weights of a sample": (
+        lambda: NeuronalEnsemble(
+            [Atoms([[0.0]])], [one, lambda c: 1 / c], layers=Affine(jnp.tanh)
+        ).sample(3, key=KEY),
+        r"weights\[1\] must give finite numbers, got 3 NaN or infinite entries out of 3",
+    ),
+    "infinite biases of an ensemble with a limit": (
+        lambda: limit(
+            NeuronalEnsemble(
+                [Uniform(-1.0, 1.0)],
+                [lambda c: jnp.ones(2), one],
+                [lambda c: jnp.log(c[0]), None],
+                layers=Affine(jnp.tanh),
+            ),
+            risk(),
+            t1=1.0,
+        ),
+        r"biases\[0\] must give finite numbers, got \d+ NaN or infinite entries out of",
+    ),
+    "network weights NaN": (
+        lambda: network_of(X.at[0, 0].set(jnp.nan)),
+        r"weights\[0\] has 1 NaN or infinite entries out of 8: write finite ones",
+    ),
+    "MLP with a weight that overflowed": (
+        lambda: from_mlp(
+            eqx.tree_at(lambda m: m.layers[1].weight, MLP, MLP.layers[1].weight.at[0].set(jnp.inf))
+        ),
+        r"weights\[1\] has 3 NaN or infinite entries out of 3: write finite ones",
+    ),
+    "increments NaN": (
+        lambda: network_of(X, Parameters((X * jnp.nan, jnp.ones((4, 1))), (None, None))),
+        r"increment\.weights\[0\] has 8 NaN or infinite entries out of 8",
+    ),
+    "increments of another shape": (
+        lambda: network_of(X, Parameters((X[:3], jnp.ones((4, 1))), (None, None))),
+        r"increment\.weights\[0\] must have the shape of weights\[0\], \(4, 2\), got \(3, 2\)",
     ),
     "network weights of another shape": (
         lambda: Network(

@@ -1,11 +1,15 @@
 """Wrong options of runs: each error names the argument, what arrived and the remedy."""
 
 import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from models import largest
 from right import KEY, ensemble, network, risk
 
 from limits import Adaptive, Steps, flow, limit, train
+from limits._solvers.time import checkpoints
 
 CALLS = {
     "t1 negative": (
@@ -48,6 +52,15 @@ CALLS = {
     "tolerance zero": (
         lambda: flow(network(), risk(), t1=1.0, solver=Adaptive(rtol=0.0)),
         r"rtol must be a positive finite number, got 0\.0",
+    ),
+    "tolerance below rounding": (
+        lambda: flow(single(network()), single(risk()), t1=1.0, solver=Adaptive(rtol=1e-12)),
+        r"rtol must be at least 1\.2e-07, a unit of the last place in float32, got 1e-12: write "
+        r"rtol=1e-05, or make network and data of float64",
+    ),
+    "tolerance below rounding in double precision": (
+        lambda: flow(network(), risk(), t1=1.0, solver=Adaptive(rtol=1e-17)),
+        r"rtol must be at least 2\.2e-16, a unit of the last place in float64, got 1e-17",
     ),
     "step zero": (
         lambda: train(network(), risk(), step=0.0, t1=1.0),
@@ -97,6 +110,24 @@ def test_a_wrong_call_names_the_argument_and_the_remedy(name):
     call, message = CALLS[name]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_times_that_rounding_takes_out_of_order_or_range_are_those_that_are_meant():
+    meant, noisy = [0.0, 0.3, 0.3], [-1e-18, 0.1 + 0.2, 0.3 * (1 - 1e-16)]
+    for run in (
+        lambda times: flow(network(), risk(), t1=0.3, times=times),
+        lambda times: train(network(), risk(), step=0.1, t1=0.3, times=times),
+    ):
+        exact, found = run(jnp.array(meant)), run(jnp.array(noisy))
+        assert (np.asarray(found.times) == meant).all()
+        np.testing.assert_allclose(found.energies, exact.energies, rtol=1e-14)
+        assert found.energies[1] == found.energies[2]
+    traced = jax.jit(lambda times: checkpoints(times, 0.0, 0.3, jnp.dtype(float))[1])
+    assert (np.asarray(traced(jnp.array(noisy))) == meant).all()
+
+
+def single(tree):
+    return jax.tree.map(lambda a: a.astype(jnp.float32), tree)
 
 
 def test_a_key_is_accepted_where_nothing_is_random_and_changes_nothing():

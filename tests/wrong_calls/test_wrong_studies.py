@@ -24,6 +24,13 @@ from limits import (
 )
 
 
+def _median(network):
+    """The first weight below which there is half of the mass."""
+    order = jnp.argsort(network.weights[0][:, 0])
+    below = jnp.cumsum(network.masses[0][order])
+    return network.weights[0][order[jnp.argmax(below >= 0.5)], 0][None]
+
+
 def predict(observe, nodes=4, **options):
     return fluctuations(ensemble(), risk(), observe, t1=1.0, nodes=nodes, **options)
 
@@ -73,6 +80,30 @@ CALLS = {
         lambda: predict(lambda n: n.preactivations(X)[1][:, 0]),
         r"observe must weigh neurons by masses, .*single neuron .* noise of its edges",
     ),
+    "observation of the smallest neuron": (
+        lambda: predict(lambda n: jnp.abs(n.weights[0]).min()[None]),
+        r"observe must weigh neurons by masses, .*smallest of all",
+    ),
+    "observation of the smallest neuron in a limit": (
+        lambda: limit(
+            ensemble(), risk(), t1=1.0, nodes=4, observe=lambda n: jnp.abs(n.weights[2]).min()
+        ),
+        r"observe must weigh neurons by masses, .*smallest of all",
+    ),
+    "observation of the smallest neuron that has mass": (
+        lambda: predict(
+            lambda n: jnp.where(n.masses[0] > 0, jnp.abs(n.weights[0][:, 0]), jnp.inf).min()[None]
+        ),
+        r"observe must depend on neurons in proportion to their masses",
+    ),
+    "observation of a median": (
+        lambda: predict(lambda n: jnp.median(n.weights[0][:, 0])[None], nodes=5),
+        r"observe must weigh neurons by masses, .*a median",
+    ),
+    "observation of a median by mass": (
+        lambda: predict(_median, nodes=5),
+        r"observe must be differentiable in masses, but 1 of its 1 entries change with them by st",
+    ),
     "observation of the only neuron of a reduced layer": (
         lambda: fluctuations(
             independent(depth=5),
@@ -91,7 +122,7 @@ CALLS = {
         lambda: simulate(
             ensemble(), risk(), lambda n: n.weights[0], width=4, seeds=2, t1=1.0, key=KEY
         ),
-        r"neurons of mass 0, or neurons split in two, changed it \(shape \(4, 2\) → \(10, 2\)\)",
+        r"neurons of mass 0, or neurons split in two, changed it \(shape \(4, 2\) → \(14, 2\)\)",
     ),
     "fluctuations at times out of order": (
         lambda: predict(lambda n: n(X), times=[0.5, 0.1]),
@@ -156,7 +187,12 @@ CALLS = {
     ),
     "limit with tol zero": (
         lambda: limit(ensemble(), risk(), t1=1.0, tol=0.0),
-        r"tol must be at least .* in this precision, got 0\.0: write tol=1e-06",
+        r"tol must be a positive finite number, got 0\.0: write tol=1e-6",
+    ),
+    "limit with tol below rounding": (
+        lambda: limit(ensemble(), risk(), t1=1.0, tol=1e-17),
+        r"tol must be at least .*, 50 units of the last place of energy and outputs, of size .* in "
+        r"float64, got 1e-17: write tol=",
     ),
     "limit of one node": (
         lambda: limit(ensemble(), risk(), t1=1.0, nodes=1),
