@@ -44,7 +44,15 @@ from .._solvers.start_error import start_error, warn_of
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
 from .fluctuations_result import Fluctuations
-from .influence import apart, centred, contributions, discretisations, jacobian, of_masses
+from .influence import (
+    apart,
+    apart_in_size,
+    centred,
+    contributions,
+    discretisations,
+    jacobian,
+    of_masses,
+)
 from .noise import edge_variance
 
 
@@ -118,7 +126,7 @@ def fluctuations(
     mean, influence, variance, resampling = solve(network, solver)
     rougher = [solve(other, solver.rougher()) for other in others]
     mean_error = apart(mean, [other for other, *_ in rougher])
-    variance_error = apart(variance, [other for _, _, other, _ in rougher])
+    variance_error = apart_in_size(variance, [other for _, _, other, _ in rougher])
     pair = probe_pair(ensemble, ensemble.rules(rule), measures, key)
     if pair is not None:
         few, many = (jax.tree.map(np.asarray, _at_start(watch, one)) for one in pair)
@@ -126,8 +134,11 @@ def fluctuations(
         share = missing.sum() / np.maximum(few[1].sum(), np.finfo(missing.dtype).tiny)
         warn_of(max(float(share), start_error(pair, energy, dynamics, when[-1])[1]), stacklevel=2)
         moved = np.abs(np.asarray(mean) - np.asarray(mean)[:1])
-        mean_error = _at_least(mean_error, changed, share * moved)
-        variance_error = _at_least(variance_error, missing, share * np.asarray(variance))
+        now = np.asarray(variance)
+        mean_error = np.maximum(mean_error, np.maximum(changed[None], share * moved))
+        variance_error = np.maximum(
+            variance_error, np.maximum(_kept(few[1], missing, now), share * now)
+        )
     return Fluctuations(
         times=when,
         mean=mean,
@@ -154,9 +165,12 @@ class _Observation(eqx.Module):
         return self.observe(network), contributions(influence, now.masses, self.ratios).sum(0)
 
 
-def _at_least(error: np.ndarray, at_start: np.ndarray, later: np.ndarray) -> np.ndarray:
-    """The error estimated from solutions, or that of the initial weights."""
-    return np.maximum(np.maximum(error, at_start[None]), later)
+def _kept(start: np.ndarray, missing: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """What nodes miss of a variance at the start, at all times: in proportion to the variance, but
+    for entries of which they miss more than half."""
+    known = missing <= start / 2
+    ratio = np.where(known & (start > 0), missing / np.where(start > 0, start, 1), 0)
+    return np.where(known, ratio * variance, missing)
 
 
 @eqx.filter_jit
