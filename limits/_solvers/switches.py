@@ -21,6 +21,8 @@ import jax.extend.core as jex
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ensembles.internal import traced
+
 _ORDERS = {"gt": (0, 1), "ge": (0, 1), "lt": (1, 0), "le": (1, 0)}  # positive where true
 _SHAPES = {
     "broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "copy", "slice", "rev",
@@ -113,16 +115,16 @@ class Switches:
 def _opened(closed: Any) -> tuple[Any, tuple[Array, ...]]:
     """A program with its traced constants as last arguments, and these."""
     each = list(zip(closed.jaxpr.constvars, closed.consts, strict=True))
-    traced = [(v, c) for v, c in each if isinstance(c, jax.core.Tracer)]
-    if not traced:
+    opened = [(v, c) for v, c in each if traced(c)]
+    if not opened:
         return closed, ()
-    kept = [(v, c) for v, c in each if not isinstance(c, jax.core.Tracer)]
+    kept = [(v, c) for v, c in each if not traced(c)]
     jaxpr = closed.jaxpr.replace(
         constvars=[v for v, _ in kept],
-        invars=[*closed.jaxpr.invars, *(v for v, _ in traced)],
+        invars=[*closed.jaxpr.invars, *(v for v, _ in opened)],
         debug_info=closed.jaxpr.debug_info.with_unknown_names(),
     )
-    return jex.ClosedJaxpr(jaxpr, [c for _, c in kept]), tuple(c for _, c in traced)
+    return jex.ClosedJaxpr(jaxpr, [c for _, c in kept]), tuple(c for _, c in opened)
 
 
 def _marked(jaxpr: Any) -> bool:
