@@ -247,7 +247,7 @@ def fluctuation_ratios(c: Case, nodes: int) -> tuple[np.ndarray, np.ndarray]:
         c.ensemble, c.energy, see, t1=c.t1, times=c.times, nodes=nodes, rule=c.rule, key=c.key
     )
     network = c.ensemble.network(c.exact())
-    watch = fluctuation._Watch(see, jnp.ones(network.depth - 1))
+    watch = fluctuation._Observation(see, jnp.ones(network.depth - 1))
     solver = Adaptive(rtol=1e-9).resolved(network.dtype)
     mean, _, variance, _ = fluctuation._differentiate(
         network, c.energy, GradientFlow(), solver, watch, jnp.asarray(c.times)

@@ -10,7 +10,7 @@ import pytest
 from models import largest, regression, smooth
 from scipy import stats
 
-from ensembles import Affine, Atoms, Gaussian, NeuronalEnsemble, Noisy, from_mlp, iid
+from ensembles import Affine, Atoms, Gaussian, NeuronalEnsemble, Noisy, from_mlp, iid, shallow
 from limits import (
     Adaptive,
     Data,
@@ -55,6 +55,17 @@ def test_at_the_start_it_is_the_sample_variance_of_a_mean():
     assert largest(found.variance[0], ratio * terms.var(1, ddof=1) / 32 + biases) < 1e-14
     assert largest(found.observed[0], terms.mean(1) + last) < 1e-14
     assert largest(found.edges, 0.0) == 0
+
+
+def test_networks_of_units_have_a_jackknife():
+    """Whose only layer has no weights behind it."""
+    network = shallow(lambda z, x: jnp.tanh(z[:2] @ x)[None], Gaussian(2)).sample(
+        8, key=jax.random.key(0)
+    )
+    found = jackknife(network, RISK, outputs, t1=0.01, times=jnp.zeros(1))
+    terms = np.tanh(np.asarray(X) @ np.asarray(network.weights[0]).T)
+    assert largest(found.shares[0, 0], terms.var(1, ddof=1) / 8) < 1e-14
+    assert largest(found.biases, 0.0) == 0
 
 
 @pytest.mark.parametrize("n", [4, 5, 7, 12])

@@ -79,20 +79,25 @@ class Crossings(eqx.Module):
     """The jumps of derivatives over the steps of a flow d(state)/dt = velocity(t, state, given)."""
 
     switches: Switches = eqx.field(static=True)
+    captured: tuple[Array, ...]
 
     @staticmethod
     def of(velocity: Callable[[Any, Any, Any], Any], at: At) -> "Crossings":
         """Those of a velocity, whose values at `at` do not matter."""
         _, static = eqx.partition(at.given, eqx.is_array)
 
-        def program(state: Any, fixed: Any) -> Any:
-            t, arrays = fixed
+        def program(t: Array, state: Any, arrays: Any) -> Any:
             return velocity(t, state, eqx.combine(arrays, static))
 
-        return Crossings(Switches(program, at.state, (at.t, _arrays(at.given))))
+        switches = Switches(program, at.t, at.state, _arrays(at.given))
+        captured, switches.captured = switches.captured, ()
+        return Crossings(switches, captured)
+
+    def at(self, t: Any, state: Any, given: Any) -> At:
+        return At(t, state, (given, self.captured))
 
     def read(self, at: At, pushes: Any = None) -> tuple[Any, list[Switch]]:
-        return self.switches(at.state, (at.t, _arrays(at.given)), pushes)
+        return self.switches(at.t, at.state, _arrays(at.given), pushes)
 
     def missing(self, begin: At, end: At, before: At, after: At) -> Any:
         """What a step adds to the derivative of the state at its end, where those of `begin` and

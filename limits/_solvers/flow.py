@@ -57,9 +57,10 @@ def flow(
     (v⁺ − v⁻) ∂c·δ/∂c·v⁻ in a direction δ, c being what changes sign (or, where the solution slides
     along c = 0, so that it stays there), which automatic differentiation alone leaves out. Jumps
     are found in what the velocity compares (`where`, maxima of two, absolute values, signs,
-    activations made of them); `UnseenKink` (`limits.warnings`) warns of others. Differentiated runs
-    step over them in short steps, with which the error falls. They are first derivatives: second
-    ones know nothing of crossings, nor do derivatives at a start that lies on a kink.
+    activations made of them), of the state, and of the time with a number that is differentiated,
+    `where(t < w, ...)`; `UnseenKink` (`limits.warnings`) warns of others. Differentiated runs step
+    over them in short steps, with which the error falls. They are first derivatives: second ones
+    know nothing of crossings, nor do derivatives at a start that lies on a kink.
 
     Where the energy has walls or curved spaces (`Game(..., spaces=)`), steps are brought back to
     them, and nothing is evaluated or observed outside. Explicit methods keep a solution of a stiff

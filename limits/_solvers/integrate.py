@@ -177,10 +177,11 @@ def integrate(
 def _jumped(crossings: Crossings, t0: Any, t1: Any, both0: Any, both1: Any, args: Any) -> Any:
     """The end of a step, and with it the derivative where there is a tangent."""
     (y0, d0), (y1, d1), (given, direction) = both0, both1, args
-    begin, end = At(t0, y0, given), At(t1, y1, given)
+    begin, end = crossings.at(t0, y0, given), crossings.at(t1, y1, given)
     jumped = crossings.corrected(begin, end)
     if d0 is None:
         return jumped, None
+    direction = direction, (None,) * len(crossings.captured)
     missing = crossings.missing(begin, end, At(None, d0, direction), At(None, d1, direction))
     return jumped, jax.tree.map(jnp.add, d1, missing)
 
@@ -194,7 +195,9 @@ def _error(crossings: Crossings, t0: Any, t1: Any, both0: Any, both1: Any, args:
     (y0, d0), (y1, _), (given, _) = both0, both1, args
     if d0 is not None:
         return jax.tree.map(jnp.zeros_like, both0)
-    error = jax.lax.stop_gradient(crossings.error(At(t0, y0, given), At(t1, y1, given)))
+    error = jax.lax.stop_gradient(
+        crossings.error(crossings.at(t0, y0, given), crossings.at(t1, y1, given))
+    )
     return jax.tree.map(lambda e: _STRADDLED * e, error), None
 
 

@@ -4,17 +4,24 @@ A velocity is a program whose only jumps are where a comparison of floating numb
 slope of a ReLU or of an absolute value, a `where`, the winner of a maximum. Each is a *switch*: a
 number c of the state, positive on one side, and an entry of the program that is one value where
 c < 0 and another where c > 0. So v(y) = v(y; entries), and where switch m turns, v jumps by
-∂v/∂entry_m times the jump of the entry. Where entries that turn at once are multiplied (neurons
+∂v/∂entry_m times the jump of the entry. A comparison of the time with a number that is given, as
+in where(t < w, ...), is a switch too, which turns earlier or later as that number moves. Where
+entries that turn at once are multiplied (neurons
 behind others that are all off), jumps depend on each other and the path between matters.
 """
 
+import enum
 from collections.abc import Callable, Iterator, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 import jax
 import jax.extend.core as jex
 import jax.numpy as jnp
 from jaxtyping import Array
+
+from ensembles.internal import traced
 
 _ORDERS = {"gt": (0, 1), "ge": (0, 1), "lt": (1, 0), "le": (1, 0)}  # positive where true
 _SHAPES = {
@@ -44,45 +51,80 @@ class _Tie(NamedTuple):
     of: Any
 
 
+class _Of(enum.IntFlag):
+    """What a value depends on."""
+
+    TIME = 1
+    GIVEN = 2
+    STATE = 4
+
+    @property
+    def turns(self) -> bool:
+        """Whether comparisons of such values turn, and at a moment that moves."""
+        return bool(self & _Of.STATE) or self == _Of.TIME | _Of.GIVEN
+
+
+_NOTHING = _Of(0)
+
+
 class _Value(NamedTuple):
-    """A value of the program: whether it `moves` with the state; for truth values the `side`, which
-    is positive where true (None: does not turn); `key`, equal for equal values; its `tie`."""
+    """A value of the program: what it depends on; for truth values the `side`, which is positive
+    where true (None: does not turn); `key`, equal for equal values; its `tie`."""
 
     value: Any
-    moves: bool
+    of: _Of
     side: Array | None
     key: Any
     tie: _Tie | None = None
 
 
 class Switches:
-    """A function of arrays, `f(moving, fixed) -> tree`, with the switches that turn as `moving`
-    does.
+    """A function of arrays, `f(t, state, given) -> tree`, with the switches that turn as the state
+    does, or the time beside what is given.
+
+    `captured` are traced numbers that f has though they are no arguments (those of a function in an
+    energy or a dynamics); they are given as a last part of `given`.
 
     `any` says whether there are some, `unseen` which primitives choose by comparisons that are not
     followed. Both are known from shapes: finding them compiles nothing.
     """
 
-    def __init__(self, f: Callable[[Any, Any], Any], moving: Any, fixed: Any):
-        closed, shape = jax.make_jaxpr(f, return_shape=True)(moving, fixed)
-        self._closed, self._tree = closed, jax.tree.structure(shape)
+    def __init__(self, f: Callable[[Any, Any, Any], Any], t: Array, state: Any, given: Any):
+        closed, shape = jax.make_jaxpr(f, return_shape=True)(t, state, given)
+        self._closed, self.captured = _opened(closed)
+        self._tree = jax.tree.structure(shape)
         self.unseen: set[str] = set()
         self.any = False
         if _marked(closed.jaxpr):
-            found = jax.eval_shape(lambda m, x: self(m, x)[1], moving, fixed)
+            given = given, self.captured
+            found = jax.eval_shape(lambda *at: self(*at)[1], t, state, given)
             self.any = bool(found)
 
     def __call__(
-        self, moving: Any, fixed: Any, pushes: Sequence[Array] | None = None
+        self, t: Array, state: Any, given: Any, pushes: Sequence[Array] | None = None
     ) -> tuple[Any, list[Switch]]:
         """The value of the function, and its switches, always in one order. `pushes` are the parts
         of their jumps that are added to the entries: 1 turns them on, −1 off."""
         reading = _Reading(self.unseen, None if pushes is None else iter(pushes))
-        leaves = [(a, True) for a in jax.tree.leaves(moving)]
-        leaves += [(a, False) for a in jax.tree.leaves(fixed)]
-        given = [_Value(a, moves, None, object()) for a, moves in leaves]
-        out = reading.run(self._closed, given, [True] * self._tree.num_leaves)
+        each = zip((_Of.TIME, _Of.STATE, _Of.GIVEN), (t, state, given), strict=True)
+        values = [_Value(a, of, None, object()) for of, part in each for a in jax.tree.leaves(part)]
+        out = reading.run(self._closed, values, [True] * self._tree.num_leaves)
         return jax.tree.unflatten(self._tree, [v.value for v in out]), reading.found
+
+
+def _opened(closed: Any) -> tuple[Any, tuple[Array, ...]]:
+    """A program with its traced constants as last arguments, and these."""
+    each = list(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    opened = [(v, c) for v, c in each if traced(c)]
+    if not opened:
+        return closed, ()
+    kept = [(v, c) for v, c in each if not traced(c)]
+    jaxpr = closed.jaxpr.replace(
+        constvars=[v for v, _ in kept],
+        invars=[*closed.jaxpr.invars, *(v for v, _ in opened)],
+        debug_info=closed.jaxpr.debug_info.with_unknown_names(),
+    )
+    return jex.ClosedJaxpr(jaxpr, [c for _, c in kept]), tuple(c for _, c in opened)
 
 
 def _marked(jaxpr: Any) -> bool:
@@ -105,83 +147,90 @@ class _Reading:
         jaxpr = closed.jaxpr
         env: dict[Any, _Value] = {}
         for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
-            env[var] = _Value(value, False, None, object())
+            env[var] = _Value(value, _NOTHING, None, object())
         env.update(zip(jaxpr.invars, given, strict=True))
 
         def read(atom: Any) -> _Value:
             if isinstance(atom, jex.Literal):
-                return _Value(atom.val, False, None, ("literal", str(atom.val), str(atom.aval)))
+                return _Value(atom.val, _NOTHING, None, ("literal", str(atom.val), str(atom.aval)))
             return env[atom]
 
         for eqn, wanted in _alive(jaxpr, needed):
             out = self._step(eqn, [read(a) for a in eqn.invars], wanted)
             env.update(zip(eqn.outvars, out, strict=True))
-        missing = _Value(None, False, None, None)
+        missing = _Value(None, _NOTHING, None, None)
         return [
             read(a) if isinstance(a, jex.Literal) else env.get(a, missing) for a in jaxpr.outvars
         ]
 
     def _step(self, eqn: Any, given: list[_Value], wanted: list[bool]) -> list[_Value]:
         name, key = eqn.primitive.name, _key(eqn, given)
-        if not any(v.moves for v in given):
-            return [_Value(a, False, None, key) for a in _bind(eqn, [v.value for v in given])]
+        of = reduce(or_, (v.of for v in given), _NOTHING)
+        if not of.turns:
+            return [_Value(a, of, None, key) for a in _bind(eqn, [v.value for v in given])]
         inner = list(jex.jaxprs_in_params(eqn.params))
         turns = any(v.side is not None or v.tie is not None for v in given)
         if (turns and inner) or any(map(_marked, inner)):
             if name in _CALLS:
                 return self._call(eqn, given, wanted)
-            if name == "scan":
+            if name == "scan" and of & _Of.STATE:
                 return self._scan(eqn, given, wanted)
-            self.unseen.add(name)
+            self._not_followed(name, of)
         if name in _CHOICES:
-            self.unseen.add(name)
+            self._not_followed(name, of)
         first, *others = _bind(eqn, [v.value for v in given])
-        return [self._value(eqn, given, first, key)] + [
-            _Value(a, True, None, object()) for a in others
+        return [self._value(eqn, given, first, key, of)] + [
+            _Value(a, of, None, object()) for a in others
         ]
 
-    def _value(self, eqn: Any, given: list[_Value], value: Any, key: Any) -> _Value:
-        """The (first) value of a primitive that depends on the state."""
+    def _not_followed(self, name: str, of: _Of) -> None:
+        """Choices by the time alone are most often those of a piece of an interpolation, which are
+        no jumps."""
+        if of & _Of.STATE:
+            self.unseen.add(name)
+
+    def _value(self, eqn: Any, given: list[_Value], value: Any, key: Any, of: _Of) -> _Value:
+        """The (first) value of a primitive, which depends on something that moves."""
         name, side = eqn.primitive.name, given[0].side
         floats = all(_floating(v.value) for v in given)
         if any(v.tie is not None for v in given):
-            return self._tied(eqn, given, value)
+            return self._tied(eqn, given, value, of)
         if name in _ORDERS and floats:
             a, b = (given[i].value for i in _ORDERS[name])
-            return _Value(value, True, a - b, key)
+            return _Value(value, of, a - b, key)
         if name == "eq" and floats:
-            return _Value(value, True, None, key, self._equal(*given))
+            return _Value(value, of, None, key, self._equal(*given))
         if jnp.issubdtype(jnp.result_type(value), jnp.bool_):
-            return _Value(value, True, _logic(eqn, given), key)
+            return _Value(value, of, _logic(eqn, given), key)
         if name == "sign" and floats:
-            return self._jumping(value, value > 0, given[0].value, jnp.full_like(value, 2))
+            return self._jumping(value, of, value > 0, given[0].value, jnp.full_like(value, 2))
         if all(v.side is None for v in given):
-            return _Value(value, True, None, key)
+            return _Value(value, of, None, key)
         if name == "convert_element_type" and side is not None and _floating(value):
-            return self._jumping(value, given[0].value, side, jnp.ones_like(value))
+            return self._jumping(value, of, given[0].value, side, jnp.ones_like(value))
         if name == "select_n" and side is not None and _floating(value):
             choice = given[0].value, side, given[2].value - given[1].value
-            return self._jumping(value, *(jnp.broadcast_to(a, value.shape) for a in choice))
+            return self._jumping(value, of, *(jnp.broadcast_to(a, value.shape) for a in choice))
         self.unseen.add(name)
-        return _Value(value, True, None, key)
+        return _Value(value, of, None, key)
 
-    def _tied(self, eqn: Any, given: list[_Value], value: Any) -> _Value:
+    def _tied(self, eqn: Any, given: list[_Value], value: Any, of: _Of) -> _Value:
         """A value of the derivative of a maximum."""
         name, tie = eqn.primitive.name, given[0].tie
         if tie is not None and ((name in _SHAPES and len(given) == 1) or name == "select_n"):
             made = tie.side if name == "select_n" else _bind(eqn, [tie.side])[0]
-            return _Value(value, True, None, object(), _Tie(made, tie.of))
+            return _Value(value, of, None, object(), _Tie(made, tie.of))
         other = given[-1].tie
         if name == "div" and tie is not None and other is not None and other.of is tie.of:
-            return self._jumping(value, tie.side >= 0, tie.side, jnp.ones_like(value))
+            return self._jumping(value, of, tie.side >= 0, tie.side, jnp.ones_like(value))
         self.unseen.add("max")
-        return _Value(value, True, None, object())
+        return _Value(value, of, None, object())
 
     def _equal(self, a: _Value, b: _Value) -> _Tie | None:
         """Whether one is the maximum (minimum) of itself and another; other numbers are equal
         nowhere, to all intents."""
         for one, most in ((a, b), (b, a)):
-            if one.moves and _root(most.key)[0] == "reduce_max":
+            if one.of.turns and _root(most.key)[0] == "reduce_max":
                 self.unseen.add("reduce_max")
             if _root(most.key)[0] in ("max", "min"):
                 name, of, pair, values = _root(most.key)
@@ -192,10 +241,10 @@ class _Reading:
                 self.unseen.add("max")
         return None
 
-    def _jumping(self, value: Any, on: Array, side: Array, jump: Array) -> _Value:
+    def _jumping(self, value: Any, of: _Of, on: Array, side: Array, jump: Array) -> _Value:
         self.found.append(Switch(on, side))
         pushed = value if self.pushes is None else value + next(self.pushes) * jump
-        return _Value(pushed, True, None, object())
+        return _Value(pushed, of, None, object())
 
     def _call(self, eqn: Any, given: list[_Value], wanted: list[bool]) -> list[_Value]:
         """A program within the program, read as well."""
@@ -211,14 +260,15 @@ class _Reading:
         consts, carried = params["num_consts"], params["num_carry"]
         fixed, begin = given[:consts], given[consts : consts + carried]
         along = given[consts + carried :]
+        every = reduce(or_, (v.of for v in given), _NOTHING)
         if any(v.side is not None for v in given):
             self.unseen.add("scan")
 
         def round(carry: Any, per_round: Any) -> Any:
             rows, pushes = per_round
             reading = _Reading(self.unseen, None if pushes is None else iter(pushes))
-            inside = [*fixed, *(_Value(a, True, None, object()) for a in carry)]
-            inside += [_Value(a, v.moves, None, object()) for a, v in zip(rows, along, strict=True)]
+            inside = [*fixed, *(_Value(a, every, None, object()) for a in carry)]
+            inside += [_Value(a, v.of, None, object()) for a, v in zip(rows, along, strict=True)]
             out = [v.value for v in reading.run(params["jaxpr"], inside, [True] * len(wanted))]
             return out[:carried], (out[carried:], reading.found)
 
@@ -235,7 +285,7 @@ class _Reading:
             pushes = [next(self.pushes) for _ in range(number)]
         end, (rows, found) = loop(pushes)
         self.found += found
-        return [_Value(a, True, None, object()) for a in (*end, *rows)]
+        return [_Value(a, every, None, object()) for a in (*end, *rows)]
 
 
 def _alive(jaxpr: Any, needed: Sequence[bool]) -> list[tuple[Any, list[bool]]]:

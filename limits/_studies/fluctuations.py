@@ -44,7 +44,15 @@ from .._solvers.start_error import start_error, warn_of
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
 from .fluctuations_result import Fluctuations
-from .influence import apart, centred, contributions, discretisations, jacobian, of_masses
+from .influence import (
+    apart,
+    apart_in_size,
+    centred,
+    contributions,
+    discretisations,
+    jacobian,
+    of_masses,
+)
 from .noise import edge_variance
 
 
@@ -118,7 +126,7 @@ def fluctuations(
     mean, influence, variance, resampling = solve(network, solver)
     rougher = [solve(other, solver.rougher()) for other in others]
     mean_error = apart(mean, [other for other, *_ in rougher])
-    variance_error = apart(variance, [other for _, _, other, _ in rougher])
+    variance_error = apart_in_size(variance, [other for _, _, other, _ in rougher])
     pair = probe_pair(ensemble, ensemble.rules(rule), measures, key)
     if pair is not None:
         few, many = (jax.tree.map(np.asarray, _at_start(watch, one)) for one in pair)
@@ -127,8 +135,9 @@ def fluctuations(
             share = float(np.nan_to_num(missing.sum() / few[1].sum(), posinf=np.inf))
         warn_of(max(share, start_error(pair, energy, dynamics, when[-1])[1]), stacklevel=2)
         moved = np.abs(np.asarray(mean) - np.asarray(mean)[:1])
+        now = np.asarray(variance)
         mean_error = _at_least(mean_error, changed, _times(share, moved))
-        variance_error = _at_least(variance_error, missing, _times(share, np.asarray(variance)))
+        variance_error = _at_least(variance_error, _kept(few[1], missing, now), _times(share, now))
     return Fluctuations(
         times=when,
         mean=mean,
@@ -162,7 +171,15 @@ def _times(share: float, of: np.ndarray) -> np.ndarray:
 
 def _at_least(error: np.ndarray, at_start: np.ndarray, later: np.ndarray) -> np.ndarray:
     """The error estimated from solutions, or that of the initial weights."""
-    return np.maximum(np.maximum(error, at_start[None]), later)
+    return np.maximum(np.maximum(error, at_start), later)
+
+
+def _kept(start: np.ndarray, missing: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """What nodes miss of a variance at the start, at all times: in proportion to the variance, but
+    for entries of which they miss more than half."""
+    known = missing <= start / 2
+    ratio = np.where(known & (start > 0), missing / np.where(start > 0, start, 1), 0)
+    return np.where(known, ratio * variance, missing)
 
 
 @eqx.filter_jit

@@ -42,10 +42,12 @@ class Fluctuations(Result):
     - `ratios`: r_i.
 
     Errors are distances from a coarser set of nodes solved with ten times the tolerance (the
-    largest of three independent sets of half the nodes, for random rules), the largest up to each
-    time and at least the root mean square over entries; or what some 500 nodes a layer resolve of
-    the initialisation beyond these (as in `limit`): of f and N Var f, and as a part of N Var f at
-    all times and of the change of f.
+    largest of three independent sets of half the nodes, for random rules), at least the root mean
+    square over entries; or what some 500 nodes a layer resolve of the initialisation beyond these
+    (as in `limit`). Of f the largest distance up to each time, what nodes miss of it at the start,
+    and the part that they miss of how far it goes. Errors of N Var f count in proportion to it, as
+    training takes them away with it: the root mean squares as a ratio (the largest up to each time,
+    where there is one other set), and what nodes miss at the start, unless it is more than half.
     """
 
     times: Float[Array, " T"]

@@ -61,6 +61,25 @@ def apart(found: Array, others: Sequence[Array]) -> np.ndarray:
     return np.maximum(most, mean)
 
 
+def apart_in_size(found: Array, others: Sequence[Array]) -> np.ndarray:
+    """The error (T, ...) of variances that others tell: the largest distance of each entry from
+    them, and at least the ratio of the root mean squares over entries, of these distances and of
+    the variances, times its own.
+
+    One other may be met by chance at a time: there both root mean squares are the largest up to
+    each time. Distances of earlier times do not stay as they are, since training takes variances
+    away, and their errors with them.
+    """
+    variance = np.asarray(found)
+    own = np.max([np.abs(variance - np.asarray(other)) for other in others], axis=0)
+    axes = tuple(range(1, own.ndim))
+    error, size = (np.sqrt((a**2).mean(axes, keepdims=True)) for a in (own, variance))
+    if len(others) == 1:
+        error, size = map(np.maximum.accumulate, (error, size))
+    ratio = np.where(size > 0, error / np.where(size > 0, size, 1), 0)
+    return np.maximum(own, ratio * variance)
+
+
 def perturbation(masses: Float[Array, " n"], key: PRNGKeyArray) -> Float[Array, " n"]:
     """A draw of √N (empirical measure − P), N → ∞: a random direction in masses."""
     draw = jnp.sqrt(masses) * jax.random.normal(key, masses.shape, masses.dtype)

@@ -160,9 +160,10 @@ def _differentiate(
         pairs = zip(of_edges, start[1], strict=True)
         each = [_interaction((g * w).sum(tuple(range(2, w.ndim)))) for g, w in pairs]
         zero = jnp.zeros((), slopes.dtype)
+        if not drawn:
+            return influence, sum(each, zero), zero
         entries = network.masses[-1][:, None] * network.start.weights[-1]
-        biases = (of_last**2 * (entries**2).mean(0)).sum() if drawn else zero
-        return influence, sum(each, zero), biases
+        return influence, sum(each, zero), (of_last**2 * (entries**2).mean(0)).sum()
 
     entries = sum(leaf.size for leaf in jax.tree.leaves(network.increment))
     seen = math.prod(jax.eval_shape(observe, network).shape) * len(times)

@@ -41,7 +41,7 @@ from .._solvers.observables import Observable, check_observable
 from .._solvers.start_error import start_error, warn_of
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
-from .influence import apart, centred, direction, discretisations, jacobian, perturbation
+from .influence import apart_in_size, centred, direction, discretisations, jacobian, perturbation
 
 
 class SGDNoise(Result):
@@ -163,8 +163,8 @@ def sgd_noise(
         return influence, _integral(influence, q, spans)
 
     influence, variance = noise(slopes, grid)
-    in_time = apart(variance, [noise(halved, grid[::2])[1]])
-    error = in_time + apart(variance, [noise(one, grid)[1] for one in rougher])
+    in_time = apart_in_size(variance, [noise(halved, grid[::2])[1]])
+    error = in_time + apart_in_size(variance, [noise(one, grid)[1] for one in rougher])
     return SGDNoise(when, grid, mean, influence, q, jnp.asarray(error))
 
 

@@ -20,6 +20,7 @@ from limits._solvers.switches import Switches
 DATA = Data(jnp.array([[1.0, 0.0], [1.0, -1.0]]), jnp.array([[3.0], [2.0]]))
 START = jnp.array([0.5, 1.0])
 SLOPE = 0.01
+BEGIN = jnp.zeros(())
 
 KINKS = {
     "relu": jax.nn.relu,
@@ -50,9 +51,9 @@ def velocity_of(layers, network, energy):
     dynamics = GradientFlow()
     layered = Network(layers, network.labels, network.masses, network.start)
 
-    def velocity(start, fixed):
+    def velocity(t, start, given):
         there = eqx.tree_at(lambda n: n.start.weights[0], layered, start)
-        return dynamics.velocity(jnp.zeros(()), there, energy)
+        return dynamics.velocity(t, there, energy)
 
     return velocity, network.start.weights[0]
 
@@ -75,9 +76,9 @@ def test_a_velocity_says_where_it_jumps_and_how_far(layer, way):
     x = RISK.data.x[0]
     start = start.at[0].add(-(start[0] @ x) / (x @ x) * x)
     step = 1e-9 * jnp.zeros_like(start).at[0].set(x / (x @ x))
-    switches = Switches(velocity, start, ())
+    switches = Switches(velocity, BEGIN, start, ())
     assert switches.any and not switches.unseen
-    (below, off), (above, on) = (switches(start + s * step, ()) for s in (-1, 1))
+    (below, off), (above, on) = (switches(BEGIN, start + s * step, ()) for s in (-1, 1))
     turned = [
         jnp.where(a.on == b.on, 0.0, jnp.where(b.on, -1.0, 1.0))
         for a, b in zip(off, on, strict=True)
@@ -86,7 +87,7 @@ def test_a_velocity_says_where_it_jumps_and_how_far(layer, way):
 
     def back(part):
         way = [part * t for t in turned]
-        return jax.jvp(lambda e: switches(start + step, (), e)[0], (way,), (turned,))[1]
+        return jax.jvp(lambda e: switches(BEGIN, start + step, (), e)[0], (way,), (turned,))[1]
 
     jumps = jax.tree.map(lambda *a: sum(a) / len(a), *map(back, crossings.GAUSS))
     for a, b, c in zip(*map(jax.tree.leaves, (below, above, jumps)), strict=True):
@@ -96,18 +97,18 @@ def test_a_velocity_says_where_it_jumps_and_how_far(layer, way):
 @pytest.mark.parametrize("way", SMOOTH)
 def test_a_smooth_velocity_has_no_switches(way):
     velocity, start = velocity_of((Affine(SMOOTH[way]),) * 2, NETWORK, RISK)
-    assert not Switches(velocity, start, ()).any
+    assert not Switches(velocity, BEGIN, start, ()).any
 
 
 def test_a_penalty_of_absolute_values_and_what_is_not_followed():
     velocity, start = velocity_of((Affine(jnp.tanh),) * 2, NETWORK, RISK + PowerPenalty(0.1, 1.0))
-    assert Switches(velocity, start, ()).any
+    assert Switches(velocity, BEGIN, start, ()).any
 
     def largest(h):
         return h * (jnp.argmax(jnp.stack([h, -h]), 0) == 0).astype(h.dtype)
 
     velocity, start = velocity_of((Affine(largest),) * 2, NETWORK, RISK)
-    assert Switches(velocity, start, ()).unseen == {"argmax"}
+    assert Switches(velocity, BEGIN, start, ()).unseen == {"argmax"}
 
 
 def leaky(z, x):
@@ -295,3 +296,35 @@ def test_where_a_particle_comes_to_rest_does_not_depend_on_its_start(begin):
 
     at, slope = jax.jit(lambda s: jax.jvp(end, (s,), (jnp.ones_like(s),)))(jnp.asarray(begin))
     assert abs(at) < 1e-2 and abs(slope) < 1e-9
+
+
+class Drop(eqx.Module):
+    """A rate that falls from 1 to .3 at a time that is given."""
+
+    at: jax.Array
+
+    def __call__(self, t):
+        return jnp.where(t < self.at, 1.0, 0.3)
+
+
+DROPS = {
+    "a schedule with a number": Drop,
+    "a schedule around a number": lambda at: lambda t: jnp.where(t < at, 1.0, 0.3),
+}
+
+
+@pytest.mark.parametrize(("way", "mode"), list(zip(DROPS, ("forward", "reverse"), strict=True)))
+def test_when_a_schedule_jumps_has_a_derivative(way, mode):
+    """A run of t1 = 1 whose rate falls at w is one at rate 1 until w + .3 (1 − w)."""
+    adjoint = diffrax.ForwardMode() if mode == "forward" else None
+    derivative = jax.jacfwd if mode == "forward" else jax.grad
+
+    def end(rate, t1):
+        run = flow(
+            NETWORK, RISK, GradientFlow(rate), t1=t1, solver=Adaptive(rtol=1e-8), adjoint=adjoint
+        )
+        return run.final(RISK.data.x[:1])[0, 0]
+
+    found = jax.jit(derivative(lambda w: end(DROPS[way](w), 1.0)))(jnp.asarray(0.55))
+    true = 0.7 * jax.jit(derivative(lambda s: end(1.0, s)))(jnp.asarray(0.55 + 0.3 * 0.45))
+    assert abs(found - true) < 1e-5 * abs(true), (found, true)
