@@ -258,5 +258,5 @@ def test_a_variance_of_which_nodes_see_nothing_has_no_ratio():
 
     with pytest.warns(UnresolvedStart, match="move, or vary, where those on `nodes` do not"):
         found = fluctuations(ensemble, Risk(data), outputs, t1=0.1, nodes=4)
-    assert (found.variance[0] == 0).all() and (found.variance_error[0] > 1e-3).all()
+    assert (found.variance[0] == 0).all() and found.variance_error[0].max() > 1e-2
     assert not jnp.isnan(found.variance_error).any() and not jnp.isnan(found.mean_error).any()
