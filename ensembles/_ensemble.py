@@ -8,16 +8,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ._checks import concrete, counts, floating, kind, randomness, takes
+from ._checks import counts, floating, kind, randomness
 from ._keeping.kept import Kept
 from ._layers.layer import Layer
 from ._measures import Measure
 from ._network.network import Network
 from ._network.parameters import Parameters
-from ._promises import indexed, shape_of
 from ._quadrature import Rule, default_rule, quadrature
 from ._spaces.space import Space
 from ._weights import Noisy, WeightFunction, on_labels
+from ._weights_fit import check_finite, check_functions
 
 
 class NeuronalEnsemble(Kept):
@@ -90,76 +90,7 @@ class NeuronalEnsemble(Kept):
                 )
             last = floating(f"biases[{depth - 1}]", self.biases[-1], ndim=1)
             self.biases = (*self.biases[:-1], last)
-        self._check_shapes()
-
-    def _check_shapes(self) -> None:
-        labels = [jax.ShapeDtypeStruct((space.dim,), space.dtype) for space in self.spaces]
-        for i, (w, layer) in enumerate(zip(self.weights, self.layers, strict=True)):
-            ends = labels[max(i - 1, 0) : i + 1]
-            if isinstance(w, Noisy):
-                self._check_noisy(i, w, ends)
-            if w is not None:
-                if not callable(w):
-                    raise ValueError(
-                        f"weights[{i}] must be a function of labels, or None, got {w!r:.80}: write "
-                        f"lambda {'c' if len(ends) == 1 else 'c, e'}: ..."
-                    )
-                asked = "a label" if len(ends) == 1 else "the labels of both ends"
-                remedy = f"write lambda {'c' if len(ends) == 1 else 'c, e'}: ..."
-                takes(f"weights[{i}]", w, len(ends), asked, remedy)
-            shape = None if w is None else _returned(f"weights[{i}]", w, ends)
-            last = i == self.depth - 1
-            if last and shape is not None:
-                if not shape:
-                    raise ValueError(
-                        f"weights[{i}] must give shape (outputs,), got (): "
-                        "write w[None] for a single output"
-                    )
-                shape = shape[1:]
-            layer.check(f"weights[{i}]", shape, first=i == 0)
-            self._check_bias(i, labels)
-
-    def _check_bias(self, i: int, labels: list[Any]) -> None:
-        b: Any = self.biases[i]
-        if b is None:
-            return
-        self.layers[i].check_bias(f"biases[{i}]")
-        if i == self.depth - 1:
-            return
-        if not callable(b):
-            raise ValueError(
-                f"biases[{i}] must be a function of the label, or None, got {b!r}: write "
-                f"lambda c: {b}"
-            )
-        takes(f"biases[{i}]", b, 1, "a label", "write lambda c: ...")
-        shape = _returned(f"biases[{i}]", b, labels[i : i + 1])
-        if self.layers[i].affine and shape != ():
-            raise ValueError(
-                f"biases[{i}] must give a scalar for an Affine layer, got shape {shape}: write "
-                "c[0] for the label's first entry"
-            )
-
-    def _check_noisy(self, i: int, w: Noisy, ends: list[Any]) -> None:
-        if len(ends) < 2:
-            raise ValueError(
-                f"weights[{i}] is Noisy, but has one neuron at its end: noise of a single neuron "
-                "belongs to its label; write a Product space and a function of the label"
-            )
-        if not self.layers[i].affine:
-            raise ValueError(
-                f"weights[{i}] is Noisy, but {self.layers[i]!r} is not affine in its weights, so "
-                "their mean does not determine the limit: write layers=Affine(...), or weights "
-                "that are functions of the labels"
-            )
-        u = jax.ShapeDtypeStruct((w.noise.dim,), w.noise.dtype)
-        fit = f"weights[{i}] must fit labels of dimensions {[e.shape[0] for e in ends]}"
-        drawn = shape_of(f"{fit} in weight(c, c', u)", w.weight, *ends, u)
-        mean = shape_of(f"{fit} in mean(c, c')", w.mean, *ends)
-        if (drawn.shape, drawn.dtype) != (mean.shape, mean.dtype):
-            raise ValueError(
-                f"weights[{i}] must have one shape and dtype in weight(c, c', u) and mean(c, c'), "
-                f"got {drawn.shape} {drawn.dtype} and {mean.shape} {mean.dtype}"
-            )
+        check_functions(self)
 
     @property
     def depth(self) -> int:
@@ -258,14 +189,7 @@ class NeuronalEnsemble(Kept):
         Raises `ValueError` where weight functions give NaN or infinite numbers.
         """
         network, wrong = self._network(measures, tracers, key)
-        for name in ("weights", "biases"):
-            pairs = zip(getattr(wrong, name), getattr(network.start, name), strict=True)
-            for i, (many, of) in enumerate(pairs):
-                if many is not None and concrete(many):
-                    raise ValueError(
-                        f"{name}[{i}] must give finite numbers, got {many} NaN or infinite entries "
-                        f"out of {of.size}: check for log, sqrt and division at labels of the space"
-                    )
+        check_finite(network.start, wrong)
         return network
 
     @eqx.filter_jit
@@ -313,18 +237,3 @@ class NeuronalEnsemble(Kept):
             f"NeuronalEnsemble(depth={self.depth}, spaces=({spaces}), "
             f"layers={', '.join(map(repr, layers))}, mean field 1/N)"
         )
-
-
-def _returned(name: str, f: Any, ends: list[Any]) -> tuple[int, ...]:
-    """The shape of what a weight function gives on labels like `ends`; a `ValueError` that names it
-    where that is no array of numbers."""
-    fit = f"{name} must fit labels of dimensions {[end.shape[0] for end in ends]}"
-    indexed(fit, f, ends, "write other entries, or a space of another dimension")
-    found: Any = shape_of(fit, lambda *c: jax.tree.map(jnp.asarray, f(*c)), *ends)
-    if not isinstance(found, jax.ShapeDtypeStruct) or jnp.issubdtype(
-        found.dtype, jnp.complexfloating
-    ):
-        raise ValueError(
-            f"{name} must return one array of real numbers, got {found!r}: write jnp.stack([...])"
-        )
-    return found.shape

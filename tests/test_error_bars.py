@@ -503,6 +503,6 @@ def test_single_precision_asks_for_no_more_than_it_has():
     risk = Risk(Data(x, jnp.sin(x[:, :1] * x[:, 1:])))
     space = Uniform(jnp.float32(-1.0), jnp.float32(1.0))
     ensemble = NeuronalEnsemble([space], [_cosines, _affine], layers=TANH)
-    with pytest.raises(ValueError, match=r"tol must be at least 6\.0e-06 in this precision"):
+    with pytest.raises(ValueError, match=r"tol must be at least 3\.8e-06, 50 units .* float32"):
         limit(ensemble, risk, t1=1.0, tol=1e-7)
     assert float(limit(ensemble, risk, t1=1.0, tol=1e-4).error) > 1e-6 * 0.1

@@ -130,6 +130,7 @@ def unequal():
     return network, jackknife(network, RISK, outputs, t1=3.0, times=TIMES)
 
 
+@pytest.mark.slow  # those of `fluctuations`, by the same derivative, always
 def test_influences_are_finite_differences_in_masses(unequal):
     network, found = unequal
     towards = jnp.zeros(8).at[4].set(1.0) - 1 / 8

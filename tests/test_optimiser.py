@@ -23,6 +23,7 @@ def test_the_limit_beside_an_optimiser_is_its_run_on_nodes():
     assert np.abs(found.curves - np.asarray(run.energies)).max() > 5 * float(found.limit.error)
 
 
+@pytest.mark.slow  # of atoms, in `contracts/test_solvers.py`, always
 def test_steps_on_both_sides_leave_the_distance_of_width_alone():
     """Steps of .5 against the same steps, not against continuous time."""
     descent = coupling(smooth(3), RISK, solver=Steps(0.5), limit_solver=Steps(0.5), **FEW)

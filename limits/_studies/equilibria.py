@@ -11,7 +11,8 @@ from ensembles.internal import count, inside, kind, on_host, randomness
 
 from .._energies.game import Game
 from .._result import Result
-from .optimality import OptimalityGap, search, starting_points
+from .optimality import OptimalityGap, search
+from .starts import starting_points
 
 
 class NikaidoIsoda(Result):

@@ -43,6 +43,9 @@ from limits import (
     sgd_noise,
     train,
 )
+from limits.warnings import UnresolvedStart
+
+TANH = Affine(jnp.tanh)
 
 
 class Held(Energy):
@@ -236,3 +239,24 @@ def test_runs_begin_at_times_that_single_precision_rounds():
     risk = Risk(Data(data.x.astype(jnp.float32), data.y.astype(jnp.float32)))
     run = train(small, risk, step=0.1, t0=0.7, t1=1.4)
     assert run.stats["steps"] == 7
+
+
+def test_a_variance_of_which_nodes_see_nothing_has_no_ratio():
+    """A bump between all nodes: what more nodes see of it is no multiple of 0."""
+
+    def last(c):
+        return jnp.where(jnp.abs(c - 0.13) < 0.02, 1.0, 0.0)
+
+    def first(c):
+        return jnp.stack([c[0], 1 - c[0]])
+
+    ensemble = NeuronalEnsemble([Uniform(0.0, 1.0)], [first, last], layers=TANH)
+    data = regression(4)
+
+    def outputs(network):
+        return network(data.x)[:, 0]
+
+    with pytest.warns(UnresolvedStart, match="move, or vary, where those on `nodes` do not"):
+        found = fluctuations(ensemble, Risk(data), outputs, t1=0.1, nodes=4)
+    assert (found.variance[0] == 0).all() and found.variance_error[0].max() > 1e-2
+    assert not jnp.isnan(found.variance_error).any() and not jnp.isnan(found.mean_error).any()

@@ -8,6 +8,8 @@ from scipy import stats
 
 from contracts.common import KEY, OTHER, dtypes, every
 from contracts.spaces import RULES, SPACES
+from ensembles import Gauss, Gaussian, Sobol, Uniform
+from limits._solvers.nodes import evenly
 
 PAIRS = [
     pytest.param(space, rule, id=f"{space}, {rule}")
@@ -91,3 +93,26 @@ def test_the_cube_is_mapped_to_the_law_that_is_drawn(name):
     assert mapped.shape == drawn.shape == (4096, omega.dim)
     for axis in [*np.eye(omega.dim), *rng.standard_normal((3, omega.dim))]:
         assert stats.ks_2samp(mapped @ axis, drawn @ axis).pvalue > 1e-4
+
+
+@every(SPACES)
+def test_equidistant_nodes_are_those_of_a_line_and_have_its_moments(name):
+    omega = SPACES[name].make(jnp.float64)
+    found = omega.equidistant(41)
+    assert (found is not None) == (type(omega).__name__ == "Gaussian" and omega.dim == 1)
+    if found is not None:
+        points, masses = found
+        steps = np.diff(points[:, 0])
+        np.testing.assert_allclose(steps, steps[0], rtol=1e-12)
+        mean = masses @ points[:, 0]
+        spread = masses @ (points[:, 0] - mean) ** 2
+        np.testing.assert_allclose([mean, spread], [omega.mean[0], omega.scale[0] ** 2], rtol=1e-12)
+
+
+def test_equidistant_nodes_of_a_space_are_taken_where_it_has_them():
+    """Of a space that says so itself, whatever its name, beside deterministic rules."""
+    for law in (Gaussian(1, 0.3, 2.0), Uniform(-1.0, 1.0)):
+        taken = evenly(law, Gauss(), 9)
+        assert (taken is None) == (law.equidistant(9) is None)
+        assert evenly(law, Sobol(), 9) is None
+    assert largest(evenly(Gaussian(1, 0.3, 2.0), Gauss(), 9).mean, jnp.full(1, 0.3)) < 1e-12
