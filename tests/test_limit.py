@@ -200,7 +200,7 @@ def test_an_unresolved_limit_says_so_and_loses_nothing():
         FailedRun,
         match=r"not resolved to `tol`.*Raise `max_work`.*known to .* with 35x35 nodes.*times",
     ) as caught:
-        limit(ensemble, risk, t1=3.0, tol=1e-12, max_work=2e6)
+        limit(ensemble, risk, t1=3.0, tol=1e-12, max_work=1e7)
     run = caught.value.partial
     assert run.result == RESULTS.unresolved and 0 < float(run.error) < 1e-2
     assert [sizes for sizes, _ in run.stats["levels"]] == [(8, 8), (17, 17), (35, 35)]

@@ -22,8 +22,8 @@ from .time import Observe
 from .trajectory import Trajectory
 
 _LONGER = 8  # times as long is the next shape that several levels share
-_QUICK = 2**21  # numbers an evaluation that cost less than to compile again
-_STAGES = 6  # evaluations a step of methods that do not say
+_COMPILED = 2**29  # numbers that take as long as to compile again
+_STAGES = 6  # evaluations a step, of methods that do not say how many
 _LOOSE = 1e-6  # tolerances of random nodes from which on a method of order 3 is as good
 ROUNDING = 50  # units of the last place, below which nothing is asked of a solve
 
@@ -44,6 +44,8 @@ class NodalSolves:
     solver: Adaptive
     progress: Whole
     spent: float = 0.0
+    _steps: float = 16.0  # the most that any solve made
+    _shapes: dict[Sizes, Sizes] = dataclasses.field(default_factory=dict)
     _works: dict[Sizes, float] = dataclasses.field(default_factory=dict)
 
     def drawn(self, sizes: Sizes, key: PRNGKeyArray | None) -> tuple[Measure, ...]:
@@ -83,7 +85,9 @@ class NodalSolves:
             solver=solver, adjoint=diffrax.ForwardMode(), progress=self.progress.stretch(*span),
             throw=False,
         )  # fmt: skip
-        self.spent += _evaluations(solver) * float(run.stats["steps"]) * self.work(sizes)
+        steps = float(run.stats["steps"])
+        self._steps = max(self._steps, steps)
+        self.spent += _evaluations(solver) * steps * self.work(sizes)
         return dataclasses.replace(run, stats={**run.stats, "nodes": sizes}).raise_if_failed()
 
     def apart(self, run: Trajectory, *others: Trajectory) -> Apart:
@@ -97,7 +101,7 @@ class NodalSolves:
 
     def _shape(self, sizes: Sizes) -> Sizes:
         """The numbers of nodes to which `sizes` are padded to share a compilation with other
-        levels, where that costs less than to compile again."""
+        levels, where that costs less than to compile again: with twice the steps there were."""
 
         def longer(n: int, space: Space, rule: Rule) -> int:
             if not space.axes or rule.random:
@@ -107,10 +111,13 @@ class NodalSolves:
                 padded *= _LONGER
             return padded
 
-        each = zip(sizes, self.ensemble.spaces, self.rules, strict=True)
-        padded = tuple(longer(*one) for one in each)
-        small = max(padded) <= SHARED
-        return padded if small or self.work(padded) <= _QUICK else sizes
+        if sizes not in self._shapes:
+            each = zip(sizes, self.ensemble.spaces, self.rules, strict=True)
+            padded = tuple(longer(*one) for one in each)
+            more = self.work(padded) - self.work(sizes)
+            worth = max(padded) <= SHARED or more * _STAGES * 2 * self._steps <= _COMPILED
+            self._shapes[sizes] = padded if worth else sizes
+        return self._shapes[sizes]
 
 
 def _evaluations(solver: Adaptive) -> int:
