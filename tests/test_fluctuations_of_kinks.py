@@ -107,8 +107,8 @@ def simulated(ensemble, risk, seen, key):
 
 
 def test_variances_of_networks_with_kinks_are_those_of_simulations():
-    """40 variances in 10 problems: within the error told and three standard errors of what 1,000 (4,000) networks of
-    each width show; without the part of crossings they are not."""
+    """40 variances in 10 problems: within the error told and three standard errors of what
+    simulations show; without the part of crossings they are not."""
     found = []
     for depth, activation, seed in PROBLEMS:
         ensemble, risk, seen, key = problem(depth, ACTIVATIONS[activation], seed)
