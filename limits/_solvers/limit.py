@@ -25,7 +25,7 @@ from .refinement import Refinement
 from .time import Observe, checkpoints
 from .trajectory import RESULTS, FailedRun, Trajectory
 
-_WORK = 3e9, 1e10  # numbers, at least and at most: some ten seconds, and thirty
+_WORK = 2e9, 1e10  # numbers, at least and at most: some ten seconds, and thirty
 _EACH = 2**24  # evaluations of a neuron that are worth as much as the least
 _WORK_FOR_TOL = 2.0**35
 
@@ -95,7 +95,7 @@ def limit(
       points of a Gaussian first layer aligned with the inputs by default; `key` for random rules.
     - `max_work`: how many numbers may be computed in all. Those of a solve are, for each of the
       three or six evaluations of a step, samples × (neurons + weights/64) (whole weights where
-      layers do not multiply by them), and four times the weights. By default 3·10⁹ (on two cores
+      layers do not multiply by them), and four times the weights. By default 2·10⁹ (on two cores
       some ten seconds with compiling), up to 10¹⁰ where 2²⁴ evaluations of a neuron take as many
       (many samples); 2³⁵ with `tol`.
     - `observe` as in `flow`, of quantities that weigh neurons by their masses, with an error of

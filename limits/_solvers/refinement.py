@@ -17,8 +17,9 @@ from ensembles import Measure, Network
 
 from .._energies.energy import Energy
 from .apart import Apart, missed, size
+from .late import Late
 from .levels import Level, finer, power
-from .nodal import ROUNDING, NodalSolves
+from .nodal import NodalSolves
 from .nodes import Sizes, coarsened, nearly, probe_pair, shared
 from .start_error import start_error
 from .time import Observe, observed
@@ -49,7 +50,7 @@ class Refinement:
     key: PRNGKeyArray | None
     kept: float = 0.0  # what the layers are off by that are as they were on the level before
     missed: Apart | None = None  # by the nodes of a population of data
-    drawn: float = _FIRST  # tolerance of solves on random nodes after the first
+    late: Late = dataclasses.field(default_factory=lambda: Late(_FIRST))  # on random nodes
     shorter: int = 0  # more halvings of the longest step
     levels: list[Level] = dataclasses.field(default_factory=list)
 
@@ -178,25 +179,21 @@ class Refinement:
         self.missed = self.on.apart(level.run, run)
 
     def _in_time(self, level: Level) -> Level:
-        """The first level on random nodes, where few of them cost nothing, with a tolerance of
-        which a quarter changes its solution by less than half of what the next level may be
-        off by; that hardly depends on the nodes, and is kept."""
+        """The first level, of random nodes solved again with a tolerance that time asks for."""
         if level.key is None or level.apart is None:
             return level
         nodes, (low, _) = self.on.drawn(level.sizes, level.key), self._span()
-        wanted = max(level.error / _FALLS, self._target(level)) / 2
-        least = ROUNDING * float(jnp.finfo(self.on.ensemble.spaces[0].dtype).eps)
+        self.late = Late.found(
+            lambda rtol: self.on.solve(nodes, rtol, _DRAWN, (low, low), level.sizes),
+            lambda one, other: self.on.apart(one, other).error,
+            level.rtol, self._late_enough(level), lambda: self.on.spent < self.max_work / 8,
+        )  # fmt: skip
+        same = self.late.rtol == level.rtol
+        return level if same else self._level(level.sizes, self.late.rtol, (low, low))
 
-        def solved(rtol: float, time: int) -> Trajectory:
-            return self.on.solve(nodes, rtol, time, (low, low), level.sizes)
-
-        rough, run = solved(level.rtol, _DRAWN - 1), level.run
-        while self.on.apart(run, rough).error > wanted and self.drawn > least:
-            self.drawn /= 4
-            rough, run = run, solved(self.drawn / 4, _DRAWN)
-        return (
-            level if self.drawn == level.rtol else self._level(level.sizes, self.drawn, (low, low))
-        )
+    def _late_enough(self, level: Level) -> float:
+        """Half of what a level on random nodes after this one may be off by."""
+        return max(level.error / _FALLS, self._target(level)) / 2
 
     def _with_start(self, level: Level) -> Level:
         """With what its nodes miss of the initial weights."""
@@ -273,13 +270,12 @@ class Refinement:
 
     def _tolerance(self) -> float:
         """Of the next level: a quarter of the last one's and a tenth of its error, relative to the
-        size of outputs, so that levels show errors in time; but a hundredth of it is enough. Of
-        random nodes it is `drawn`, found on the first level."""
+        size of outputs, so that levels show errors in time; but a hundredth of it is enough."""
         if not self.levels:
             return _FIRST
-        if self.key is not None:
-            return self.drawn
         last = self.levels[-1]
+        if self.key is not None:
+            return self.late.tolerance(self._late_enough(last))
         scale = size(self.on.energy, last.run)
         error = max(last.error, self._target(last)) / scale if scale > 0 else 0.0
         return last.rtol if last.rtol <= error / 100 else min(last.rtol / 4, error / 10)
