@@ -199,6 +199,9 @@ def _turn(h: Array, a: Switch, b: Switch, v0: Array, v1: Array) -> _Turn:
     A side may rest at exactly 0, before or after (a neuron behind others that are all off): then
     the slopes are those where it moves. One that only begins at 0 turns at the start, earlier for
     some and not at all for others beside it: it is left as it is.
+
+    A side c that first moves away, or too slowly to turn within the step, is taken to turn round
+    with a constant push a: it crosses with the speed (v0² + 2a|c|)^½.
     """
     rested, rests = (a.side == 0) & (v0 == 0), (b.side == 0) & (v1 == 0)
     turns = (a.on != b.on) & ((a.side != 0) | rested)
@@ -206,7 +209,11 @@ def _turn(h: Array, a: Switch, b: Switch, v0: Array, v1: Array) -> _Turn:
     mean = jnp.where(turns, jnp.abs(b.side - a.side), 1) / h
     # what turns within the step is no slower than that takes
     slowest = jnp.maximum(jnp.abs(jnp.where(rested, b.side, a.side)) / h, _SLOW * mean)
-    enters = jnp.maximum(turned * jnp.where(rested, v1, v0), slowest)
+    begins = turned * jnp.where(rested, v1, v0)
+    way, behind = mean * h, jnp.abs(jnp.where(rested, b.side, a.side))
+    push = jnp.maximum(2 * (way - begins * h) / h**2, 0)  # that turns it round within the step
+    bent = jnp.sqrt(jnp.where(turns, begins**2 + 2 * push * behind, 1))
+    enters = jnp.where(begins > slowest, begins, jnp.maximum(slowest, jnp.where(turns, bent, 0)))
     leaves = jnp.where(rests, enters, turned * v1)
     until, since = jnp.abs(a.side) / enters, jnp.abs(b.side) / jnp.maximum(leaves, _SLOW * mean)
     total = until + since

@@ -95,8 +95,8 @@ def fluctuations(
     Neurons with kinks (ReLU) are differentiated as `flow` says. Which nodes cross a datum, and
     when, is an integral that nodes resolve like that of a step function, O(1/n) in one dimension:
     give many nodes, and trust `variance_error`. Some neurons come to slide along a kink, in
-    steps as short as the tolerance: write solver=Adaptive(step=t1 / 150), constant steps, which
-    cost little, so that some thousand nodes are affordable.
+    steps as short as the tolerance: write solver=Adaptive(rtol=1e-4), or, where that fails too,
+    constant steps, Adaptive(step=t1 / 150).
 
     Warns (`UnresolvedStart`) when `nodes` miss much of the variance or motion at time 0.
 
