@@ -304,3 +304,13 @@ def test_sgd_noise_is_that_of_simulated_batches():
     z = (values.var(0, ddof=1) / np.asarray(predicted) - 1) / np.sqrt(2 / seeds)
     print(f"\n  deviations in standard errors: {np.round(z, 1).tolist()}")
     assert np.abs(z).max() < 4
+
+
+def test_networks_of_equal_neurons_do_not_fluctuate():
+    equal = NeuronalEnsemble(
+        [Atoms(jnp.arange(3.0)[:, None])],
+        [lambda c: jnp.ones(2), lambda c: jnp.zeros(1)],
+        layers=Affine(jnp.tanh),
+    )
+    found = fluctuations(equal, Risk(regression(16)), outputs, t1=0.5, nodes=3)
+    assert jnp.abs(found.variance).max() < 1e-25 and jnp.abs(found.mean).max() > 0.01

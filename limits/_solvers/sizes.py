@@ -85,17 +85,17 @@ class Sizes(eqx.Module):
         start, further = (filled(a, begin) for a in (tangent.start, tangent.increment))
         return Sizes.of(network, jax.tree.map(jnp.add, start, further), further, shares, 0.0)
 
-    def allowed(self, rtol: Array, before: Any, after: Any, like: Parameters) -> Any:
-        """How far a step between two states may be off in every entry."""
+    def allowed(
+        self, rtol: Array, before: Any, after: Any, like: Parameters, beside: Array | float = 0.0
+    ) -> Any:
+        """How far a step between two states may be off in every entry; changes are sums that cancel
+        of some as large as `beside`."""
 
         def moved(begin: Array, *ends: Array) -> Array:
             return reduce(jnp.maximum, [jnp.abs(end - begin) for end in ends])
 
-        def largest(tree: Any) -> Array:
-            return reduce(jnp.maximum, [a.max(initial=0) for a in jax.tree.leaves(tree)])
-
         motion = jax.tree.map(moved, self.begin, before, after)
-        scale = largest(motion)
+        scale = _largest(motion)
         scale = jnp.where(scale > 0, scale, 1)  # squares of small numbers are none
         pack, unpack = packing(like)
         leaves, tree = jax.tree.flatten(unpack(jax.tree.map(lambda m: m / scale, motion)))
@@ -106,7 +106,7 @@ class Sizes(eqx.Module):
         ]
         change = jax.tree.map(lambda c, a, b: c * jnp.abs(b - a), self.counted, before, after)
         eps = jnp.finfo(scale.dtype).eps
-        rounding = _STEP * eps * largest(change)
+        rounding = _STEP * eps * jnp.maximum(_largest(change), beside)
 
         def one(place: Array, begin: Array, spread: Array, fixed: Array, *found: Array) -> Array:
             motion, alike, *ends = found
@@ -116,6 +116,10 @@ class Sizes(eqx.Module):
 
         given = self.place, self.begin, self.spread, self.fixed, motion
         return jax.tree.map(one, *given, pack(jax.tree.unflatten(tree, alike)), before, after)
+
+
+def _largest(tree: Any) -> Array:
+    return reduce(jnp.maximum, [a.max(initial=0) for a in jax.tree.leaves(tree)])
 
 
 def _spread(a: Array, weights: Array, axes: tuple[int, ...]) -> Array:
@@ -182,10 +186,14 @@ class RelativeSteps(diffrax.AbstractAdaptiveStepSizeController):
         y0, y1, y_error = jax.lax.stop_gradient((y0, y1_candidate, y_error))
         y1 = jax.tree.map(lambda a, b: jnp.where(jnp.isfinite(b).all(), b, a), y0, y1)
 
+        # derivatives in masses are sums of changes of the state that cancel where neurons are equal
+        change = _largest(jax.tree.map(lambda a, b: jnp.abs(b - a), y0[0], y1[0]))
+
         def scaled(sizes: Sizes | None, before: Any, after: Any, error: Any) -> Any:
             if sizes is None:
                 return None
-            allowed = sizes.allowed(self.rtol, before, after, self.like)
+            beside = 0.0 if sizes is self.sizes[0] else change
+            allowed = sizes.allowed(self.rtol, before, after, self.like, beside)
             return jax.tree.map(lambda e, a: e / (a + jnp.finfo(a.dtype).tiny), error, allowed)
 
         error = tuple(map(scaled, self.sizes, y0, y1, y_error))
