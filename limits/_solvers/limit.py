@@ -60,10 +60,13 @@ def limit(
     - The distance from another solution. For deterministic rules from the one on the next coarser
       set, whose tolerance is larger and whose longest step (down to t1/128, or where the two would
       share their steps) twice as long: the error of that one, in nodes and in time, and so a bound
-      for the finer one that is returned, often a loose one. It is taken to be at least a third of
-      the square of the distance a level before, relative to the outputs, since solutions that agree
-      better do so by chance. For random rules the largest distance from four independent
-      randomisations, with coarser nodes in layers of a deterministic rule and coarser steps.
+      for the finer one that is returned. There are two such distances at least; where the last is a
+      quarter of the one before or more, the next is taken to be half of it at least, and never less
+      than a third of its square, relative to the outputs: solutions that agree better do so by
+      chance. Where distances fall by 8 and more, four times the distance from a solution on a tenth
+      fewer nodes an axis and with coarser steps, if that is less. For random rules the largest
+      distance from four independent randomisations, with coarser nodes in layers of a deterministic
+      rule and longer steps.
     - What some 500 nodes a layer (23 an axis on two, 2,048 random ones, or the next finer set)
       resolve of the initialisation and the nodes do not: in the outputs, and in their velocity
       under the energy's derivative and the mean rates of the run, relative, times how far the
