@@ -15,6 +15,7 @@ from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .adaptive import Adaptive, continuous, refuse_noise
+from .comparisons import WithCoarser, WithRedraws
 from .fitted import fitted
 from .initial_motion import StationaryStart, initial_motion
 from .nodal import ROUNDING, NodalSolves
@@ -164,7 +165,10 @@ def limit(
         max_work = min(max(least, _EACH * solves.work(coarsest) / sum(coarsest)), most)
     elif max_work is None:
         max_work = _WORK_FOR_TOL
-    refinement = Refinement(solves, tol, max_work, key if random else None)
+    compared = WithCoarser(solves)
+    if random and key is not None:
+        compared = WithRedraws(solves, key=key)
+    refinement = Refinement(solves, compared, tol, max_work)
     try:
         if nodes is not None:
             return refinement.fixed(counts("nodes", nodes, len(ensemble.spaces)))
