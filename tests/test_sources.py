@@ -28,7 +28,7 @@ def rows(head):
 
 
 @cache
-def tests_of(path):
+def defined(path):
     tree = ast.parse((ROOT / path).read_text())
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
@@ -44,7 +44,7 @@ def has(name):
 def test_tests_and_examples_that_the_page_names_exist():
     named = TEST.findall(PAGE)
     assert len(named) > 100
-    assert not [f"{path}::{test}" for path, test in named if test not in tests_of(path)]
+    assert not [f"{path}::{test}" for path, test in named if test not in defined(path)]
     assert not [path for path in EXAMPLE.findall(PAGE) if not (ROOT / path).is_file()]
     # and nothing is named in another form, which would not be looked at
     spans = re.findall(r"`([^`]*(?:tests/|examples/)[^`]*)`", PAGE)
