@@ -98,9 +98,17 @@ def check_values(timed: dict[str, tuple[Schedule, ...]], t0: ArrayLike, t1: Arra
 def rates_at(
     rates: tuple[Array | Schedule, ...], layers: int, t: Float[Array, ""], dtype: jnp.dtype
 ) -> list[Float[Array, ""]]:
-    """The rate of every layer at time t."""
+    """The rate of every layer at time t; NaN for a negative number, which only one that is traced
+    can be."""
     each = rates if len(rates) == layers else rates * layers
-    return [jnp.asarray(_value(r, t) if callable(r) else r, dtype) for r in each]
+
+    def at(rate: Array | Schedule) -> Array:
+        if callable(rate):
+            return jnp.asarray(_value(rate, t), dtype)
+        held = jnp.asarray(rate, dtype)
+        return held if concrete(held) is not None else jnp.where(held >= 0, held, jnp.nan)
+
+    return [at(rate) for rate in each]
 
 
 def zero(rate: Array | Schedule) -> bool:

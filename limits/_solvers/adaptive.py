@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
@@ -24,15 +25,25 @@ from .solver import Solver
 from .time import Observe
 from .trajectory import Trajectory
 
+_KINKED = 1e-4  # where the velocity jumps: steps are as many as 1/rtol where neurons slide
+
+
+class Tolerance(NamedTuple):
+    """A relative tolerance for velocities that are smooth, and for those that jump."""
+
+    smooth: Any
+    kinked: Any
+
 
 class Adaptive(Solver):
     """Continuous time, solved by a method of diffrax with steps that it adapts.
 
     - `rtol` bounds the local error of weights, relative to their size (1e-7 if None, in single
-      precision 1e-5, and 1e-3 where the dynamics has noise; at least a unit of the last place): to
-      the standard deviation over neurons that each of their coordinates starts with, or how far it
-      has moved (its own size, where an entry is much smaller). So a start of size 1e-9 is solved as
-      well as one of size 1.
+      precision 1e-5; 1e-4 where the velocity jumps, as that of ReLU networks does, whose neurons
+      may slide along kinks in steps as short as the tolerance; 1e-3 where the dynamics has noise;
+      at least a unit of the last place): to the standard deviation over neurons that each of their
+      coordinates starts with, or how far it has moved (its own size, where an entry is much
+      smaller). So a start of size 1e-9 is solved as well as one of size 1.
     - `atol`: an absolute error, in place of the share of the size of the start.
     - `method`: a diffrax solver, `Tsit5()` by default; `ShARK()` where there is noise, of strong
       order 1.5 for noise like that of `Langevin`.
@@ -46,7 +57,7 @@ class Adaptive(Solver):
     Raises `ValueError` for values that do not fit.
     """
 
-    rtol: ArrayLike | None = None
+    rtol: ArrayLike | Tolerance | None = None
     atol: ArrayLike | None = None
     method: diffrax.AbstractSolver | None = None
     step: ArrayLike | None = None
@@ -61,7 +72,7 @@ class Adaptive(Solver):
         count("max_steps", self.max_steps)
         given = {"rtol": self.rtol, "atol": self.atol, "step": self.step}
         for name, value in given.items():
-            if value is not None:
+            if value is not None and not isinstance(value, Tolerance):
                 positive(name, value, jnp.result_type(float))
 
     def reference(self, t1: Array) -> "Adaptive":
@@ -77,7 +88,8 @@ class Adaptive(Solver):
     def _scaled(self, dtype: jnp.dtype, tolerances: float, steps: float) -> "Adaptive":
         """With that many times the tolerances, or steps. On the host, which compiles nothing."""
         own = self.resolved(dtype)
-        rtol = np.maximum(np.asarray(own.rtol) * tolerances, jnp.finfo(dtype).eps)
+        least = jnp.finfo(dtype).eps
+        rtol = jax.tree.map(lambda r: np.maximum(np.asarray(r) * tolerances, least), own.rtol)
         atol = None if own.atol is None else np.asarray(own.atol) * tolerances
         step = None if own.step is None else np.asarray(own.step) * steps
         return dataclasses.replace(own, rtol=rtol, atol=atol, step=step).resolved(dtype)
@@ -85,10 +97,14 @@ class Adaptive(Solver):
     def resolved(self, dtype: jnp.dtype, noise: bool = False) -> "Adaptive":
         """These options as arrays of that dtype, defaults filled in: those of a dynamics with or
         without `noise`."""
-        method, rtol = (diffrax.ShARK(), 1e-3) if noise else (diffrax.Tsit5(), None)
-        rtol = rtol if self.rtol is None else self.rtol
+        method = diffrax.ShARK() if noise else diffrax.Tsit5()
+        rtol = self.rtol
+        if rtol is None:
+            rtol = 1e-3 if noise else Tolerance(None, _KINKED)
+        if not isinstance(rtol, Tolerance):
+            rtol = Tolerance(rtol, rtol)
         return Adaptive(
-            rtol=_resolved("rtol", tolerance("rtol", rtol, dtype)),
+            rtol=Tolerance(*(_resolved("rtol", tolerance("rtol", r, dtype)) for r in rtol)),
             atol=None if self.atol is None else tolerance("atol", self.atol, dtype),
             method=method if self.method is None else self.method,
             step=None if self.step is None else positive("step", self.step, dtype),
@@ -160,14 +176,18 @@ class Adaptive(Solver):
         norm: Callable[[Any], Array],
         sizes: tuple[Sizes, Sizes | None],
         like: Parameters,
+        kinked: bool,
     ) -> diffrax.AbstractStepSizeController:
         """What chooses the steps, which end at kinks and follow the variations of schedules;
-        `sizes` are those of a state, increments `like` these, and of its derivative."""
+        `sizes` are those of a state, increments `like` these, and of its derivative; `kinked` says
+        whether its velocity jumps."""
         if self.step is not None:
             return diffrax.ConstantStepSize()
-        relative = self.atol is None
+        relative, rtol = self.atol is None, self.rtol
+        if isinstance(rtol, Tolerance):
+            rtol = rtol.kinked if kinked else rtol.smooth
         steps: diffrax.AbstractAdaptiveStepSizeController = diffrax.PIDController(
-            rtol=0.0 if relative else self.rtol,  # pyright: ignore[reportArgumentType]
+            rtol=0.0 if relative else rtol,  # pyright: ignore[reportArgumentType]
             atol=1.0 if relative else self.atol,  # pyright: ignore[reportArgumentType]
             dtmax=self.max_step,  # pyright: ignore[reportArgumentType]
             dtmin=t1 * 4 * jnp.finfo(t1.dtype).eps,
@@ -175,7 +195,7 @@ class Adaptive(Solver):
             norm=norm,
         )
         if relative:
-            steps = RelativeSteps(steps, sizes, like, jnp.asarray(self.rtol))
+            steps = RelativeSteps(steps, sizes, like, jnp.asarray(rtol))
         if not schedules and self.kinks is None:
             return steps
         turns = turning_points(schedules, t0, t1) if schedules else None

@@ -20,7 +20,7 @@ from .crossings import At, Crossings, Jumping, warn_of
 from .retracting import Retracting, forwards
 from .sizes import Sizes
 from .state import MassWeightedNorm, error_weights, filled, packing
-from .time import Observe, nan_after, observed
+from .time import Observe, failing, nan_after, observed
 from .trajectory import RESULTS, Trajectory
 
 _JUMPING = 128  # steps that a run has at least in which derivatives jump
@@ -120,9 +120,9 @@ def integrate(
         method = forwards(method)
     if energy.domain.bounded:
         method = Retracting(method, retract)
+    crossings, noisy = Crossings.of(rate, At(t0, pack(begin), given)), key is not None
+    switches = crossings.switches
     if adjoint is not None:
-        crossings = Crossings.of(rate, At(t0, pack(begin), given))
-        switches, noisy = crossings.switches, key is not None
         warn_of(switches.unseen, noisy and switches.any)
         if switches.any and not noisy:
             longest = jnp.minimum(options.max_step, (t1 - t0) / _JUMPING)
@@ -143,7 +143,13 @@ def integrate(
             ]
         ),
         stepsize_controller=options.controller(
-            t0, t1, dynamics.schedules, MassWeightedNorm(pack(shares)), sizes, begin
+            t0,
+            t1,
+            dynamics.schedules,
+            MassWeightedNorm(pack(shares)),
+            sizes,
+            begin,
+            switches.any,
         ),
         adjoint=diffrax.ForwardMode() if adjoint is None else adjoint,
         max_steps=options.max_steps,
@@ -159,11 +165,22 @@ def integrate(
     diverged = (ended == RESULTS.successful) & ~finite.all()
     result = RESULTS.where(diverged, RESULTS.diverged, ended)
     last = jnp.max(jnp.where(reached, times, t0), initial=0)
+    known = eqx.filter((given, t0, t1), eqx.is_inexact_array)
+
+    def found(a: Array, reached: Array) -> Array:
+        if adjoint is None or not jnp.issubdtype(a.dtype, jnp.inexact):
+            return a
+        return failing(a, ~reached.reshape((-1,) + (1,) * (a.ndim - 1))[: len(a)], known)
+
+    good = (result == RESULTS.successful)[None]
+    energies, seen_then = nan_after((energies, seen_then), reached)
+    energies, seen_then = jax.tree.map(lambda a: found(a, reached), (energies, seen_then))
+    last_state = jax.tree.map(lambda a: found(a, good)[0], end)
     return Trajectory(
         times=times,
-        energies=nan_after(energies, reached),
-        observed=nan_after(seen_then, reached),
-        final=network.moved(unpack(jax.tree.map(lambda a: a[0], end))),
+        energies=energies,
+        observed=seen_then,
+        final=network.moved(unpack(last_state)),
         error=None,
         result=result,
         stats={

@@ -42,7 +42,7 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
             f"observe must return one floating array, got {found!r}: write jnp.stack or "
             "jnp.concatenate around what you observe, or ask for one after the other"
         )
-    value, other = jax.tree.map(np.asarray, _probed(observe, network))
+    value, other, again = jax.tree.map(np.asarray, _probed(observe, network))
     if not np.isfinite(other).all():  # far neurons are out of a domain
         other = np.asarray(observe(with_intruders(network, far=0.0)))
     if not np.isfinite(value).all():
@@ -50,13 +50,14 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
             f"observe must return finite numbers, got {np.count_nonzero(~np.isfinite(value))} NaN "
             f"or infinite ones out of {value.size} at time 0"
         )
-    _refuse_unweighed(value, other, _rounding(value, network))
+    slack = _rounding(value, again, network)
+    _refuse_unweighed(value, other, slack)
     if differentiable:
-        _check_continuous(observe, network, value)
-        _check_slopes(observe, network)
+        _check_continuous(observe, network, value, slack)
+        _check_slopes(observe, network, slack)
 
 
-def _check_slopes(observe: Observable, network: Network) -> None:
+def _check_slopes(observe: Observable, network: Network, slack: float) -> None:
     """Raise `ValueError` where an entry of what is observed has no derivative here nor at far other
     weights, between which it changes; one that rests on a flat piece (a hinge) has one there. And
     where it has none in masses alone, with which it changes."""
@@ -72,7 +73,7 @@ def _check_slopes(observe: Observable, network: Network) -> None:
             "would get variance 0. Write the outputs (network(x)[:, 0]) and draw from their "
             "distribution, or simulate"
         )
-    changed = np.abs(values[n:] - values[0]) > _rounding(values[0], network)
+    changed = np.abs(values[n:] - values[0]) > slack
     steps = (slopes[n:] == 0).all(0) & (np.isfinite(values[n:]) & changed).any(0)
     if steps.any():
         raise ValueError(
@@ -124,9 +125,13 @@ def _elsewhere(observe: Observable, network: Network) -> tuple[Array, Array]:
 
 
 @eqx.filter_jit
-def _probed(observe: Observable, network: Network) -> tuple[Array, Array]:
-    """What is observed of a network, and of the same one with intruders."""
-    return observe(network), observe(with_intruders(network))
+def _probed(observe: Observable, network: Network) -> tuple[Array, Array, Array]:
+    """What is observed of a network, of the same one with intruders, and in another order."""
+    return observe(network), observe(with_intruders(network)), observe(_backwards(network))
+
+
+def _backwards(network: Network) -> Network:
+    return network.neurons([slice(None, None, -1)] * (network.depth - 1))
 
 
 def by_masses(
@@ -138,29 +143,34 @@ def by_masses(
         return True
     sizes = [r.coarsest(space) for r, space in zip(rules, ensemble.spaces, strict=True)]
     network = ensemble.network(ensemble.measures(sizes, rules, key=key))
-    value, other = _seen_twice(observe, network)
+    value, other, again = _seen_twice(observe, network)
     if not all(np.isfinite(a).all() for a in jax.tree.leaves(other)):  # far ones: out of a domain
-        _, other = _seen_twice(observe, network, far=0.0)
+        other = _seen_twice(observe, network, far=0.0)[1]
     pairs = zip(jax.tree.leaves(value), jax.tree.leaves(other), strict=True)
     if any(a.shape != b.shape for a, b in pairs):
         return False
-    for a, b in zip(jax.tree.leaves(value), jax.tree.leaves(other), strict=True):
-        if a.dtype.kind in "biuf":
-            one, two = np.asarray(a, float), np.asarray(b, float)
-            _refuse_unweighed(one, two, _rounding(one, network))
+    for seen in zip(*map(jax.tree.leaves, (value, other, again)), strict=True):
+        if seen[0].dtype.kind in "biuf":
+            one, two, third = (np.asarray(a, float) for a in seen)
+            _refuse_unweighed(one, two, _rounding(one, third, network))
     return True
 
 
-def _rounding(value: np.ndarray, network: Network) -> float:
-    """What rounding may change of what is observed."""
+def _rounding(value: np.ndarray, again: np.ndarray, network: Network) -> float:
+    """What rounding may change of what is observed, `again` in another order of neurons."""
     weights = max(float(jnp.abs(leaf).max(initial=0)) for leaf in jax.tree.leaves(network.start))
     size = max(float(np.abs(value).max(initial=0)), weights)
-    return 1e4 * float(jnp.finfo(network.dtype).eps) * size
+    noise = 0.0 if value.shape != again.shape else float(np.abs(value - again).max(initial=0))
+    return 10 * float(jnp.finfo(network.dtype).eps) * size + 100 * noise
 
 
 @eqx.filter_jit
-def _seen_twice(observe: Any, network: Network, far: float = 3.0) -> tuple[Any, Any]:
-    return observed(observe, network), observed(observe, with_intruders(network, far=far))
+def _seen_twice(observe: Any, network: Network, far: float = 3.0) -> tuple[Any, Any, Any]:
+    return (
+        observed(observe, network),
+        observed(observe, with_intruders(network, far=far)),
+        observed(observe, _backwards(network)),
+    )
 
 
 def _refuse_unweighed(value: np.ndarray, other: np.ndarray, slack: float) -> None:
@@ -176,13 +186,15 @@ def _refuse_unweighed(value: np.ndarray, other: np.ndarray, slack: float) -> Non
         )
 
 
-def _check_continuous(observe: Observable, network: Network, value: np.ndarray) -> None:
+def _check_continuous(
+    observe: Observable, network: Network, value: np.ndarray, slack: float
+) -> None:
     """Raise `ValueError` where some neurons far from the others change what is observed as much
     with a hundredth of their small mass, or less."""
     much, little = (1e-3, 1e-6) if value.dtype.itemsize >= 8 else (1e-2, 1e-4)
     seen = (_with_mass(observe, network, jnp.asarray(m, network.dtype)) for m in (much, little))
     more, less = (np.abs(np.asarray(a) - value) for a in seen)
-    if (np.isfinite(more) & (less > 0.5 * more) & (less > _rounding(value, network))).any():
+    if (np.isfinite(more) & (less > 0.5 * more) & (less > slack)).any():
         raise ValueError(
             "observe must depend on neurons in proportion to their masses, but some that are far "
             f"from the others, of mass {little:g}, changed it by {less.max():.3g}: the largest or "

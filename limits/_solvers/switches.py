@@ -26,13 +26,18 @@ from ensembles.internal import traced
 _ORDERS = {"gt": (0, 1), "ge": (0, 1), "lt": (1, 0), "le": (1, 0)}  # positive where true
 _SHAPES = {
     "broadcast_in_dim", "reshape", "squeeze", "expand_dims", "transpose", "copy", "slice", "rev",
-    "concatenate", "stop_gradient", "convert_element_type", "gather", "dynamic_slice",
+    "concatenate", "stack", "stop_gradient", "convert_element_type", "gather", "dynamic_slice",
 }  # fmt: skip
 _CALLS = {
     "jit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "checkpoint",
     "remat2",
 }  # fmt: skip
-_CHOICES = {"argmax", "argmin", "sort", "top_k"}  # by comparisons that are not followed
+_SEARCHES = {"while", "scan", "lt_to", "le_to"}  # of a piece of an interpolation, most often
+_CHOICES = {  # by comparisons that are not followed, and steps
+    "argmax", "argmin", "sort", "top_k", "lt_to", "le_to", "floor", "ceil", "round", "rem",
+    "bitcast_convert_type", "reduce_window_max", "reduce_window_min", "select_and_scatter_add",
+    "select_and_gather_add",
+}  # fmt: skip
 _MARKS = {*_ORDERS, *_CHOICES, "eq", "sign"}
 
 
@@ -130,7 +135,9 @@ def _opened(closed: Any) -> tuple[Any, tuple[Array, ...]]:
 def _marked(jaxpr: Any) -> bool:
     """Whether a program, or one within it, compares."""
     return any(
-        eqn.primitive.name in _MARKS or any(map(_marked, jex.jaxprs_in_params(eqn.params)))
+        eqn.primitive.name in _MARKS
+        or _counts(eqn)
+        or any(map(_marked, jex.jaxprs_in_params(eqn.params)))
         for eqn in jaxpr.eqns
     )
 
@@ -176,7 +183,7 @@ class _Reading:
             if name == "scan" and of & _Of.STATE:
                 return self._scan(eqn, given, wanted)
             self._not_followed(name, of)
-        if name in _CHOICES:
+        if name in _CHOICES or _counts(eqn):
             self._not_followed(name, of)
         first, *others = _bind(eqn, [v.value for v in given])
         return [self._value(eqn, given, first, key, of)] + [
@@ -184,9 +191,9 @@ class _Reading:
         ]
 
     def _not_followed(self, name: str, of: _Of) -> None:
-        """Choices by the time alone are most often those of a piece of an interpolation, which are
-        no jumps."""
-        if of & _Of.STATE:
+        """Searches by the time alone are most often those of a piece of an interpolation, which is
+        no jump."""
+        if of & _Of.STATE or name not in _SEARCHES:
             self.unseen.add(name)
 
     def _value(self, eqn: Any, given: list[_Value], value: Any, key: Any, of: _Of) -> _Value:
@@ -201,7 +208,10 @@ class _Reading:
         if name == "eq" and floats:
             return _Value(value, of, None, key, self._equal(*given))
         if jnp.issubdtype(jnp.result_type(value), jnp.bool_):
-            return _Value(value, of, _logic(eqn, given), key)
+            made = _logic(eqn, given)
+            if made is None and any(v.side is not None for v in given):
+                self.unseen.add(name)
+            return _Value(value, of, made, key)
         if name == "sign" and floats:
             return self._jumping(value, of, value > 0, given[0].value, jnp.full_like(value, 2))
         if all(v.side is None for v in given):
@@ -230,8 +240,8 @@ class _Reading:
         """Whether one is the maximum (minimum) of itself and another; other numbers are equal
         nowhere, to all intents."""
         for one, most in ((a, b), (b, a)):
-            if one.of.turns and _root(most.key)[0] == "reduce_max":
-                self.unseen.add("reduce_max")
+            if one.of.turns and _root(most.key)[0] in ("reduce_max", "reduce_min"):
+                self.unseen.add(_root(most.key)[0])
             if _root(most.key)[0] in ("max", "min"):
                 name, of, pair, values = _root(most.key)
                 if one.key in pair and most.key is _root(most.key):
@@ -315,14 +325,20 @@ def _logic(eqn: Any, given: list[_Value]) -> Array | None:
     if name in ("and", "or"):
         meet = jnp.minimum if name == "and" else jnp.maximum
         return _joined(given, meet)
+    if name in ("reduce_and", "reduce_or") and sides[0] is not None:
+        of_all = jnp.min if name == "reduce_and" else jnp.max
+        return of_all(sides[0], axis=tuple(eqn.params["axes"]))
+    if name in ("xor", "ne", "eq"):
+        apart = _joined(given, _either)
+        return apart if apart is None or name != "eq" else -apart
     if name == "select_n" and sides[0] is None and any(s is not None for s in sides[1:]):
         off, on = (_certain(v) for v in given[1:])
         return jnp.where(given[0].value, on, off)
+    if name in ("concatenate", "stack") and any(side is not None for side in sides):
+        return _bind(eqn, [_certain(v) for v in given])[0]
     if name in _SHAPES and sides[0] is not None:
         if name == "convert_element_type":
             return sides[0]
-        if name == "concatenate":
-            return None if None in sides else _bind(eqn, sides)[0]
         return _bind(eqn, [sides[0], *(v.value for v in given[1:])])[0]
     return None
 
@@ -334,12 +350,25 @@ def _joined(given: list[_Value], meet: Callable[[Array, Array], Array]) -> Array
     return meet(a, b)
 
 
+def _either(a: Array, b: Array) -> Array:
+    """Positive where one alone is, and as near to 0 as the nearer of the two."""
+    return -jnp.where(jnp.abs(a) < jnp.abs(b), a * jnp.sign(b), b * jnp.sign(a))
+
+
 def _certain(value: _Value) -> Array:
     """The side of a truth value; infinite where it does not turn."""
     if value.side is not None:
         return value.side
     dtype = jnp.result_type(float)
     return jnp.where(value.value, jnp.asarray(jnp.inf, dtype), jnp.asarray(-jnp.inf, dtype))
+
+
+def _counts(eqn: Any) -> bool:
+    """Whether it makes integers of numbers, which jump."""
+    if eqn.primitive.name != "convert_element_type":
+        return False
+    before, after = (var[0].aval.dtype for var in (eqn.invars, eqn.outvars))
+    return jnp.issubdtype(before, jnp.floating) and jnp.issubdtype(after, jnp.integer)
 
 
 def _floating(value: Any) -> bool:
@@ -351,7 +380,7 @@ def _key(eqn: Any, given: list[_Value]) -> Any:
     name = eqn.primitive.name
     if name in ("max", "min"):
         return (name, object(), tuple(v.key for v in given), tuple(v.value for v in given))
-    if name == "reduce_max":
+    if name in ("reduce_max", "reduce_min"):
         return (name, object())
     if name in _SHAPES:
         return (name, repr(sorted(eqn.params.items(), key=str)), *(v.key for v in given))

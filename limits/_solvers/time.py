@@ -104,6 +104,21 @@ def nan_after(tree: Any, reached: Array) -> Any:
     return jax.tree.map(mask, tree)
 
 
+@jax.custom_jvp
+def failing(a: Array, failed: Array, given: Any) -> Array:
+    """`a`, which a run found from what is `given`; its derivatives in that are NaN where it has
+    `failed`."""
+    return a
+
+
+@failing.defjvp
+def _of_failing(primals: Any, tangents: Any) -> tuple[Array, Array]:
+    (a, failed, _), (slope, _, moved) = primals, tangents
+    leaves = [d for d in jax.tree.leaves(moved) if d.dtype != jax.dtypes.float0]
+    lost = jnp.where(failed, jnp.nan, 0).astype(a.dtype)
+    return a, slope + sum((lost * d.sum().astype(a.dtype) for d in leaves), start=lost * 0)
+
+
 def whole_steps(times: Array, step: Array, name: str = "times and t1") -> Array:
     """How many steps reach each of `times`."""
     known, size = concrete(times), concrete(step)

@@ -1,11 +1,13 @@
 """What is asked is asked of all: every entry of an observable, every time of a schedule, every rate
 and every level."""
 
+import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from models import regression, smooth
 
 from ensembles import (
     Affine,
@@ -246,3 +248,28 @@ def test_points_are_in_a_space_up_to_their_own_size():
             Game(lambda a, b: a @ b, spaces=(Uniform(0.0, 1e-9), None)),
             t1=1.0,
         )
+
+
+def test_derivatives_of_runs_that_failed_are_not_numbers():
+    """Of what was reached too: nothing else says so under jit, where nothing can be raised."""
+    network, risk = smooth(2).sample(4, key=KEY), Risk(regression(4))
+
+    def run(rate, **options):
+        few = Adaptive(max_steps=2)
+        return flow(network, risk, GradientFlow(rate), t1=50.0, solver=few, throw=False, **options)
+
+    value, slope = jax.value_and_grad(lambda r: run(r).energies[-1])(1.0)
+    assert jnp.isnan(value) and jnp.isnan(slope)
+    assert jnp.isnan(jax.grad(lambda r: run(r).final.weights[0].sum())(1.0))
+    forward = diffrax.ForwardMode()
+    assert jnp.isnan(jax.jvp(lambda r: run(r, adjoint=forward).energies[-1], (1.0,), (1.0,))[1])
+
+
+def test_traced_rates_below_zero_are_not_numbers():
+    network, risk = smooth(2).sample(4, key=KEY), Risk(regression(4))
+
+    def ascended(rate):
+        return flow(network, risk, GradientFlow(rate), t1=1.0, throw=False).energies[-1]
+
+    found = jax.vmap(ascended)(jnp.array([1.0, 0.0, -1.0]))
+    assert jnp.isfinite(found[:2]).all() and jnp.isnan(found[2])

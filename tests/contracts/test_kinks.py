@@ -36,6 +36,21 @@ KINKS = {
     "elu, steep": lambda h: jax.nn.elu(h, 3.0),
     "hard tanh": lambda h: jax.nn.hard_tanh(h - 1),
     "relu6": jax.nn.relu6,
+    "all": lambda h: jnp.where(jnp.all(jnp.stack([h > 0, h < 50]), 0), h, 0.2 * h),
+    "any": lambda h: jnp.where(jnp.any(jnp.stack([h > 0, h > 50]), 0), h, 0.2 * h),
+    "exclusive or": lambda h: jnp.where((h > 0) ^ (h > 50), h, 0.2 * h),
+    "equal truths": lambda h: jnp.where((h > 0) == (h < 50), h, 0.2 * h),
+}
+NOT_FOLLOWED = {
+    "floor": lambda h: h - 0.2 * jnp.floor(2 * h),
+    "ceil": lambda h: h - 0.2 * jnp.ceil(2 * h),
+    "round": lambda h: h + 0.3 * jnp.round(h),
+    "trunc": lambda h: h + 0.2 * jnp.trunc(2 * h),
+    "mod": lambda h: jnp.mod(h, 1.0),
+    "integers": lambda h: h + (2 * h).astype(int).astype(h.dtype),
+    "interp": lambda h: jnp.interp(h, jnp.array([-9.0, 0.0, 1.0, 9.0]), jnp.arange(4.0)),
+    "signbit": lambda h: jnp.where(jnp.signbit(h), 0.1 * h, h),
+    "least of all": lambda h: jnp.min(jnp.stack([h, 2 * h, 3 * h]), 0),
 }
 SMOOTH = {"tanh": jnp.tanh, "gelu": jax.nn.gelu, "softplus": jax.nn.softplus, "silu": jax.nn.silu}
 
@@ -109,6 +124,27 @@ def test_a_penalty_of_absolute_values_and_what_is_not_followed():
 
     velocity, start = velocity_of((Affine(largest),) * 2, NETWORK, RISK)
     assert Switches(velocity, BEGIN, start, ()).unseen == {"argmax"}
+
+
+@pytest.mark.parametrize("way", NOT_FOLLOWED)
+def test_jumps_that_are_not_followed_are_known(way):
+    velocity, start = velocity_of((Affine(NOT_FOLLOWED[way]),) * 2, NETWORK, RISK)
+    assert Switches(velocity, BEGIN, start, ()).unseen
+
+
+@pytest.mark.parametrize(
+    ("schedule", "known"),
+    [
+        (lambda t, w: jnp.select([t < w, t < 2 * w], [1.0, 0.3], 0.1), True),
+        (lambda t, w: 0.5 ** jnp.floor(t / w), True),
+        (lambda t, w: jnp.interp(t, jnp.stack([0 * w, w, 2 * w]), jnp.arange(3.0)), False),
+        (lambda t, w: jnp.exp(-t / w), False),
+    ],
+    ids=["select", "floor", "interp", "smooth"],
+)
+def test_schedules_that_jump_at_numbers_that_are_given_are_followed_or_known(schedule, known):
+    switches = Switches(lambda t, y, w: y * schedule(t, w), BEGIN, jnp.ones(()), jnp.ones(()))
+    assert (switches.any or switches.unseen) if known else not switches.unseen
 
 
 def leaky(z, x):
