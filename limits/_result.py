@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from ensembles import Network
-from ensembles.internal import Kept, on_host, traced
+from ensembles.internal import Kept, kind, on_host, traced
 
 from . import _axes
 from ._export import dataset, messages, plain
@@ -70,6 +70,17 @@ class Result(Kept):
             )
         ]
         return "\n".join(wrapped if len(wrapped) <= _LINES else [*wrapped[: _LINES - 1], "  …"])
+
+
+def axes(ax: Any) -> Any:
+    """Where a result is drawn: `ax`, or new ones for None."""
+    import matplotlib.pyplot as plt
+    from matplotlib.axes import Axes
+
+    if ax is None:
+        return plt.subplots()[1]
+    kind("ax", ax, Axes, "write fig, ax = plt.subplots(), or leave it out")
+    return ax
 
 
 def summary(value: Any) -> str:

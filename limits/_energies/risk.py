@@ -1,7 +1,7 @@
 """The risk: an average loss over data."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -28,6 +28,7 @@ class Risk(Energy):
     `Risk(data) + PowerPenalty(1e-3)`.
     """
 
+    takes: ClassVar[str | None] = "networks with outputs"
     data: Data
     loss: Callable[[Array, Array], Array] = SquaredLoss()
     prediction: Prediction = Outputs()
@@ -73,7 +74,8 @@ class Risk(Energy):
         if outputs.shape != self.data.y.shape:
             raise ValueError(
                 f"y must have the shape {outputs.shape} of the network's outputs, got "
-                f"{self.data.y.shape}"
+                f"{self.data.y.shape}: write y[:, :{outputs.shape[1]}], or a network of "
+                f"{self.data.y.shape[1]} outputs (last=Gaussian({self.data.y.shape[1]}) in iid)"
             )
 
     def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:
@@ -139,7 +141,10 @@ class Risk(Energy):
             )
         self.prediction.check(network, self.data)
         fit = f"network must fit inputs x of shape {self.data.x.shape[1:]}"
-        outputs = shape_of(fit, lambda n: n(self.data.x), network)
+        n = len(y)
+        remedy = f"x of shape ({n},) are {n} numbers: write x[:, None] for {n} inputs (1,)"
+        remedy = remedy if self.data.x.ndim == 1 else ""
+        outputs = shape_of(fit, lambda n: n(self.data.x), network, remedy=remedy)
         self._check_outputs(outputs)
         sample = jax.ShapeDtypeStruct(y.shape[1:], y.dtype)
         fit = f"loss must fit outputs and y of shape {sample.shape}"

@@ -50,21 +50,25 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
             f"observe must return finite numbers, got {np.count_nonzero(~np.isfinite(value))} NaN "
             f"or infinite ones out of {value.size} at time 0"
         )
-    _refuse_unweighed(value, other, _rounding(value, network))
+    slack = _rounding(value, network)
+    if differentiable and value.shape == other.shape and _apart(value, other, slack):
+        _check_slopes(observe, network, constant=True)  # steps: the rounding of a sum turns them
+    _refuse_unweighed(value, other, slack)
     if differentiable:
         _check_continuous(observe, network, value)
         _check_slopes(observe, network)
 
 
-def _check_slopes(observe: Observable, network: Network) -> None:
+def _check_slopes(observe: Observable, network: Network, constant: bool = False) -> None:
     """Raise `ValueError` where an entry of what is observed has no derivative here nor at far other
     weights, between which it changes; one that rests on a flat piece (a hinge) has one there. And
-    where it has none in masses alone, with which it changes."""
+    where it has none in masses alone, with which it changes. With `constant` what nothing moves
+    passes."""
     values, slopes = map(np.asarray, _elsewhere(observe, network))
     n = len(_FAR)
     flat = (slopes[:n] == 0).all(0)
     steps = flat & (np.isfinite(values[:n]) & (values[:n] != values[0])).any(0)
-    if flat.all() or steps.any():
+    if (flat.all() and not constant) or steps.any():
         which = "all" if flat.all() else f"{steps.sum()} of its {steps.size}"
         raise ValueError(
             f"observe must be differentiable, but {which} entries have no derivative in masses and "
@@ -163,11 +167,15 @@ def _seen_twice(observe: Any, network: Network, far: float = 3.0) -> tuple[Any, 
     return observed(observe, network), observed(observe, with_intruders(network, far=far))
 
 
+def _apart(value: np.ndarray, other: np.ndarray, slack: float) -> bool:
+    return not np.isclose(other, value, rtol=0, atol=slack, equal_nan=True).all()
+
+
 def _refuse_unweighed(value: np.ndarray, other: np.ndarray, slack: float) -> None:
     """Raise `ValueError` where intruders changed what is observed."""
     same = value.shape == other.shape
     shapes = "" if same else f" (shape {value.shape} → {other.shape})"
-    if not (same and np.isclose(other, value, rtol=0, atol=slack, equal_nan=True).all()):
+    if not same or _apart(value, other, slack):
         raise ValueError(
             "observe must weigh neurons by masses, but neurons of mass 0, or neurons split in two, "
             f"changed it{shapes}: average over neurons with network.masses. A single neuron (the "
