@@ -51,10 +51,15 @@ def called(fit: str, remedy: str = "") -> Iterator[None]:
             yield
     except (TypeError, IndexError, ValueError) as error:
         words = str(error).strip()
-        if isinstance(error, ValueError) and _NAMED.match(words):
+        if named(error):
             raise
         remedy = f": {remedy}" * bool(remedy)
         raise ValueError(f"{fit}, got an error in it: {words}{remedy}") from error
+
+
+def named(error: Exception) -> bool:
+    """Whether it is an error of this library, which names an argument."""
+    return isinstance(error, ValueError) and _NAMED.match(str(error).strip()) is not None
 
 
 def shape_of(fit: str, f: Callable, *given: Any, remedy: str = "") -> Any:

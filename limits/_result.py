@@ -16,6 +16,7 @@ from ._export import dataset, messages, plain
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.axes import Axes
 
 _LINES, _COLUMNS = 8, 98
 
@@ -72,14 +73,14 @@ class Result(Kept):
         return "\n".join(wrapped if len(wrapped) <= _LINES else [*wrapped[: _LINES - 1], "  …"])
 
 
-def axes(ax: Any) -> Any:
+def axes(ax: Axes | None) -> Axes:
     """Where a result is drawn: `ax`, or new ones for None."""
+    import matplotlib.axes
     import matplotlib.pyplot as plt
-    from matplotlib.axes import Axes
 
     if ax is None:
         return plt.subplots()[1]
-    kind("ax", ax, Axes, "write fig, ax = plt.subplots(), or leave it out")
+    kind("ax", ax, matplotlib.axes.Axes, "write fig, ax = plt.subplots(), or leave it out")
     return ax
 
 

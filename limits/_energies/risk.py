@@ -141,10 +141,7 @@ class Risk(Energy):
             )
         self.prediction.check(network, self.data)
         fit = f"network must fit inputs x of shape {self.data.x.shape[1:]}"
-        n = len(y)
-        remedy = f"x of shape ({n},) are {n} numbers: write x[:, None] for {n} inputs (1,)"
-        remedy = remedy if self.data.x.ndim == 1 else ""
-        outputs = shape_of(fit, lambda n: n(self.data.x), network, remedy=remedy)
+        outputs = shape_of(fit, lambda n: n(self.data.x), network)
         self._check_outputs(outputs)
         sample = jax.ShapeDtypeStruct(y.shape[1:], y.dtype)
         fit = f"loss must fit outputs and y of shape {sample.shape}"

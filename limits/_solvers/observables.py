@@ -62,8 +62,8 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
 def _check_slopes(observe: Observable, network: Network, constant: bool = False) -> None:
     """Raise `ValueError` where an entry of what is observed has no derivative here nor at far other
     weights, between which it changes; one that rests on a flat piece (a hinge) has one there. And
-    where it has none in masses alone, with which it changes. With `constant` what nothing moves
-    passes."""
+    where it has none in masses alone, with which it changes. With `constant` these
+    pass, and what nothing moves."""
     values, slopes = map(np.asarray, _elsewhere(observe, network))
     n = len(_FAR)
     flat = (slopes[:n] == 0).all(0)
@@ -76,6 +76,8 @@ def _check_slopes(observe: Observable, network: Network, constant: bool = False)
             "would get variance 0. Write the outputs (network(x)[:, 0]) and draw from their "
             "distribution, or simulate"
         )
+    if constant:
+        return
     changed = np.abs(values[n:] - values[0]) > _rounding(values[0], network)
     steps = (slopes[n:] == 0).all(0) & (np.isfinite(values[n:]) & changed).any(0)
     if steps.any():
@@ -191,6 +193,7 @@ def _check_continuous(observe: Observable, network: Network, value: np.ndarray) 
     seen = (_with_mass(observe, network, jnp.asarray(m, network.dtype)) for m in (much, little))
     more, less = (np.abs(np.asarray(a) - value) for a in seen)
     if (np.isfinite(more) & (less > 0.5 * more) & (less > _rounding(value, network))).any():
+        _check_slopes(observe, network, constant=True)  # a step, which any mass may turn
         raise ValueError(
             "observe must depend on neurons in proportion to their masses, but some that are far "
             f"from the others, of mass {little:g}, changed it by {less.max():.3g}: the largest or "

@@ -99,9 +99,9 @@ def _numbers(name: str, values: ArrayLike) -> np.ndarray:
         if held.dtype.kind not in "iuf":
             raise ValueError
     except ValueError:
-        found = f"{name} must be an array of numbers, got {values!r:.80}"
         raise ValueError(
-            f"{found}: write np.array of numbers, in y NaN for missing seeds"
+            f"{name} must be an array of numbers, got {values!r:.80}: write np.array([8.0, 16.0]), "
+            "in y NaN for a missing seed"
         ) from None
     return held.astype(float)
 
