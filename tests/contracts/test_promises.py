@@ -76,7 +76,7 @@ def test_a_function_that_breaks_its_promise_is_named(call, f, words, monkeypatch
 LEGAL = {
     "step": lambda h: jnp.heaviside(h, 0.5),
     "floor": jnp.floor,
-    "boolean": lambda h: h > 0,
+    "boolean in numbers": lambda h: (h > 0).astype(h.dtype),
     "infinite at 0": lambda h: 1 / h,
     "NaN below 0": jnp.log,
     "leaky": lambda h: jnp.where(h > 0, h, 0.1 * h),

@@ -74,6 +74,6 @@ def test_what_is_for_forward_mode_alone_is_the_identity_under_other_transformati
 
     x = jnp.arange(3.0)
     assert (jax.jit(jax.vmap(jax.jacfwd(f)))(x) == 2 * x).all()
-    assert jax.jacfwd(jax.jacfwd(f))(one := jnp.asarray(1.0)) == 2 and f(one) == 1
-    with pytest.raises(ValueError, match="^adjoint must be left out"):
+    assert jax.jacfwd(jax.jacfwd(f))(jnp.asarray(1.0)) == 2
+    with pytest.raises(ValueError, match=r"^adjoint must be left out"):
         jax.jit(jax.value_and_grad(f))(x)
