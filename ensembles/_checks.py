@@ -30,8 +30,10 @@ def floating(name: str, x: Any, ndim: int | None = None) -> Array:
     try:
         x = jnp.asarray(x)
     except (TypeError, ValueError):
-        found = type(x).__name__
-        raise ValueError(f"{name} must be an array of numbers, got {found}: {x!r:.80}") from None
+        found = f"{name} must be an array of numbers, got {type(x).__name__}: {x!r:.80}"
+        rows = isinstance(x, Sequence) and len({len(r) for r in x if isinstance(r, Sequence)}) > 1
+        ragged = ": rows must be equally long, write jnp.stack(rows) of arrays of one shape"
+        raise ValueError(found + ragged * rows) from None
     if not jnp.issubdtype(x.dtype, jnp.floating):
         real = f"{name}.real" if jnp.iscomplexobj(x) else f"{name}.astype(float)"
         raise ValueError(
@@ -116,6 +118,11 @@ def probabilities(name: str, masses: Any, like: Array) -> Array:
 
 def count(name: str, n: Any) -> int:
     """`n` as an int of at least 1."""
+    if isinstance(n, Tracer):
+        raise ValueError(
+            f"{name} must be an int of at least 1, got a traced number, on which shapes depend: "
+            "keep it out of jit and vmap, or write jax.jit(f, static_argnums=0)"
+        )
     if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"{name} must be an int of at least 1, got {n!r}: write {name}=8")
     return int(n)
@@ -137,9 +144,12 @@ def randomness(key: Any, reason: str) -> Array:
     if key is None:
         raise ValueError(f"key is required: {reason}; write key=jax.random.key(0)")
     dtype, ndim = getattr(key, "dtype", None), getattr(key, "ndim", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and ndim == 0
-    if not typed and not (dtype == jnp.uint32 and ndim == 1):
-        raise ValueError(f"key must be one JAX key, got {key!r}: write key=jax.random.key(0)")
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (typed and ndim == 0) and not (dtype == jnp.uint32 and ndim == 1):
+        many = dtype is not None and (ndim if typed else dtype == jnp.uint32 and ndim == 2)
+        found = f"an array of keys of shape {key.shape}" if many else f"{key!r:.80}"
+        remedy = "write keys[0], or jax.vmap over keys" if many else "write key=jax.random.key(0)"
+        raise ValueError(f"key must be one JAX key, got {found}: {remedy}")
     return key
 
 
@@ -163,12 +173,12 @@ def traced(*trees: Any) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
-def on_host(function: str, *trees: Any) -> None:
+def on_host(function: str, *trees: Any, remedy: str = "call it outside") -> None:
     """Raise `ValueError` where some of `trees` is traced."""
     if traced(*trees):
         raise ValueError(
             f"{function} runs on the host and is not for use under jit, vmap or grad, got traced "
-            "arguments: call it outside"
+            f"arguments: {remedy}"
         )
 
 

@@ -51,10 +51,15 @@ def called(fit: str, remedy: str = "") -> Iterator[None]:
             yield
     except (TypeError, IndexError, ValueError) as error:
         words = str(error).strip()
-        if isinstance(error, ValueError) and _NAMED.match(words):
+        if named(error):
             raise
         remedy = f": {remedy}" * bool(remedy)
         raise ValueError(f"{fit}, got an error in it: {words}{remedy}") from error
+
+
+def named(error: Exception) -> bool:
+    """Whether it is an error of this library, which names an argument."""
+    return isinstance(error, ValueError) and _NAMED.match(str(error).strip()) is not None
 
 
 def shape_of(fit: str, f: Callable, *given: Any, remedy: str = "") -> Any:
@@ -109,6 +114,11 @@ def _broken(f: Callable, ndim: int) -> str | None:
         program, found = jax.make_jaxpr(f, return_shape=True)(like)
     if getattr(found, "shape", None) != h.shape:
         return f"gives {getattr(found, 'shape', type(found).__name__)} for an array {h.shape}"
+    if not jnp.issubdtype(found.dtype, jnp.inexact):
+        raise ValueError(
+            f"activation must return floating numbers, got {found.dtype}, through which no "
+            "derivative passes: write jnp.where(h > 0, 1.0, 0.0), or .astype(h.dtype)"
+        )
     if jnp.issubdtype(found.dtype, jnp.complexfloating):
         return f"gives {found.dtype}, not real numbers"
     if _of_entries(program.jaxpr) and not any(np.shape(c) for c in program.consts):

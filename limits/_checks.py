@@ -17,6 +17,12 @@ def tolerance(name: str, value: ArrayLike | None, dtype: jnp.dtype) -> Float[Arr
     return positive(name, value, dtype)
 
 
+def flag(name: str, value: object) -> None:
+    """Raise `ValueError` unless `value` is True or False: any word is true."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}: write {name}=False")
+
+
 def layer_ratios(ratios: Sequence[float] | None, layers: int) -> tuple[float, ...]:
     """r_i > 0 for every hidden layer of widths N_i = r_i N; 1 by default."""
     given = np.ones(layers) if ratios is None else np.asarray(ratios)

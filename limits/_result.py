@@ -9,13 +9,14 @@ import jax
 import numpy as np
 
 from ensembles import Network
-from ensembles.internal import Kept, on_host, traced
+from ensembles.internal import Kept, kind, on_host, traced
 
 from . import _axes
 from ._export import dataset, messages, plain
 
 if TYPE_CHECKING:
     import xarray
+    from matplotlib.axes import Axes
 
 _LINES, _COLUMNS = 8, 98
 
@@ -70,6 +71,17 @@ class Result(Kept):
             )
         ]
         return "\n".join(wrapped if len(wrapped) <= _LINES else [*wrapped[: _LINES - 1], "  …"])
+
+
+def axes(ax: Axes | None) -> Axes:
+    """Where a result is drawn: `ax`, or new ones for None."""
+    import matplotlib.axes
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        return plt.subplots()[1]
+    kind("ax", ax, matplotlib.axes.Axes, "write fig, ax = plt.subplots(), or leave it out")
+    return ax
 
 
 def summary(value: Any) -> str:

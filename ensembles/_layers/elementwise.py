@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from .._contractions import einsum, tensordot
 from .._promises import called, traceable
-from .layer import Layer, Pullback, check_function, shown
+from .layer import Layer, Pullback, check_floating, check_function, shown
 
 _BLOCK = 2**22  # entries that an Elementwise layer keeps alive at once
 
@@ -35,7 +35,9 @@ class Elementwise(Layer):
     def first(self, w: Array, b: Array | None, x: Array) -> Array:
         over_neurons = jax.vmap(self.phi, (0, 0, None))
         with traceable("phi"):
-            return jax.vmap(over_neurons, (None, None, 0))(w, b, x)
+            h = jax.vmap(over_neurons, (None, None, 0))(w, b, x)
+        check_floating("phi", h)
+        return h
 
     def forward(self, masses: Array, w: Any, b: Any, h: Array) -> Array:
         def one(h: Array) -> Array:
@@ -80,7 +82,9 @@ class Elementwise(Layer):
         """φ on all pairs (k, c') for one input: (n, m, ...)."""
         over_out = jax.vmap(self.phi, (0, 0, None))
         with called(f"phi must fit one weight and one preactivation of shape {h.shape[1:]}"):
-            return jax.vmap(over_out, (0, None, 0))(w, b, h)
+            edges = jax.vmap(over_out, (0, None, 0))(w, b, h)
+        check_floating("phi", edges)
+        return edges
 
     def _block(self, w: Any, b: Any, h: Array) -> int:
         """How many inputs at once keep at most `_BLOCK` entries alive."""

@@ -19,6 +19,7 @@ import abc
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from .._checks import takes
@@ -74,6 +75,16 @@ def check_function(name: str, value: Any, remedy: str, of: str = "an array", n: 
     if not callable(value):
         raise ValueError(f"{name} must be a function, got {value!r}: write {remedy}")
     takes(name, value, n, of, f"write {remedy}")
+
+
+def check_floating(name: str, h: Array) -> None:
+    """Raise `ValueError` where the values `h` of a layer's function are integers or truth values,
+    through which no derivative passes."""
+    if not jnp.issubdtype(h.dtype, jnp.inexact):
+        raise ValueError(
+            f"{name} must return floating numbers, got {h.dtype}, through which no derivative "
+            "passes: write jnp.where(h > 0, 1.0, 0.0), or .astype(h.dtype)"
+        )
 
 
 def shown(f: Callable[..., Any]) -> str:

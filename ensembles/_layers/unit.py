@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from .._contractions import einsum
 from .._promises import traceable
-from .layer import Layer, Pullback, check_function, shown
+from .layer import Layer, Pullback, check_floating, check_function, shown
 
 
 class Unit(Layer):
@@ -32,6 +32,7 @@ class Unit(Layer):
         over_data = jax.vmap(self.sigma, (None, 0))
         with traceable("sigma"):
             h = jax.vmap(over_data, (0, None), 1)(w, x)
+        check_floating("sigma", h)
         if h.ndim < 3:
             raise ValueError(
                 "sigma must return an array (outputs,) for one neuron and one input, got a scalar: "

@@ -68,9 +68,11 @@ def check_input(x: Any, first: Layer, w: Array) -> None:
 
 def _remedy_of_input(found: tuple[int, ...], wanted: tuple[int, ...] | None) -> str:
     if len(found) < 2:
-        return (
-            "write x[:, None] for inputs in R" if wanted == (1,) else "write x[None] for one input"
-        )
+        if wanted == (1,):
+            return "write x[:, None] for inputs in R"
+        if not found or wanted is None or found == wanted:
+            return "write x[None] for one input"
+        return f"one row for each of {found[0]} inputs, each of {wanted[0]} numbers"
     return f"weights[0] gives {wanted} for every neuron, where an input has {found[1:]}"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import scipy
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from .._checks import count, kind, randomness
+from .._checks import count, kind, on_host, randomness
 from .group import CLOSE, Group, check_orthogonal, flat, images_of, matrices_of
 
 LARGEST = 50_000  # elements of a group that are enumerated
@@ -48,6 +48,7 @@ def generated(*generators: ArrayLike) -> Group:
     50,000 elements."""
     if not generators:
         raise ValueError("generators must be one or more square matrices, got none")
+    on_host("generated", generators, jnp.zeros(()))
     given = [matrices_of("generators", g, ndim=2) for g in generators]
     k = given[0].shape[0]
     if any(g.shape != (k, k) for g in given):
@@ -89,6 +90,7 @@ def direct_product(*groups: Group) -> Group:
         kind(f"groups[{i}]", group, Group, "write direct_product(cyclic(2), cyclic(3))")
         if group.haar is not None:
             raise ValueError("groups must be finite for a direct product, got a compact one")
+    on_host("direct_product", groups, jnp.zeros(()))
     order, k = math.prod(g.order for g in groups), sum(g.elements.shape[1] for g in groups)
     if order > min(LARGEST, ENTRIES // k**2):
         raise ValueError(

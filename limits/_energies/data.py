@@ -48,7 +48,7 @@ class Data(Kept):
         if self.x.ndim < 1 or self.x.shape[0] != self.y.shape[0]:
             raise ValueError(
                 f"x and y must have one row per sample, got shapes {self.x.shape} and "
-                f"{self.y.shape}"
+                f"{self.y.shape}: write x (n, d) and y (n, outputs) with one n"
             )
         if self.x.dtype != self.y.dtype:
             raise ValueError(

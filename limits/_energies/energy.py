@@ -2,7 +2,7 @@
 
 import abc
 from functools import partial, reduce
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -51,6 +51,8 @@ class Energy(Family):
     `stationarity`, by which limits and studies measure; `draw` and `check`; and a `domain` where
     neurons are confined to a space. `docs/howto/data.md` has a complete one.
     """
+
+    takes: ClassVar[str | None] = None  # the one kind of network that it is an energy of
 
     @abc.abstractmethod
     def __call__(self, network: Network) -> Float[Array, ""]:
@@ -156,6 +158,13 @@ class Total(Energy):
     terms: tuple[Energy, ...]
 
     def __check_init__(self) -> None:
+        kinds = {term.takes: type(term).__name__ for term in self.terms if term.takes is not None}
+        if len(kinds) > 1:
+            raise ValueError(
+                "other must be an energy of the same networks, got a sum of "
+                + " and ".join(f"{name} (of {of})" for of, name in kinds.items())
+                + ": write a penalty of players as a loss of the game, and a risk alone"
+            )
         _ = self.domain  # one for all
 
     def summands(self) -> tuple[Energy, ...]:

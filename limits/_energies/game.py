@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -60,6 +60,7 @@ class Game(Energy):
     finite scalars, players that do not fit, and strategies with mass outside of their space.
     """
 
+    takes: ClassVar[str | None] = "players"
     losses: tuple[Loss, ...]
     spaces: tuple[Space | None, ...]
     sampled: _Sampled | None
@@ -213,8 +214,10 @@ class Game(Energy):
         k = len(self.losses)
         if network.depth != k + 1 or any(w is not None for w in network.start.weights[1:]):
             raise ValueError(
-                f"network must be of {k} players, got {network!r}: write Network.players("
-                "measure_1, measure_2), or players(space_1, space_2).sample(100, key=key)"
+                f"network must be of {k} players, got one of {network.depth} layers "
+                f"{', '.join(dict.fromkeys(map(repr, network.layers)))}: write Network.players("
+                "measure_1, measure_2), and players(space_1, space_2) as an ensemble, or its "
+                ".sample(100, key=key)"
             )
 
     def check(self, network: Network, batch: int | None = None) -> None:

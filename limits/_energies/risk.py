@@ -1,7 +1,7 @@
 """The risk: an average loss over data."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -28,6 +28,7 @@ class Risk(Energy):
     `Risk(data) + PowerPenalty(1e-3)`.
     """
 
+    takes: ClassVar[str | None] = "networks with outputs"
     data: Data
     loss: Callable[[Array, Array], Array] = SquaredLoss()
     prediction: Prediction = Outputs()
@@ -73,7 +74,8 @@ class Risk(Energy):
         if outputs.shape != self.data.y.shape:
             raise ValueError(
                 f"y must have the shape {outputs.shape} of the network's outputs, got "
-                f"{self.data.y.shape}"
+                f"{self.data.y.shape}: write y[:, :{outputs.shape[1]}], or a network of "
+                f"{self.data.y.shape[1]} outputs (last=Gaussian({self.data.y.shape[1]}) in iid)"
             )
 
     def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:

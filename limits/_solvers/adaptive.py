@@ -259,7 +259,7 @@ def _increasing(kinks: ArrayLike | None, dtype: jnp.dtype) -> Array | None:
     if kinks is None:
         return None
     known = concrete(kinks)
-    numbers = known is None or known.dtype.kind in "iuf"
+    numbers = known is None or (known.dtype.kind in "iuf" and np.isfinite(known).all())
     if not numbers or (known is not None and not (known.ndim == 1 and (np.diff(known) > 0).all())):
         raise ValueError(
             f"kinks must be increasing times, got {known}: write jnp.array([0.5, 1.0])"

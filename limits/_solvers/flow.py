@@ -7,10 +7,12 @@ from jaxtyping import ArrayLike, PRNGKeyArray
 from ensembles import Network
 from ensembles.internal import kind, traced
 
+from .._checks import flag
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
 from .adaptive import Adaptive, continuous
+from .forward import forward_alone
 from .integrate import integrate
 from .progress import meter_of
 from .recompilation import notice
@@ -41,7 +43,7 @@ def flow(
     - `network`: the initial state; quadrature masses give the limit, masses 1/N a finite network.
     - `energy`: e.g. `Risk(data)`; `dynamics`: `GradientFlow()` by default.
     - `t1`: the final time; `t0`: the time at `network` (to go on from the `.final` of another run);
-      `times`: increasing times at which to observe (t0 and t1 if None).
+      `times`: times at which to observe, none before the one before it (t0 and t1 if None).
     - `observe`: a function of the network, or a dictionary of functions, kept at `times` (define
       them once, as every new lambda is compiled).
     - `solver`: `Adaptive()` by default; tolerances, method and steps are its options.
@@ -75,6 +77,7 @@ def flow(
     dynamics = GradientFlow() if dynamics is None else dynamics
     kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
+    flag("throw", throw)
     continuous(dynamics)
     solver = Adaptive() if solver is None else solver
     remedy = "write solver=Adaptive(rtol=1e-8, method=diffrax.Tsit5()); steps are made by train"
@@ -110,5 +113,7 @@ def flow(
             "jax.jacfwd, jax.hessian), got the default, reverse mode: write flow(..., "
             "adjoint=diffrax.ForwardMode())"
         ) from error
-    run = with_cause(run, network, energy)
+    if isinstance(adjoint, diffrax.ForwardMode):
+        run = forward_alone(run)
+    run = with_cause(run, network, energy, dynamics, start)
     return run.raise_if_failed() if throw else run

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Parameters, Rule
-from ensembles.internal import dot, kind, randomness, tensordot
+from ensembles.internal import dot, kind, on_host, randomness, tensordot
 
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
@@ -89,6 +89,7 @@ def initial_motion(
         "ensemble", ensemble, NeuronalEnsemble, "a network has no limit of its own: write iid(...)"
     )
     kind("energy", energy, Energy, "write Risk(data)")
+    on_host("initial_motion", ensemble, energy, dynamics, jnp.zeros(()))
     dynamics = GradientFlow() if dynamics is None else dynamics
     kind("dynamics", dynamics, Dynamics, "write dynamics=GradientFlow()")
     check_noisy(ensemble, energy)

@@ -149,7 +149,7 @@ def integrate(
             MassWeightedNorm(pack(shares)),
             sizes,
             begin,
-            switches.any,
+            switches.any and not energy.domain.bounded,
         ),
         adjoint=diffrax.ForwardMode() if adjoint is None else adjoint,
         max_steps=options.max_steps,

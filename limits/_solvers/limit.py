@@ -1,15 +1,19 @@
 """The infinite-width limit with an error bar: a flow whose nodes are refined."""
 
+import math
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import diffrax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from ensembles import NeuronalEnsemble, Rule
-from ensembles.internal import counts, kind, on_host, positive, randomness
+from ensembles.internal import counts, kind, on_host, randomness
 
+from .._checks import flag
 from .._dynamics.by_mass import check_motion
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
@@ -125,7 +129,11 @@ def limit(
         "a network has no nodes to refine: write flow, or iid(...)",
     )
     kind("energy", energy, Energy, "write Risk(data)")
-    on_host("limit", ensemble, energy, dynamics, t1, times, jnp.zeros(()))
+    on_host(
+        "limit", ensemble, energy, dynamics, t1, times, jnp.zeros(()),
+        remedy="call it outside; for derivatives write flow on ensemble.discretise(nodes, rule), "
+        "and compare with twice as many nodes",
+    )  # fmt: skip
     refuse_noise(continuous(dynamics))
     solver = Adaptive() if solver is None else solver
     kind("solver", solver, Adaptive, "the limit is in continuous time; write Adaptive()")
@@ -141,8 +149,9 @@ def limit(
         key = randomness(key, "random nodes are drawn, and their error estimated from redraws")
     if nodes is not None and tol is not None:
         raise ValueError(f"tol must be None when nodes are fixed, got tol={tol}, nodes={nodes}")
-    if tol is not None:
-        positive("tol", tol, jnp.dtype(float))
+    flag("throw", throw)
+    if tol is not None and not _positive(tol):
+        _check_resolved(tol, ensemble, energy, rules, key)
     if max_work is not None and (nodes is not None or not max_work > 0):
         raise ValueError(f"max_work must be positive, and nodes None, got {max_work}, {nodes}")
     checkpoints(times, 0.0, t1, jnp.dtype(float))  # before t1 goes into steps
@@ -181,6 +190,12 @@ def limit(
         solves.progress.close()
 
 
+def _positive(tol: Any) -> bool:
+    """Whether `tol` is a positive finite number."""
+    known = np.asarray(tol)
+    return known.ndim == 0 and known.dtype.kind in "iuf" and bool(0 < known < math.inf)
+
+
 def _check_resolved(
     tol: float,
     ensemble: NeuronalEnsemble,
@@ -188,15 +203,21 @@ def _check_resolved(
     rules: Sequence[Rule],
     key: PRNGKeyArray | None,
 ) -> None:
-    """Raise `ValueError` where `tol` is below the last places of energy and outputs."""
+    """Raise `ValueError` where `tol` is no error, or below the last places of energy and outputs.
+    What it advises is accepted."""
     dtype = jnp.result_type(*(s.dtype for s in ensemble.spaces))
-    least = ROUNDING * float(jnp.finfo(dtype).eps)
-    if tol >= least:
+    least, known = ROUNDING * float(jnp.finfo(dtype).eps), _positive(tol)
+    if known and tol >= least:
         return
     network = ensemble.network(ensemble.measures(begin(ensemble, energy, rules), rules, key=key))
     size = float(jnp.maximum(jnp.abs(energy(network)), energy.size(energy.outputs(network))))
+    single = jnp.finfo(dtype).bits < 64
+    if not known:
+        advised = (1e-4 if single else 1e-6) * (size if 0 < size < math.inf else 1)
+        raise ValueError(
+            f"tol must be a positive finite number, got {tol!r}: write tol={advised:.1e}, or more"
+        )
     if tol < least * size:
-        single = jnp.finfo(dtype).bits < 64
         raise ValueError(
             f"tol must be at least {least * size:.1e}, {ROUNDING} units of the last place of "
             f"energy and outputs, of size {size:.3g} in {dtype}, got {tol}: write "

@@ -51,21 +51,26 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
             f"or infinite ones out of {value.size} at time 0"
         )
     slack = _rounding(value, again, network)
+    if differentiable and value.shape == other.shape and _apart(value, other, slack):
+        _check_slopes(observe, network, slack, constant=True)  # rounding of a sum turns steps
     _refuse_unweighed(value, other, slack)
     if differentiable:
         _check_continuous(observe, network, value, slack)
         _check_slopes(observe, network, slack)
 
 
-def _check_slopes(observe: Observable, network: Network, slack: float) -> None:
+def _check_slopes(
+    observe: Observable, network: Network, slack: float, constant: bool = False
+) -> None:
     """Raise `ValueError` where an entry of what is observed has no derivative here nor at far other
     weights, between which it changes; one that rests on a flat piece (a hinge) has one there. And
-    where it has none in masses alone, with which it changes."""
+    where it has none in masses alone, with which it changes. With `constant` these
+    pass, and what nothing moves."""
     values, slopes = map(np.asarray, _elsewhere(observe, network))
     n = len(_FAR)
     flat = (slopes[:n] == 0).all(0)
     steps = flat & (np.isfinite(values[:n]) & (values[:n] != values[0])).any(0)
-    if flat.all() or steps.any():
+    if (flat.all() and not constant) or steps.any():
         which = "all" if flat.all() else f"{steps.sum()} of its {steps.size}"
         raise ValueError(
             f"observe must be differentiable, but {which} entries have no derivative in masses and "
@@ -73,6 +78,8 @@ def _check_slopes(observe: Observable, network: Network, slack: float) -> None:
             "would get variance 0. Write the outputs (network(x)[:, 0]) and draw from their "
             "distribution, or simulate"
         )
+    if constant:
+        return
     changed = np.abs(values[n:] - values[0]) > slack
     steps = (slopes[n:] == 0).all(0) & (np.isfinite(values[n:]) & changed).any(0)
     if steps.any():
@@ -160,8 +167,9 @@ def _rounding(value: np.ndarray, again: np.ndarray, network: Network) -> float:
     """What rounding may change of what is observed, `again` in another order of neurons."""
     weights = max(float(jnp.abs(leaf).max(initial=0)) for leaf in jax.tree.leaves(network.start))
     size = max(float(np.abs(value).max(initial=0)), weights)
+    unit = float(jnp.finfo(network.dtype).eps) * size
     noise = 0.0 if value.shape != again.shape else float(np.abs(value - again).max(initial=0))
-    return 10 * float(jnp.finfo(network.dtype).eps) * size + 100 * noise
+    return 10 * unit + min(100 * noise, 1e4 * unit)
 
 
 @eqx.filter_jit
@@ -173,11 +181,15 @@ def _seen_twice(observe: Any, network: Network, far: float = 3.0) -> tuple[Any, 
     )
 
 
+def _apart(value: np.ndarray, other: np.ndarray, slack: float) -> bool:
+    return not np.isclose(other, value, rtol=0, atol=slack, equal_nan=True).all()
+
+
 def _refuse_unweighed(value: np.ndarray, other: np.ndarray, slack: float) -> None:
     """Raise `ValueError` where intruders changed what is observed."""
     same = value.shape == other.shape
     shapes = "" if same else f" (shape {value.shape} → {other.shape})"
-    if not (same and np.isclose(other, value, rtol=0, atol=slack, equal_nan=True).all()):
+    if not same or _apart(value, other, slack):
         raise ValueError(
             "observe must weigh neurons by masses, but neurons of mass 0, or neurons split in two, "
             f"changed it{shapes}: average over neurons with network.masses. A single neuron (the "
@@ -195,6 +207,7 @@ def _check_continuous(
     seen = (_with_mass(observe, network, jnp.asarray(m, network.dtype)) for m in (much, little))
     more, less = (np.abs(np.asarray(a) - value) for a in seen)
     if (np.isfinite(more) & (less > 0.5 * more) & (less > slack)).any():
+        _check_slopes(observe, network, slack, constant=True)  # a step, which any mass may turn
         raise ValueError(
             "observe must depend on neurons in proportion to their masses, but some that are far "
             f"from the others, of mass {little:g}, changed it by {less.max():.3g}: the largest or "

@@ -42,7 +42,7 @@ def checkpoints(
     ordered = (np.diff(held) >= -_back(held, last)).all()
     if not (ordered and held[0] >= first - slack and held[-1] <= last + slack):
         raise ValueError(
-            f"times must increase from at least {first:.6g} to at most t1={last}, got {held}: "
+            f"times must not decrease, from at least {first:.6g} to at most t1={last}, got {held}: "
             f"write jnp.linspace({first:.6g}, t1, 11)"
         )
     ends = np.asarray(first, dtype), np.asarray(last, dtype)
@@ -57,7 +57,7 @@ def _traced(times: ArrayLike | None, t0: Array, t1: Array) -> tuple[Array, Array
     fit = (held[0] >= t0 - t1 * 1e-6) & (held[-1] <= t1 * (1 + 1e-6)) & ordered
     wrong = ~(fit & (t0 >= 0) & (t1 > t0) & jnp.isfinite(t1))
     held = eqx.error_if(
-        held, wrong, "times must increase from at least t0 to at most t1, and t1 be after t0"
+        held, wrong, "times must not decrease, from at least t0 to at most t1, and t1 be after t0"
     )
     return t0, jnp.clip(jax.lax.cummax(held), t0, t1)
 
@@ -70,7 +70,10 @@ def _back(times: Any, last: Any) -> Any:
 
 def _check_shape(times: Array | np.ndarray) -> None:
     if times.ndim != 1 or times.size == 0:
-        raise ValueError(f"times must be an array of at least one time, got shape {times.shape}")
+        raise ValueError(
+            f"times must be an array of at least one time, got shape {times.shape}: write "
+            "jnp.linspace(0, t1, 11)"
+        )
 
 
 def observed(observe: Observe, network: Network) -> Any:

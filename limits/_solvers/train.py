@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, PRNGKeyArray
 from ensembles import Network
 from ensembles.internal import concrete, count, kind
 
+from .._checks import flag
 from .._dynamics.dynamics import Update
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
@@ -53,8 +54,8 @@ def train(
       merged, also at every one of `times`: batches of 1 from 128 neurons on, of N/64 at width N).
     - `memory`: the `.memory` of the run that this one goes on from, where the update has one; None
       begins with a new one.
-    - `times`: increasing times at which to observe (t0 and t1 if None); the run goes on from the
-      last of them to t1. `observe`, `throw`, `progress` as in `flow`.
+    - `times`: times at which to observe, none before the one before it (t0 and t1 if None); the
+      run goes on from the last of them to t1. `observe`, `throw`, `progress` as in `flow`.
     - `key`: required where there are batches or noise; step k uses `jax.random.fold_in(key, k)`.
 
     The number of steps is not compiled in: another step size or key compiles nothing. Reverse-mode
@@ -66,6 +67,7 @@ def train(
     update = GradientFlow() if dynamics is None else dynamics
     kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
     kind("energy", energy, Energy, "write Risk(data)")
+    flag("throw", throw)
     batch = None if batch is None else count("batch", batch)
     options = Steps(step, batch).resolved(network.dtype)
     step = jnp.asarray(options.step)
@@ -85,7 +87,7 @@ def train(
         network, energy, update, batch, step, when, first, steps, key, memory, observe,
         meter_of(progress), beyond,
     )  # fmt: skip
-    run = with_cause(run, network, energy)
+    run = with_cause(run, network, energy, update, start)
     return run.raise_if_failed() if throw else run
 
 

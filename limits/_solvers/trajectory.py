@@ -15,8 +15,9 @@ from jaxtyping import Array, Float, PyTree, Shaped
 from ensembles import Network
 from ensembles.internal import Player, concrete
 
+from .._dynamics.dynamics import Update
 from .._energies.energy import Energy
-from .._result import Result, course, shapes, when
+from .._result import Result, axes, course, shapes, when
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +36,10 @@ class RESULTS(diffrax.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     )
     undefined = "The energy is not finite at t0: check data, potentials, penalties and rates."
     steep = "The energy has no finite derivative at t0: check data, potentials and penalties."
+    unsteady = (
+        "The first motion is not finite, though energy and derivative at t0 are: check learning "
+        "rates, schedules, and the numbers of the transformation in an Optimiser."
+    )
 
 
 _SHORT = (
@@ -96,18 +101,13 @@ class Trajectory(Result):
         raise failure(self, self._where() + (_SHORT if short else ""))
 
     def _where(self) -> str:
-        """Where it broke down: between two of `times`, where it was seen at them alone."""
+        """Where it broke down: after the last of `times`, where it was seen at them alone."""
         reached, end = float(self.stats["time_reached"]), float(self.times[-1])
         if not reached < end:
             return ""
-        seen = np.asarray(self.times, float)
         steps = f", after {int(self.stats['steps'])} steps" if "steps" in self.stats else ""
-        later = seen[seen > reached]
-        if "accepted_steps" in self.stats and later.size:  # the last of `times` that was reached
-            return (
-                f"It broke down at time {reached:.6g} or later, before {later[0]:.6g}, of {end:.6g}"
-                f"{steps}. "
-            )
+        if "accepted_steps" in self.stats:  # the last of `times` that was reached
+            return f"It broke down after time {reached:.6g}, its last record, of {end:.6g}{steps}. "
         return f"It broke down at time {reached:.6g} of {end:.6g}{steps}. "
 
     def _or_error(self, failed: Array) -> Trajectory:
@@ -160,8 +160,8 @@ class Trajectory(Result):
         if self.succeeded is not False:
             return []
         reached = self.stats.get("time_reached")
-        last = " or later" if "accepted_steps" in self.stats else ""  # seen at `times` alone
-        where = "" if reached is None else f" at time {float(reached):.6g}{last}"
+        last = "after" if "accepted_steps" in self.stats else "at"  # seen at `times` alone
+        where = "" if reached is None else f" {last} time {float(reached):.6g}"
         return [f"failed{where}: {RESULTS[self.result]}"]
 
     @property
@@ -172,9 +172,7 @@ class Trajectory(Result):
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """The energy against time, with its error band where one was estimated (in a game the loss
         of the first player, which need not fall)."""
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots()[1] if ax is None else ax
+        ax = axes(ax)
         times, energies = np.asarray(self.times), np.asarray(self.energies)
         (line,) = ax.plot(times, energies, **kwargs)
         if self.error is not None:
@@ -186,7 +184,9 @@ class Trajectory(Result):
         return ax
 
 
-def with_cause(run: Trajectory, network: Network, energy: Energy) -> Trajectory:
+def with_cause(
+    run: Trajectory, network: Network, energy: Energy, update: Update, t0: Array
+) -> Trajectory:
     """`run` from `network`; where it failed because it is not finite at t0, it says so."""
     if run.succeeded is not False:
         return run
@@ -196,6 +196,10 @@ def with_cause(run: Trajectory, network: Network, energy: Energy) -> Trajectory:
     slopes = [concrete(leaf) for leaf in jax.tree.leaves(energy.derivatives(network).gradient)]
     if not all(leaf is None or np.isfinite(leaf).all() for leaf in slopes):
         return dataclasses.replace(run, result=RESULTS.steep)
+    if not update.random:
+        motion = jax.tree.leaves(update.velocity(t0, update.prepare(network), energy))
+        if not all(np.isfinite(np.asarray(leaf)).all() for leaf in motion):
+            return dataclasses.replace(run, result=RESULTS.unsteady)
     return run
 
 

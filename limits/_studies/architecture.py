@@ -12,12 +12,12 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network
-from ensembles.internal import kind, matmul, positive, tensordot
+from ensembles.internal import kind, matmul, on_host, positive, tensordot
 
 from .._dynamics.dynamics import Update
 from .._dynamics.gradient_flow import GradientFlow
 from .._energies.energy import Energy
-from .._result import Result
+from .._result import Result, axes
 from .._solvers.initial_motion import StationaryStart
 from .._solvers.train import train
 
@@ -49,9 +49,7 @@ class Discovery(Result):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The distances of the runs, and the threshold."""
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots()[1] if ax is None else ax
+        ax = axes(ax)
         runs = np.arange(len(self.distances))
         ax.semilogy(runs, np.maximum(self.distances, 1e-32), "o-", label="after training")
         ax.axhline(self.threshold, color="k", ls="--", lw=1, label="threshold")
@@ -108,6 +106,7 @@ def discover_architecture(
     networks of several hidden layers, and what `train` refuses.
     """
     kind("network", network, Network, "write shallow(sigma, Gaussian(4)).sample(200, key=key)")
+    on_host("discover_architecture", network, energy, dynamics, step, t1, jnp.zeros(()))
     if network.depth != 2:
         raise ValueError(
             f"network must have one hidden layer, got {network.depth} layers: its neurons live in "

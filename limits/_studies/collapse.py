@@ -19,11 +19,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ensembles import Network, NeuronalEnsemble
-from ensembles.internal import dot, kind, matmul, tensordot
+from ensembles.internal import dot, kind, matmul, on_host, tensordot
 
 from .._dynamics.dynamics import Dynamics
 from .._energies.risk import Risk
-from .._result import Result
+from .._result import Result, axes
 from .coupling import coupling
 from .coupling_result import Coupling
 from .noise import without_edge_noise
@@ -191,9 +191,7 @@ class Collapse(Result):
     def plot(self, of: str = "preactivations", ax: Axes | None = None) -> Axes:
         """One spread against width, a line a layer: means and 80 % of the seeds; fitted power
         laws."""
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots()[1] if ax is None else ax
+        ax = axes(ax)
         for layer in self.layers(of):
             self.coupling.plot_against_width(self.largest(of, layer), f"layer {layer}", ax)
         ax.set(ylabel=f"spread of {of}")
@@ -202,9 +200,7 @@ class Collapse(Result):
 
     def plot_translations(self, layer: int, ax: Axes | None = None) -> Axes:
         """The mean increment of a middle layer against time, and the limit's."""
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots()[1] if ax is None else ax
+        ax = axes(ax)
         i = layer - self.layers("dependence").start
         self.coupling.plot_against_time(np.asarray(self.finite.translations)[..., i], ax)
         ours = np.asarray(self.limit.translations)[:, i]
@@ -229,6 +225,7 @@ def collapse(
     `coupling` does.
     """
     kind("ensemble", ensemble, NeuronalEnsemble, "write iid(...)")
+    on_host("collapse", ensemble, energy, dynamics, options, jnp.zeros(()))
     if "observe" in options:
         raise ValueError("observe is taken by the spreads that collapse measures: write coupling")
     if ensemble.depth < 3 or not all(layer.affine for layer in ensemble.layers):

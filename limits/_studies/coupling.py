@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import diffrax
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from ensembles import NeuronalEnsemble, Rule
-from ensembles.internal import counts, kind, randomness
+from ensembles.internal import counts, kind, on_host, randomness
 
 from .._dynamics.by_mass import check_by_mass, foreign
 from .._dynamics.dynamics import Update
@@ -90,6 +91,7 @@ def coupling(
         "ensemble", ensemble, NeuronalEnsemble, "a network has no limit of its own: write iid(...)"
     )
     kind("energy", energy, Energy, "write Risk(data)")
+    on_host("coupling", ensemble, energy, dynamics, t1, times, solver, observe, jnp.zeros(()))
     dynamics = GradientFlow() if dynamics is None else dynamics
     solver = Adaptive() if solver is None else solver
     kind("solver", solver, Solver, "write solver=Adaptive() or solver=Steps(0.1, batch=1)")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from jaxtyping import Float, Int, PyTree, Shaped
 
-from .._result import Result, when
+from .._result import Result, axes, when
 from .._solvers.solver import Solver
 from .._solvers.trajectory import Trajectory
 from .power_law import PowerLaw, described, fit_power_law
@@ -115,9 +115,8 @@ class Coupling(Result):
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Distances against width with fitted lines, each with the limit's own error in it."""
-        import matplotlib.pyplot as plt
 
-        ax = plt.subplots()[1] if ax is None else ax
+        ax = axes(ax)
         own = np.nan if self.limit.error is None else float(self.limit.error)
         floors = {"sup": self.error.max(1), "rms": self.rms_error.max(1)}
         floors["outputs"] = np.full(len(self.widths), own)
@@ -140,9 +139,8 @@ class Coupling(Result):
 
     def plot_energies(self, ax: Axes | None = None) -> Axes:
         """Energies of finite networks (median and 80 % of seeds) closing on the limit's."""
-        import matplotlib.pyplot as plt
 
-        ax = plt.subplots()[1] if ax is None else ax
+        ax = axes(ax)
         self.plot_against_time(self.curves, ax)
         self.limit.plot(ax, color="k", lw=1.5, ls="--", label="limit")
         ax.legend(fontsize="small")

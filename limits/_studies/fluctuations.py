@@ -30,7 +30,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Rule
-from ensembles.internal import kind
+from ensembles.internal import kind, on_host
 
 from .._checks import layer_ratios
 from .._dynamics.by_mass import check_motion
@@ -105,6 +105,7 @@ def fluctuations(
     """
     kind("ensemble", ensemble, NeuronalEnsemble, "write iid(...); for one network, jackknife")
     kind("energy", energy, Energy, "write Risk(data)")
+    on_host("fluctuations", ensemble, energy, dynamics, t1, times, solver, observe, jnp.zeros(()))
     dynamics = GradientFlow() if dynamics is None else dynamics
     solver = Adaptive() if solver is None else solver
     kind("solver", solver, Adaptive, "it is of continuous time; write Adaptive()")

@@ -14,7 +14,7 @@ from ensembles import Measure
 from ensembles.internal import count, positive, tensordot
 
 from .._checks import quantile
-from .._result import Result, span, when
+from .._result import Result, axes, span, when
 from .bands import VagueBand, reach
 from .noise import EdgeNoise
 
@@ -179,9 +179,7 @@ class Fluctuations(Result):
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """N Var against time, averaged over the entries: in all, by layer, and by resampling."""
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots()[1] if ax is None else ax
+        ax = axes(ax)
 
         def curve(values: Array) -> np.ndarray:
             return np.asarray(values).reshape(len(self.times), -1).mean(1)

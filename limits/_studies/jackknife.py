@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network
-from ensembles.internal import kind, tensordot
+from ensembles.internal import kind, on_host, tensordot
 
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
@@ -54,6 +54,7 @@ def jackknife(
     """
     kind("network", network, Network, "write ensemble.sample(64, key=key), or from_mlp(mlp)[0]")
     kind("energy", energy, Energy, "write Risk(data)")
+    on_host("jackknife", network, energy, dynamics, t1, times, solver, observe, jnp.zeros(()))
     dynamics = GradientFlow() if dynamics is None else dynamics
     solver = Adaptive() if solver is None else solver
     kind("solver", solver, Adaptive, "it is of continuous time; write Adaptive()")

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from ensembles.internal import positive
 
 from .._checks import confidence
-from .._result import Result, span, when
+from .._result import Result, axes, span, when
 from .bands import VagueBand
 from .noise import EdgeNoise
 
@@ -230,9 +230,7 @@ class Jackknife(Result):
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """The standard deviation against time, root mean square over entries: in all, and by
         layer."""
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots()[1] if ax is None else ax
+        ax = axes(ax)
 
         def curve(variance: Array) -> np.ndarray:
             return np.sqrt(np.asarray(variance).reshape(len(self.times), -1).mean(1))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 import scipy
 from jaxtyping import ArrayLike, Float, Int
 
+from ensembles.internal import on_host
+
 from .._checks import confidence
-from .._result import Result
+from .._result import Result, axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,9 +33,7 @@ class PowerLaw(Result):
 
     def plot(self, x: ArrayLike, ax: Axes | None = None, **kwargs: Any) -> Axes:
         """The fitted power law as a line over `x`, on logarithmic axes."""
-        import matplotlib.pyplot as plt
-
-        ax = plt.subplots()[1] if ax is None else ax
+        ax = axes(ax)
         ax.loglog(np.asarray(x), self(x), **{"ls": "--", "color": "k", "lw": 1, **kwargs})
         return ax
 
@@ -54,7 +55,8 @@ def fit_power_law(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> PowerLa
     not whether a line fits. Raises `ValueError` for other shapes, values that are not positive and
     finite (NaN but for seeds that are missing), and a `level` that is not between 0 and 1.
     """
-    x, y, level = np.asarray(x, float), np.asarray(y, float), confidence(level)
+    on_host("fit_power_law", x, y, jnp.zeros(()))
+    x, y, level = _numbers("x", x), _numbers("y", y), confidence(level)
     if x.ndim != 1 or y.ndim not in (1, 2) or y.shape[-1] != x.size or x.size < 4 - y.ndim:
         turned = y.ndim == 2 and x.shape == y.shape[:1]
         raise ValueError(
@@ -88,6 +90,20 @@ def fit_power_law(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> PowerLa
     variance = parts.sum()
     freedom = variance**2 / (parts**2 / free).sum() if variance > 0 else 1.0
     return _rate(slope, intercept, variance, freedom, level)
+
+
+def _numbers(name: str, values: ArrayLike) -> np.ndarray:
+    """`values` as an array; a `ValueError` for words and rows of different lengths."""
+    try:
+        held = np.asarray(values)
+        if held.dtype.kind not in "iuf":
+            raise ValueError
+    except ValueError:
+        raise ValueError(
+            f"{name} must be an array of numbers, got {values!r:.80}: write np.array([8.0, 16.0]), "
+            "in y NaN for a missing seed"
+        ) from None
+    return held.astype(float)
 
 
 def _rate(

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Parameters, Rule
-from ensembles.internal import count, einsum, kind, positive, tensordot
+from ensembles.internal import count, einsum, kind, on_host, positive, tensordot
 
 from .._dynamics.by_mass import check_motion
 from .._dynamics.dynamics import Dynamics
@@ -122,6 +122,7 @@ def sgd_noise(
         "a network has no law of its neurons: write iid(...)",
     )
     kind("energy", energy, Risk, "mini-batches are drawn from data; write Risk(data)")
+    on_host("sgd_noise", ensemble, energy, dynamics, t1, times, solver, observe, jnp.zeros(()))
     dynamics = GradientFlow() if dynamics is None else dynamics
     solver = Adaptive() if solver is None else solver
     kind("solver", solver, Adaptive, "it is of continuous time; write Adaptive()")

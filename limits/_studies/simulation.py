@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import NeuronalEnsemble
-from ensembles.internal import count, kind, randomness
+from ensembles.internal import count, kind, on_host, randomness
 
 from .._checks import confidence, layer_ratios
 from .._dynamics.dynamics import Update
@@ -97,6 +98,7 @@ def simulate(
     """
     kind("ensemble", ensemble, NeuronalEnsemble, "a network cannot be drawn again: write iid(...)")
     kind("energy", energy, Energy, "write Risk(data)")
+    on_host("simulate", ensemble, energy, dynamics, t1, times, solver, observe, jnp.zeros(()))
     dynamics = GradientFlow() if dynamics is None else dynamics
     solver = Adaptive() if solver is None else solver
     kind("solver", solver, Solver, "write solver=Adaptive() or solver=Steps(0.1, batch=1)")

@@ -3,11 +3,12 @@
 from math import comb
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import scipy
 from jaxtyping import ArrayLike
 
-from ensembles.internal import floating
+from ensembles.internal import floating, on_host
 
 _CONES = 4096  # a conic program of more takes minutes
 _SAME = 1e-10  # directions nearer than this are one
@@ -29,6 +30,7 @@ def activation_patterns(x: ArrayLike) -> np.ndarray:
     where the pattern is true and 0 elsewhere. There are 2 Σ_{j<d} C(n − 1, j) patterns for inputs
     in general position, fewer for others. Raises `ValueError` for more than 4096, or other shapes.
     """
+    on_host("activation_patterns", x, jnp.zeros(()))
     return cones(np.asarray(floating("x", x, ndim=2), float)).patterns
 
 

@@ -85,7 +85,7 @@ def grid_flow(
 
     - `density`: a function of θ (dim,), not necessarily normalised, or masses of the cells.
     - `low`, `high`: numbers, or two of each in two dimensions; `cells`: how many on every axis.
-    - `times`: increasing times to keep (0 and t1 if None).
+    - `times`: times to keep, none before the one before it (0 and t1 if None).
     - `temperature` τ and `rate` α: the reaction uses Ψ + τ log ρ, the variation of the free energy.
 
     Accuracy: of second order in the width h of cells, but of first order, with a spurious diffusion

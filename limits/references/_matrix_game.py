@@ -6,11 +6,12 @@ The first player lowers what the second raises, as in `Game(payoff)`.
 from collections.abc import Iterator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import scipy
 from jaxtyping import ArrayLike, Float
 
-from ensembles.internal import floating
+from ensembles.internal import floating, on_host
 
 from .._result import Result
 
@@ -42,7 +43,13 @@ def matrix_game(payoff: ArrayLike) -> MatrixGame:
     q need not be. Raises `ValueError` for anything but a finite matrix, `RuntimeError` where a
     player could still gain 1e-9 of the range.
     """
-    A = np.asarray(floating("payoff", payoff, ndim=2), float)
+    on_host("matrix_game", payoff, jnp.zeros(()))
+    A = np.asarray(floating("payoff", payoff), float)
+    if A.ndim != 2:
+        raise ValueError(
+            f"payoff must be a matrix (n, m), got shape {A.shape}: write one row for each of the n "
+            "strategies of the first player, jnp.array([[0.0, 1.0], [1.0, 0.0]])"
+        )
     if not A.size:
         raise ValueError(f"payoff must have a row and a column, got shape {A.shape}")
     largest = np.abs(A).max() or 1.0

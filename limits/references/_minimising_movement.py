@@ -9,7 +9,7 @@ import optimistix as optx
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network
-from ensembles.internal import concrete, kind, positive
+from ensembles.internal import concrete, kind, on_host, positive
 
 from .._energies.energy import Energy
 from .._solvers.time import checkpoints, whole_steps
@@ -39,6 +39,7 @@ def minimising_movement(
     """
     kind("network", network, Network, "write Network.particles(measure)")
     kind("energy", energy, Energy, "write Interaction(F, K)")
+    on_host("minimising_movement", network, energy, step, t1, jnp.zeros(()))
     energy.check(network)
     size = positive("step", step, network.dtype)
     _, when = checkpoints(None, 0.0, t1, network.dtype)

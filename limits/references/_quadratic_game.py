@@ -10,7 +10,7 @@ import scipy
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Measure
-from ensembles.internal import dot, floating
+from ensembles.internal import dot, floating, on_host
 
 
 class QuadraticGame(eqx.Module):
@@ -77,6 +77,7 @@ def quadratic_on_sphere(matrix: ArrayLike, vector: ArrayLike) -> tuple[float, np
     c_1 = 0) s is 0, and any multiple of the first eigenvector that makes x unit will do. Raises
     `ValueError` for shapes that do not fit.
     """
+    on_host("quadratic_on_sphere", matrix, vector, jnp.zeros(()))
     M = np.asarray(floating("matrix", matrix, ndim=2), float)
     v = np.asarray(floating("vector", vector, ndim=1), float)
     if not len(v) or M.shape != (len(v), len(v)):

@@ -1,11 +1,13 @@
 """The best measure over ReLU units, its total variation penalised: a finite convex program."""
 
 from collections.abc import Callable
+from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from ensembles.internal import floating, kind, positive
+from ensembles.internal import floating, kind, on_host, positive
 
 from .._energies.data import Data
 from .._result import Result
@@ -71,7 +73,7 @@ def sparse_relu(
     Needs `clarabel`. Raises `ValueError` for vector outputs, a penalty that is not positive, or
     too many cones; `FailedRun` where the gap exceeds `tol` times the value.
     """
-    x, y, q = samples = _samples(data)
+    x, y, q = samples = _samples("sparse_relu", data, penalty)
     positive("penalty", penalty, np.dtype(float))
     positive("tol", tol, np.dtype(float))
     penalty = float(penalty)
@@ -106,7 +108,7 @@ def minimal_interpolation(data: Data, directions: ArrayLike) -> SparseReLU:
     `ValueError` where the directions do not interpolate, `RuntimeError` where the solver's do so
     only to more than 1e-9 of the largest target.
     """
-    x, y, _ = _samples(data)
+    x, y, _ = _samples("minimal_interpolation", data, directions)
     _, candidates, highest = _where(x, directions)
     size, scale = np.linalg.norm(x, axis=1).max() or 1.0, np.abs(y).max() or 1.0
     charges, p = least(units(candidates, x / size), y / scale)
@@ -167,9 +169,10 @@ def _where(
     return None, unit, lambda p: float(np.abs(p @ units(unit, x)).max())
 
 
-def _samples(data: Data) -> Samples:
-    """The samples that have mass, in double precision."""
+def _samples(function: str, data: Data, *others: Any) -> Samples:
+    """The samples that have mass, in double precision, for a `function` on the host."""
     kind("data", data, Data, "write Data(x, y)")
+    on_host(function, data, others, jnp.zeros(()))
     x, y, q = (np.asarray(a, float) for a in (data.x, data.y, data.masses))
     if x.ndim != 2 or y.shape[1] != 1:
         raise ValueError(

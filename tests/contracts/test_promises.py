@@ -76,7 +76,7 @@ def test_a_function_that_breaks_its_promise_is_named(call, f, words, monkeypatch
 LEGAL = {
     "step": lambda h: jnp.heaviside(h, 0.5),
     "floor": jnp.floor,
-    "boolean": lambda h: h > 0,
+    "boolean in numbers": lambda h: (h > 0).astype(h.dtype),
     "infinite at 0": lambda h: 1 / h,
     "NaN below 0": jnp.log,
     "leaky": lambda h: jnp.where(h > 0, h, 0.1 * h),
@@ -262,9 +262,9 @@ def test_half_precision_is_refused_by_name():
         Gaussian(1, *half)
 
 
-def test_a_run_that_stops_says_between_which_times_and_after_how_many_steps():
+def test_a_run_that_stops_says_after_which_record_and_how_many_steps():
     loss = Risk(regression(8), lambda p, y: -((p - y) ** 4).sum())
-    words = r"at time 0 or later, before 50, of 50, after \d+ steps"
+    words = r"after time 0, its last record, of 50, after \d+ steps"
     with pytest.raises(FailedRun, match=words):
         flow(smooth(2).sample(3, key=KEY), loss, GradientFlow(), t1=50.0)
 

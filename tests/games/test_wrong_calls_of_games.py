@@ -78,7 +78,7 @@ WRONG = {
         "temperature must be",
     ),
     "a matrix with holes": (lambda: matrix_game([[1.0, np.nan]]), "payoff has 1 NaN"),
-    "a row": (lambda: matrix_game([1.0, 2.0]), "payoff must have 2 axes"),
+    "a row": (lambda: matrix_game([1.0, 2.0]), r"payoff must be a matrix \(n, m\)"),
     "a quadratic of other shapes": (
         lambda: QuadraticGame(jnp.ones((2, 3)), A=jnp.ones((3, 3))), "A must have shape",
     ),

@@ -24,7 +24,7 @@ def test_a_diverging_flow_says_when_and_loses_nothing():
     assert 0 < reached < 50 and run.result != RESULTS.successful
     assert np.isfinite(run.energies[before]).all() and np.isnan(run.energies[~before]).all()
     with pytest.raises(
-        FailedRun, match=r"It broke down at time .* of 50, after .*throw=False"
+        FailedRun, match=r"It broke down after time .*, its last record, of 50, after .*throw=False"
     ) as caught:
         flow(network(), Risk(regression(8), explosive), t1=50.0, times=times)
     np.testing.assert_array_equal(caught.value.partial.energies, run.energies)
