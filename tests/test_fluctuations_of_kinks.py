@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 TIMES = jnp.array([2.0, 8.0])
 NODES = {2: 400, 3: 128, 4: 80}
 WIDTHS = {2: (400, 1600), 3: (50, 100), 4: (50, 100)}
-NETWORKS = {2: 2000, 3: 1000, 4: 1000}
+NETWORKS = {2: 1000, 3: 1000, 4: 1000}
 HEUN = Adaptive(step=0.025, method=diffrax.Heun())
 CROSS = 0.15  # of all preactivations, at least
 ON = (0.1, 0.9)  # share of the first layer that is on at each datum
