@@ -34,6 +34,7 @@ from .retracting import Wrapped
 from .switches import Switch, Switches
 
 GAUSS = (0.5 - 0.75**0.5 / 3, 0.5 + 0.75**0.5 / 3)  # of the way back over the jumps of a step
+_PROBES = 4  # by random signs, of how far speeds jump
 _SLOW = 1e-3  # of its mean speed over a step that a side has at least when it crosses 0
 
 
@@ -137,7 +138,10 @@ class Crossings(eqx.Module):
         self, h: Array, end: At, before: list[Switch], after: list[Switch], turns: list[_Turn]
     ) -> list[_Turn]:
         """With solutions that slide though their steps end on one side, as stages that look beyond
-        the surface are driven back: they end within a step of it, and both sides drive there."""
+        the surface are driven back: they end within a step of it, and both sides drive there.
+
+        The speed of a side beyond is the one were this entry flipped alone: neurons that only pass
+        near their kinks in one step, were all of them flipped, would drive each other back."""
 
         def flip(a: Switch, b: Switch, turn: _Turn) -> Array:
             speed = turn.speeds[1]
@@ -146,9 +150,28 @@ class Crossings(eqx.Module):
             return jnp.where(near, jnp.where(b.on, -1, 1), 0).astype(h.dtype)
 
         flips = [flip(*one) for one in zip(before, after, turns, strict=True)]
-        beyond, still = self.read(end, flips)[0], jax.tree.map(lambda _: None, end.given)
-        back = self._slopes(end, At(jnp.ones_like(end.t), beyond, still))
+        own = self._own(end, flips)
+        back = [turn.speeds[1] + change for turn, change in zip(turns, own, strict=True)]
         return [_slid(*one) for one in zip(turns, flips, back, strict=True)]
+
+    def _own(self, at: At, flips: list[Array]) -> list[Array]:
+        """How far the speed of each side jumps as its own entry does: the diagonal of ∂c·∂v/∂entry,
+        which random signs z show, E z_m Σ_n A_mn z_n = A_mm (Hutchinson 1989). Others add of the
+        order of the masses of neurons, with random signs."""
+        still = jax.tree.map(lambda _: None, at.given)
+        nothing = [jnp.zeros_like(flip) for flip in flips]
+
+        def probe(key: Array) -> list[Array]:
+            keys = jax.random.split(key, len(flips))
+            each = zip(keys, flips, strict=True)
+            signs = [jax.random.rademacher(k, flip.shape, flip.dtype) for k, flip in each]
+            pushes = [sign * flip for sign, flip in zip(signs, flips, strict=True)]
+            jump = jax.jvp(lambda e: self.read(at, e)[0], (nothing,), (pushes,))[1]
+            slopes = self._slopes(at, At(None, jump, still))
+            return [sign * slope for sign, slope in zip(signs, slopes, strict=True)]
+
+        every = jax.lax.map(probe, jax.random.split(jax.random.key(0), _PROBES))
+        return [each.mean(0) for each in every]
 
     def _slopes(self, at: At, direction: At) -> list[Array]:
         """The derivatives of all sides."""

@@ -10,12 +10,25 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from models import regression, smooth
+from random_ensembles import Curve, Pair
 from scipy.integrate import solve_ivp
 
-from ensembles import Affine, Elementwise, Gaussian, Measure, Network, Sobol, iid, shallow
+from ensembles import (
+    Affine,
+    Elementwise,
+    Gaussian,
+    Measure,
+    Network,
+    NeuronalEnsemble,
+    Sobol,
+    Uniform,
+    iid,
+    shallow,
+)
 from limits import Adaptive, Data, GradientFlow, Interaction, PowerPenalty, Risk, flow, fluctuations
 from limits._solvers import crossings
 from limits._solvers.switches import Switches
+from limits._studies.influence import perturbation
 
 DATA = Data(jnp.array([[1.0, 0.0], [1.0, -1.0]]), jnp.array([[3.0], [2.0]]))
 START = jnp.array([0.5, 1.0])
@@ -263,6 +276,43 @@ def test_derivatives_of_deep_networks_are_differences_of_solves(depth, seed, act
     print(f"depth {depth}, {activation.__name__}: {forward:.9f}, differences {found:.9f}")
     assert abs(backward - forward) < 1e-10 * max(1, abs(forward))
     assert abs(found - forward) < 1e-6 * max(1, abs(forward))
+
+
+@pytest.mark.slow
+def test_neurons_that_pass_near_their_kinks_together_do_not_drive_each_other_back():
+    """80 neurons a layer, many within a step of a kink: with all of them flipped at once some
+    seemed to slide that do not, and this derivative grew to 5e5."""
+    rng = np.random.default_rng([3, 5, 301])
+
+    def curve(size, scale, top):
+        return Curve(
+            a=jnp.asarray(rng.normal(size=size) * scale / 2),
+            b=jnp.asarray(rng.normal(size=(size, 2)) * scale),
+            s=jnp.asarray(rng.uniform(-top, top, (size, 2))),
+            shift=jnp.asarray(rng.uniform(-3, 3, (size, 2))),
+        )
+
+    first = curve(2, 0.4, 6.0)
+    between = (rng.normal(), *2 * rng.normal(size=2), rng.uniform(-3, 3), rng.normal())
+    weights = [first, Pair(*map(jnp.asarray, between)), curve(1, 1.0, 3.0)]
+    x, a = rng.normal(size=(6, 2)), rng.normal(size=2)
+    risk = Risk(Data(jnp.asarray(x[:4]), jnp.asarray(3 * np.sin(2 * x[:4] @ a)[:, None])))
+    spaces = [Uniform(-1.0, 1.0)] * 2
+    ensemble = NeuronalEnsemble(spaces, weights, layers=Affine(jax.nn.leaky_relu))
+    network, x = ensemble.discretise(80), jnp.asarray(x)
+
+    def outputs(masses):
+        run = flow(
+            network.weighed(masses), risk, t1=8.0, adjoint=diffrax.ForwardMode(),
+            solver=Adaptive(step=0.05, method=diffrax.Heun()),
+        )  # fmt: skip
+        return run.final(x)
+
+    keys = jax.random.split(jax.random.key(3))
+    way = tuple(map(perturbation, network.masses, keys))
+    found = jax.jit(lambda m: jax.jvp(outputs, (m,), (way,))[1])(network.masses)
+    print(f"largest derivative {float(jnp.abs(found).max()):.3g}")
+    assert float(jnp.abs(found).max()) < 10
 
 
 def relu_unit(z, x):
