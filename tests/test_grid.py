@@ -280,7 +280,7 @@ def test_a_flow_that_is_cut_short_says_so():
         ({"temperature": -1.0}, "temperature must be a finite number of at least 0, got -1.0"),
         ({"rate": np.inf}, "rate must be a finite number"),
         ({"t1": 0.0}, "t1 must be"),
-        ({"times": [0.0, 2.0]}, "times must increase"),
+        ({"times": [0.0, 2.0]}, "times must not decrease"),
         ({"max_steps": 0}, "max_steps must be"),
         ({"interaction": Interaction(lambda t: t, nothing)}, "F must return a scalar"),
         ({"interaction": Interaction(lambda t: t[0], lambda t, u: t[0])}, "K must be symmetric"),

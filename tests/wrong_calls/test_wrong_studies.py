@@ -126,7 +126,7 @@ CALLS = {
     ),
     "fluctuations at times out of order": (
         lambda: predict(lambda n: n(X), times=[0.5, 0.1]),
-        r"times must increase from at least 0 to at most t1=1.0, got \[0\.5 0\.1\]",
+        r"times must not decrease, from at least 0 to at most t1=1.0, got \[0\.5 0\.1\]",
     ),
     "fluctuations on no nodes": (
         lambda: predict(lambda n: n(X), nodes=0),
