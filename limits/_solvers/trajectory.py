@@ -197,8 +197,9 @@ def with_cause(
     if not all(leaf is None or np.isfinite(leaf).all() for leaf in slopes):
         return dataclasses.replace(run, result=RESULTS.steep)
     if not update.random:
-        motion = jax.tree.leaves(update.velocity(t0, update.prepare(network), energy))
-        if not all(np.isfinite(np.asarray(leaf)).all() for leaf in motion):
+        motion = update.velocity(t0, update.prepare(network), energy)
+        rates = [concrete(leaf) for leaf in jax.tree.leaves(motion)]
+        if not all(leaf is None or np.isfinite(leaf).all() for leaf in rates):
             return dataclasses.replace(run, result=RESULTS.unsteady)
     return run
 

@@ -39,11 +39,11 @@ CALLS = {
     ),
     "times decreasing": (
         lambda: flow(network(), risk(), t1=1.0, times=[0.0, 0.6, 0.4]),
-        r"times must not decrease from at least 0 to at most t1=1\.0, got .*: write jnp\.linspace",
+        r"times must not decrease, from at least 0 to at most t1=1\.0, got .*: write jnp\.linspace",
     ),
     "times beyond t1": (
         lambda: flow(network(), risk(), t1=1.0, times=[0.0, 2.0]),
-        r"times must not decrease from at least 0 to at most t1=1\.0",
+        r"times must not decrease, from at least 0 to at most t1=1\.0",
     ),
     "times empty": (
         lambda: flow(network(), risk(), t1=1.0, times=[]),
