@@ -377,7 +377,7 @@ def test_trains_of_pulses_and_small_ones_beside_large_ones_are_followed():
 
 
 @pytest.mark.parametrize(
-    "rule", [pytest.param(None, marks=pytest.mark.slow), Sobol(), MonteCarlo()]
+    "rule", [pytest.param(r, marks=pytest.mark.slow) for r in (None, Sobol())] + [MonteCarlo()]
 )
 def test_a_frozen_layer_does_not_hide_what_few_nodes_miss_of_a_moving_one(rule):
     """A wave of 1/500 of the neurons, of mean zero, matters where the first layer moves only."""
@@ -409,6 +409,7 @@ def test_a_start_that_only_a_narrow_feature_moves_is_not_taken_for_still():
     assert abs(float(fine.energies[-1] - fine.energies[0])) > 0.02
 
 
+@pytest.mark.slow
 def test_an_error_in_time_that_two_solutions_share_is_seen():
     """142 steps, as long as they may be, on 143 as on 287 nodes: apart by 9e-7, and off by 4e-6."""
     one = found(setting("pulses", 7))

@@ -170,6 +170,7 @@ def _no_loss(prediction, y):
     return 0 * prediction.sum()
 
 
+@pytest.mark.slow
 def test_aligned_points_have_the_same_law_and_resolve_the_kernel_of_the_data_better():
     """E tanh(w·x) tanh(w·x') on 512 nodes, inputs near a plane of R^40, Gaussian mean and scale."""
     key = jax.random.key(4)

@@ -103,6 +103,7 @@ AVERAGES = NeuronalEnsemble(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_independent_edges_count_once():
     """Rows and columns each say s²/N², and the variance of the mean of N² edges is s²/N²."""
     x = jnp.ones((1, 1))

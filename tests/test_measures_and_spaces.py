@@ -115,6 +115,7 @@ def test_resampling_draws_by_mass():
     assert drawn.masses.shape == (5000,)
 
 
+@pytest.mark.slow
 def test_draws_from_many_masses_follow_them_in_single_precision():
     """χ² over all; the control has single uniforms, which leave out what lies between them."""
     m, n = 2**22, 2**22

@@ -14,6 +14,7 @@ ADAM = Optimiser(optax.adam(0.02))
 FEW = dict(widths=[4, 8], seeds=2, t1=5.0, nodes=8, key=jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_the_limit_beside_an_optimiser_is_its_run_on_nodes():
     found = coupling(smooth(3), RISK, ADAM, solver=Steps(1.0), **FEW)
     nodes = smooth(3).discretise(17)  # the next finer ones

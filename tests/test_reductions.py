@@ -191,7 +191,11 @@ def test_the_energy_is_half_the_risk_of_both_classes():
 
 
 @pytest.mark.parametrize(
-    ("delta", "r", "risk"), [(0.1, 1.44055, 0.6288182384), (0.2, 1.46165, 0.3411494968)]
+    ("delta", "r", "risk"),
+    [
+        pytest.param(0.1, 1.44055, 0.6288182384, marks=pytest.mark.slow),
+        (0.2, 1.46165, 0.3411494968),
+    ],
 )
 def test_the_best_point_is_the_known_one_and_where_particles_go(delta, r, risk):
     problem = IsotropicGaussians(delta)
@@ -246,6 +250,7 @@ def test_the_best_law_is_a_point_below_the_threshold_and_not_beyond(delta, point
         assert np.ptp(r[p > 1e-6]) > 0.1 and left**2 < 1e-8 < 0.01 < best
 
 
+@pytest.mark.slow
 def test_a_law_at_zero_stays_and_signs_of_r_do_not_matter():
     gaussians = IsotropicGaussians(0.3, 40).interaction
     for energy, point, flipped in (

@@ -160,6 +160,7 @@ def test_a_minimum_of_one_search_and_one_at_a_wall_say_so():
     assert not found.walled and abs(found.gap - 0.5) < 1e-12
 
 
+@pytest.mark.slow
 def test_all_combinations_of_atoms_of_a_product_are_visited():
     """Where the reward is at one of 4 × 5 atoms."""
     space = Product(Atoms(jnp.arange(4.0)[:, None]), Uniform(), Atoms(jnp.arange(5.0)[:, None]))

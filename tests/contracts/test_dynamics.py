@@ -112,7 +112,7 @@ def ends(networks, direction, dynamics):
 
 @pytest.mark.parametrize(
     "name",
-    except_slow(DYNAMICS, ["scheduled gradient flow with decay", "Wasserstein–Fisher–Rao"]),
+    except_slow(DYNAMICS, ["Wasserstein–Fisher–Rao"]),
 )
 def test_jit_vmap_and_derivatives_pass_through_flows(name):
     """A central difference of step h, against the mean of the slopes at its ends, with error

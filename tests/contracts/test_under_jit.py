@@ -56,6 +56,7 @@ def test_the_derivative_of_a_limit_says_what_to_write():
         jax.grad(wrong)(1.0)
 
 
+@pytest.mark.slow
 def test_forward_mode_passes_forward_and_says_so_in_reverse():
     def forward(scale):
         return energy(scale, adjoint=diffrax.ForwardMode())

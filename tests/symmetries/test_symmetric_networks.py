@@ -107,7 +107,7 @@ def test_networks_on_sets_do_not_see_the_order_of_elements():
     assert largest(group.function(SETS)(x), SETS(x)) < 1e-14
 
 
-@pytest.mark.parametrize("depth", [2, pytest.param(3, marks=pytest.mark.slow), 4])
+@pytest.mark.parametrize("depth", [2, *(pytest.param(d, marks=pytest.mark.slow) for d in (3, 4))])
 def test_the_path_norm_is_a_sum_over_paths_and_its_gradient_ordinary_over_masses(depth):
     network = iid(
         dim=2, depth=depth, first=Gaussian(1), hidden=Gaussian(1, 0.3), last=Gaussian(2),

@@ -147,7 +147,7 @@ def test_a_wrong_call_names_the_argument_and_the_remedy(name):
 
 
 @pytest.mark.parametrize("tol", [0.0, -1.0, float("nan")])
-@pytest.mark.parametrize("precision", ["single", "double"])
+@pytest.mark.parametrize("precision", ["single", pytest.param("double", marks=pytest.mark.slow)])
 def test_the_tolerance_that_is_advised_is_accepted(tol, precision):
     given = (smooth(2), Risk(regression(8)))
     law, of = map(single, given) if precision == "single" else given
