@@ -181,10 +181,14 @@ def check_change(of: str, change: Any, like: Parameters) -> None:
         )
 
 
+def _scalar(value: Any) -> bool:
+    return isinstance(value, int | float) or getattr(value, "shape", None) == ()
+
+
 def check_value(of: str, returned: Any, parts: str) -> None:
     """Raise `ValueError` unless a method returned a tuple of its parts, a scalar first."""
     number = len(parts.split(", "))
-    if not isinstance(returned, tuple) or len(returned) != number or jnp.shape(returned[0]) != ():
+    if not isinstance(returned, tuple) or len(returned) != number or not _scalar(returned[0]):
         got = (
             type(returned).__name__
             if not isinstance(returned, tuple)
