@@ -150,6 +150,7 @@ def test_tracers_keep_their_own_weights_and_the_limit_does_not_see_them():
     assert float(moved.std()) < 1e-6 < 1e-3 < float(jnp.abs(moved).mean())
 
 
+@pytest.mark.slow
 def test_weight_decay_alone_is_an_exponential():
     network = five_layers([0.5, None, None, None, jnp.ones(1)]).sample(5, key=jax.random.key(3))
     idle = Risk(Data(*data(1, 1)), _no_loss)

@@ -79,6 +79,7 @@ def test_regularised_players_answer_each_other_and_gain_little_when_it_is_cold()
     assert abs(matrix_game(payoffs).value - FOURIER(found)) < 0.02 * np.log(80)
 
 
+@pytest.mark.slow
 def test_regularised_players_may_live_in_boxes_of_their_own():
     spaces = Uniform(-1.0, 1.0), Uniform([0.0, -1.0], [2.0, 1.0])
     game = Game(lambda x, y: x[0] * (y[0] + y[1] ** 2) + (x[0] - 0.2) ** 2, spaces=spaces)

@@ -118,6 +118,7 @@ def test_tracers_that_alone_are_stiff_do_not_blow_up():
     assert abs(run.energies[-1] - p @ (x**4 / (1 + 2 * x**2) ** 2) / 4) < 3 * run.error
 
 
+@pytest.mark.slow
 def test_single_precision_is_kept():
     start = particles(Gaussian(2)).sample(4, key=KEY)
     small = jax.tree.map(lambda a: a.astype(jnp.float32), start)
