@@ -170,7 +170,7 @@ def integrate(
     def found(a: Array, reached: Array) -> Array:
         if adjoint is None or not jnp.issubdtype(a.dtype, jnp.inexact):
             return a
-        return failing(a, ~reached.reshape((-1,) + (1,) * (a.ndim - 1))[: len(a)], known)
+        return failing(a, ~reached.reshape((-1,) + (1,) * (a.ndim - 1)), known)
 
     good = (result == RESULTS.successful)[None]
     energies, seen_then = nan_after((energies, seen_then), reached)
