@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from models import regression, smooth
-from random_ensembles import Curve, Pair
+from random_kinks import candidate
 from scipy.integrate import solve_ivp
 
 from ensembles import (
@@ -19,9 +19,7 @@ from ensembles import (
     Gaussian,
     Measure,
     Network,
-    NeuronalEnsemble,
     Sobol,
-    Uniform,
     iid,
     shallow,
 )
@@ -282,24 +280,9 @@ def test_derivatives_of_deep_networks_are_differences_of_solves(depth, seed, act
 def test_neurons_that_pass_near_their_kinks_together_do_not_drive_each_other_back():
     """80 neurons a layer, many within a step of a kink: with all of them flipped at once some
     seemed to slide that do not, and this derivative grew to 5e5."""
-    rng = np.random.default_rng([3, 5, 301])
-
-    def curve(size, scale, top):
-        return Curve(
-            a=jnp.asarray(rng.normal(size=size) * scale / 2),
-            b=jnp.asarray(rng.normal(size=(size, 2)) * scale),
-            s=jnp.asarray(rng.uniform(-top, top, (size, 2))),
-            shift=jnp.asarray(rng.uniform(-3, 3, (size, 2))),
-        )
-
-    first = curve(2, 0.4, 6.0)
-    between = (rng.normal(), *2 * rng.normal(size=2), rng.uniform(-3, 3), rng.normal())
-    weights = [first, Pair(*map(jnp.asarray, between)), curve(1, 1.0, 3.0)]
-    x, a = rng.normal(size=(6, 2)), rng.normal(size=2)
-    risk = Risk(Data(jnp.asarray(x[:4]), jnp.asarray(3 * np.sin(2 * x[:4] @ a)[:, None])))
-    spaces = [Uniform(-1.0, 1.0)] * 2
-    ensemble = NeuronalEnsemble(spaces, weights, layers=Affine(jax.nn.leaky_relu))
-    network, x = ensemble.discretise(80), jnp.asarray(x)
+    found = candidate(np.random.default_rng([3, 5, 301]), depth=3)
+    network = found.ensemble(jax.nn.leaky_relu).discretise(80)
+    risk, x = found.risk, jnp.concatenate([found.risk.data.x[:2], found.seen.x])
 
     def outputs(masses):
         run = flow(
