@@ -57,7 +57,7 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="module", autouse=True)
 def _release_programs():
-    """Forget compiled programs when they hold half of the memory maps of a process."""
+    """Forget compiled programs when they hold three quarters of the memory maps of a process."""
     yield
     if _crowded():
         jax.clear_caches()
@@ -66,7 +66,7 @@ def _release_programs():
 def _crowded():
     try:
         taken = Path("/proc/self/maps").read_bytes().count(b"\n")
-        return 2 * taken > int(Path("/proc/sys/vm/max_map_count").read_text())
+        return 4 * taken > 3 * int(Path("/proc/sys/vm/max_map_count").read_text())
     except OSError:  # another system, whose limits are not known
         return True
 

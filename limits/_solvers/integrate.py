@@ -16,7 +16,8 @@ from ensembles import Network
 
 from .._dynamics.dynamics import Dynamics, check_change, check_value
 from .._energies.energy import Energy
-from .crossings import At, Crossings, Jumping, warn_of
+from .crossings import At, Crossings, warn_of
+from .jumping import Jumping
 from .retracting import Retracting, forwards
 from .sizes import Sizes
 from .state import MassWeightedNorm, error_weights, filled, packing
