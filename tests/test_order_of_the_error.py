@@ -130,7 +130,7 @@ def test_errors_are_those_of_the_prediction_and_below_any_power_with_a_slowest_r
         assert abs(ratio[-1] - 1) < 3 * error[-1]
         assert abs(found.exponent - law) < 0.25
         if name in ("log² n", "3 log² n"):
-            assert -2 < found.low and found.high < -1.05
+            assert found.low > -2 and found.high < -1.05
         if name in ("3 log² n", "n"):
             assert five.high < -2.5
     assert fit_power_law(WIDTHS, smooth["n"]).high < -1.8
