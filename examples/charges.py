@@ -324,7 +324,7 @@ for name, (energies, ends) in ran.items():
         y, np.asarray(KINDS[name][0](s)), MARKERS[name], color=color, alpha=0.7, ms=4, label=name
     )
 losses.set(xlabel="time $t$", ylabel="energy $E$", xscale="log", yscale="log",
-           title="medians and ranges of 5 seeds, floors dotted")  # fmt: skip
+           title="medians, ranges of 5 seeds, floors dotted (cut at 10⁻⁶)")  # fmt: skip
 losses.legend(fontsize="small")
 charges.plot(PLACES[:, 0], GIVEN, "k+", ms=10, mew=2, label="the target's")
 charges.axhline(0, color="0.7", lw=0.8)
