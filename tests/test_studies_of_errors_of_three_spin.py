@@ -100,7 +100,8 @@ def test_errors_of_radial_units_are_of_order_one_over_n_and_heal_to_higher_order
         jax.random.key(31),
     )  # fmt: skip
     rates = table("radial units, d = 5", widths, *found)
-    assert found[-1][2:].max() < found[0][2:].mean(1).min() / 3  # the limit is known well enough
+    far, _, _, error = found
+    assert (error[2:] < far[2:].mean(1).min(1) / 3).all()  # the limit is known well enough
     assert all(rate.low <= -1 <= rate.high for rate in rates[:2])
     assert rates[2].high < -1.2 and rates[3].high < -1.4
     assert rates[3].exponent < rates[2].exponent < rates[1].exponent
@@ -126,7 +127,7 @@ def test_errors_of_sigmoid_units_are_of_order_one_over_n_until_the_limit_learns(
         jax.random.key(32),
     )  # fmt: skip
     rates = table(f"sigmoid units, d = {d}", widths, *found)
-    _, _, floors, error = found
-    assert error.max() < found[0].mean(1).min() / 2
+    far, _, floors, error = found
+    assert (error < far.mean(1).min(1) / 2).all()
     assert all(rate.low <= -1 <= rate.high for rate in rates[:2])
     assert rates[3].low > -1.5 and floors[-1][-1] > 0.4 * floors[-1][0]
