@@ -120,8 +120,8 @@ def quenched(n, keys, risk):
 
 @pytest.mark.slow
 def test_a_quench_on_batches_of_n_squared_costs_less_than_the_square_of_one_over_n():
-    """3-spin function, d = 5: SGD on batches of n up to t = 32, then to t = 40 on batches of n², of n
-    (the control), or exact. The target has no noise, so that the noise of batches is θ times what
+    """3-spin function, d = 5: SGD on batches of n up to t = 32, then to t = 40 on batches of n², of
+    n (the control), or exact. The target has no noise, so that the noise of batches is θ times what
     is left to learn, and falls faster than θ = Δt/P."""
     risk = Risk(Data.from_space(Sphere(D, D**0.5), TARGET, 256, key=jax.random.key(6)))
     keys = [jax.random.split(jax.random.fold_in(jax.random.key(21), n), SEEDS) for n in WIDTHS]
