@@ -212,7 +212,7 @@ class WithRedraws(Comparisons):
         self.late = Late.found(
             lambda rtol, time: self.on.solve(nodes, rtol, time, (at, at), level.sizes),
             lambda one, other: self.on.apart(one, other).error,
-            level.rtol, self.late.time, _enough(level, target), affordable,
+            self.on.limited, Late(level.rtol, self.late.time), _enough(level, target), affordable,
         )  # fmt: skip
         same = self.late.rtol == level.rtol
         return level if same else self.level(level.sizes, self.late.rtol, (at, at))
@@ -220,12 +220,10 @@ class WithRedraws(Comparisons):
     def tolerance(self, target: float) -> float:
         if not self.levels:
             return _FIRST
-        self.late = self.late.solved_to(_enough(self.levels[-1], target))
-        return self.late.rtol
+        return self.late.tolerance(_enough(self.levels[-1], target))
 
     def more_steps(self, target: float) -> float:
-        asked = self.late.solved_to(_enough(self.levels[-1], target))
-        return 1.1 if asked == self.late else 2.0
+        return 1.1 if self.tolerance(target) >= self.levels[-1].rtol else 2.0
 
     def again(
         self, level: Level, nodes: Sequence[Measure], at: float, energy: Energy | None = None

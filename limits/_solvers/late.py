@@ -1,7 +1,6 @@
 """With what tolerance solutions on random nodes are solved, whose errors in time are alike."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 
 from .trajectory import FailedRun, Trajectory
@@ -21,32 +20,32 @@ class Late:
     time: int
     error: float = 0.0
 
-    def solved_to(self, enough: float) -> "Late":
+    def tolerance(self, enough: float) -> float:
         """That with which a solution is off by `enough` in time: errors fall at least in proportion
-        to tolerances, and to a quarter with steps of half the length."""
-        if self.error <= enough:
-            return self
-        more = self.error / enough
-        return Late(self.rtol / more, self.time + math.ceil(math.log(more, 4)), enough)
+        to tolerances."""
+        return self.rtol if self.error <= enough else self.rtol * enough / self.error
 
     @staticmethod
     def found(
         solved: Callable[[float, int], Trajectory],
         apart: Callable[[Trajectory, Trajectory], float],
-        rtol: float,
-        time: int,
+        limited: Callable[[Trajectory, int], bool],
+        first: "Late",
         enough: float,
         affordable: Callable[[], bool],
     ) -> "Late":
-        """With the first of `rtol` and `time`, a quarter and one more, ... that makes it `enough`,
-        or that is `affordable`; `solved(rtol, time)` is the solution, and `apart` says how far two
-        are."""
+        """From `first` on with a quarter of the tolerance, and half the longest step where
+        `limited(run, time)` says that no tolerance makes steps shorter, until the error is
+        `enough`, or no more is `affordable`; `solved(rtol, time)` is a solution, and `apart` says
+        how far two are."""
+        rtol, time = first.rtol, first.time
         rough, run = solved(rtol, time), solved(rtol / 4, time + 1)
         late = Late(rtol, time, apart(rough, run))
         try:
             while late.error > enough and affordable():
-                rough, run = run, solved(late.rtol / 16, late.time + 2)
-                late = Late(late.rtol / 4, late.time + 1, apart(rough, run))
+                time = late.time + limited(run, late.time + 1)
+                rough, run = run, solved(late.rtol / 16, time + 1)
+                late = Late(late.rtol / 4, time, apart(rough, run))
         except FailedRun:
             pass
         return late

@@ -1,7 +1,7 @@
 """Sets of quadrature nodes: one level finer or coarser, of one shape, and the work they make."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
@@ -70,21 +70,25 @@ def work(ensemble: NeuronalEnsemble, energy: Energy, sizes: Sizes) -> float:
 
 def begin(ensemble: NeuronalEnsemble, energy: Energy, rules: Sequence[Rule]) -> Sizes:
     """The numbers of nodes that a refinement begins with: as many random ones as cost nothing, and
-    beside them as many of deterministic rules."""
+    beside them one level more of deterministic rules if that costs nothing either."""
     pairs = list(zip(rules, ensemble.spaces, strict=True))
     sizes = tuple(rule.coarsest(space) for rule, space in pairs)
     if not any(rule.random for rule in rules):
         return sizes
 
-    def most(sizes: Sizes, finer: Callable[[Rule, Space, int], int]) -> Sizes:
-        while True:
-            more = tuple(finer(*pair, n) for pair, n in zip(pairs, sizes, strict=True))
-            if more == sizes or work(ensemble, energy, more) > _FREE:
-                return sizes
-            sizes = more
+    def free(sizes: Sizes) -> bool:
+        return work(ensemble, energy, sizes) <= _FREE
 
-    drawn = most(sizes, lambda rule, _, n: 2 * n if rule.random and n < _DRAWN else n)
-    return most(drawn, lambda rule, space, n: n if rule.random else rule.refine(space, n))
+    while True:
+        more = tuple(
+            2 * n if rule.random and n < _DRAWN else n for n, rule in zip(sizes, rules, strict=True)
+        )
+        if more == sizes or not free(more):
+            break
+        sizes = more
+    finer = zip(sizes, refined(ensemble.spaces, rules, sizes), rules, strict=True)
+    more = tuple(n if rule.random else m for n, m, rule in finer)
+    return more if free(more) else sizes
 
 
 def shared(spaces: Sequence[Space]) -> tuple[int, ...]:
