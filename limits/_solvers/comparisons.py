@@ -26,7 +26,7 @@ _FINEST = 4  # halvings of the longest step; tolerances alone go further
 _MORE = 1.2  # times the steps, below which two solutions may share their error in time
 _FAST = 8.0  # that distances fall by from level to level, where solutions are smooth
 _NEAR = 4.0  # distances from a solution on a tenth fewer nodes that one is off by, then
-_DRAWN = 0  # halvings of the longest step on random nodes, which converge too slowly to need them
+_DRAWN = -1  # halvings of the longest step of redraws, where their error in time allows it
 _AIM_DRAWN = 2e-3  # of the size of what is compared, from random nodes without a tolerance
 _FALLS = 8  # times that the error of random nodes falls, about, from one level to the next
 
@@ -178,7 +178,7 @@ class WithRedraws(Comparisons):
     Their errors in time are alike, and found on the first level."""
 
     key: PRNGKeyArray = dataclasses.field(kw_only=True)
-    late: Late = dataclasses.field(default_factory=lambda: Late(_FIRST))
+    late: Late = dataclasses.field(default_factory=lambda: Late(_FIRST, _DRAWN))
 
     @property
     def aim(self) -> float:
@@ -192,12 +192,12 @@ class WithRedraws(Comparisons):
         (low, high), spent = span, self.on.spent
         used, *others = jax.random.split(self.key, _RANDOMISATIONS)
         ends = np.linspace((low + high) / 2, high, _RANDOMISATIONS)
-        run = self.on.solve(self.on.drawn(sizes, used), rtol / 4, _DRAWN, (low, ends[0]))
+        time = self.late.time
+        run = self.on.solve(self.on.drawn(sizes, used), rtol / 4, time + 1, (low, ends[0]))
         rougher = coarsened(self.on.ensemble.spaces, self.on.rules, sizes)
         pairs = zip(others, pairwise(ends), strict=True)
         runs = [
-            self.on.solve(self.on.drawn(rougher, k), rtol, _DRAWN - 1, part, sizes)
-            for k, part in pairs
+            self.on.solve(self.on.drawn(rougher, k), rtol, time, part, sizes) for k, part in pairs
         ]
         apart = self.on.apart(run, *runs)
         return Level(sizes, run, rtol, apart, apart, used, self.on.spent - spent)
@@ -210,9 +210,9 @@ class WithRedraws(Comparisons):
     ) -> Level:
         nodes = self.on.drawn(level.sizes, level.key)
         self.late = Late.found(
-            lambda rtol: self.on.solve(nodes, rtol, _DRAWN, (at, at), level.sizes),
+            lambda rtol, time: self.on.solve(nodes, rtol, time, (at, at), level.sizes),
             lambda one, other: self.on.apart(one, other).error,
-            level.rtol, _enough(level, target), affordable,
+            self.on.limited, Late(level.rtol, self.late.time), _enough(level, target), affordable,
         )  # fmt: skip
         same = self.late.rtol == level.rtol
         return level if same else self.level(level.sizes, self.late.rtol, (at, at))
@@ -228,7 +228,9 @@ class WithRedraws(Comparisons):
     def again(
         self, level: Level, nodes: Sequence[Measure], at: float, energy: Energy | None = None
     ) -> Trajectory:
-        return self.on.solve(nodes, level.rtol / 4, _DRAWN, (at, at), level.sizes, energy)
+        return self.on.solve(
+            nodes, level.rtol / 4, self.late.time + 1, (at, at), level.sizes, energy
+        )
 
 
 def _aim(on: NodalSolves) -> float:

@@ -28,6 +28,7 @@ from .nodes import check_noisy, many_nodes, padded_measures, probing
 _REDRAWS = 4
 _REFINEMENTS = 4  # of random nodes: 16 times as many
 _ROUNDED = 1e3  # units of the last place that a derivative of 0 may have
+_PERIOD = 4093  # of numbers that are as good as random, a prime
 _VANISHING = 0.35  # independent nodes of a vanishing average would give 1/4
 
 
@@ -168,8 +169,7 @@ def _probe(network: Network, energy: Energy, moves: Parameters) -> _Probe:
     outputs, pull = jax.vjp(seen, network.parameters.still(), masses)
 
     def some(a: Array) -> Array:
-        normal = jax.random.normal(jax.random.key(0), a.shape, a.dtype)
-        return normal / jnp.asarray(a.shape[0], a.dtype)
+        return _irregular(a) / jnp.asarray(a.shape[0], a.dtype)
 
     slopes, changes = pull(jax.tree.map(some, outputs))
     per_mass = jax.tree.map(lambda g, p: jnp.where(p > 0, g / p, 0), slopes, by_entry)
@@ -193,8 +193,14 @@ def _probe(network: Network, energy: Energy, moves: Parameters) -> _Probe:
 
 def _displaced(a: Array) -> Array:
     """Entries as far from `a` as they are large, at random."""
-    normal = jax.random.normal(jax.random.key(0), a.shape, a.dtype)
-    return a + jnp.abs(a).max(initial=0) * normal
+    return a + jnp.abs(a).max(initial=0) * _irregular(a)
+
+
+def _irregular(a: Array) -> Array:
+    """Normal numbers of the shape of `a`, the same in every run: from the host, since to draw them
+    in a program takes longer to compile than all else in it; over and over where there are many."""
+    normal = np.random.default_rng(0).standard_normal(min(a.size, _PERIOD))
+    return jnp.resize(jnp.asarray(normal, a.dtype), a.shape)
 
 
 def _moments(p: Array, w: Array | None) -> tuple[Array, Array]:

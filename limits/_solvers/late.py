@@ -8,13 +8,16 @@ from .trajectory import FailedRun, Trajectory
 
 @dataclasses.dataclass(frozen=True)
 class Late:
-    """By how much a solution moves, `error`, when its tolerance `rtol` is lessened to a quarter.
+    """By how much a solution moves, `error`, when its tolerance `rtol` is lessened to a quarter and
+    its `time`-th longest step to half.
 
     It hardly depends on the nodes, so that it is found on the few of a first level. Flows that are
-    stiff or have kinks are off by far more than their tolerance.
+    stiff or have kinks are off by far more than their tolerance, smooth ones make steps that no
+    tolerance shortens.
     """
 
     rtol: float
+    time: int
     error: float = 0.0
 
     def tolerance(self, enough: float) -> float:
@@ -24,20 +27,25 @@ class Late:
 
     @staticmethod
     def found(
-        solved: Callable[[float], Trajectory],
+        solved: Callable[[float, int], Trajectory],
         apart: Callable[[Trajectory, Trajectory], float],
-        rtol: float,
+        limited: Callable[[Trajectory, int], bool],
+        first: "Late",
         enough: float,
         affordable: Callable[[], bool],
     ) -> "Late":
-        """With the first of `rtol`, its quarter, ... that makes it `enough`, or that is
-        `affordable`; `solved(rtol)` is the solution, and `apart` says how far two are."""
-        rough, run = solved(rtol), solved(rtol / 4)
-        late = Late(rtol, apart(rough, run))
+        """From `first` on with a quarter of the tolerance, and half the longest step where
+        `limited(run, time)` says that no tolerance makes steps shorter, until the error is
+        `enough`, or no more is `affordable`; `solved(rtol, time)` is a solution, and `apart` says
+        how far two are."""
+        rtol, time = first.rtol, first.time
+        rough, run = solved(rtol, time), solved(rtol / 4, time + 1)
+        late = Late(rtol, time, apart(rough, run))
         try:
             while late.error > enough and affordable():
-                rough, run = run, solved(late.rtol / 16)
-                late = Late(late.rtol / 4, apart(rough, run))
+                time = late.time + limited(run, late.time + 1)
+                rough, run = run, solved(late.rtol / 16, time + 1)
+                late = Late(late.rtol / 4, time, apart(rough, run))
         except FailedRun:
             pass
         return late

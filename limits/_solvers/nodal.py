@@ -23,6 +23,8 @@ from .trajectory import Trajectory
 
 _LONGER = 8  # times as long is the next shape that several levels share
 _COMPILED = 2**29  # numbers that take as long as to compile again
+_STEPS = 8  # of the longest length
+_LIMITED = 1.5  # times as many, beside those short ones that a run begins with
 _STAGES = 6  # evaluations a step, of methods that do not say how many
 _LOOSE = 1e-6  # tolerances of random nodes from which on a method of order 3 is as good
 ROUNDING = 50  # units of the last place, below which nothing is asked of a solve
@@ -65,7 +67,7 @@ class NodalSolves:
         sizes = tuple(len(m.masses) for m in measures)
         if self.by_mass:
             measures = padded_measures(measures, self._shape(sizes if beside is None else beside))
-        longest, given = np.asarray(self.t1) / (8 * 2**time), self.solver.max_step
+        longest, given = np.asarray(self.t1) / (_STEPS * 2**time), self.solver.max_step
         network = self.ensemble.network(measures)
         rounding = ROUNDING * float(jnp.finfo(network.dtype).eps)
         rtol = max(rtol, rounding)
@@ -89,6 +91,10 @@ class NodalSolves:
         self._steps = max(self._steps, steps)
         self.spent += _evaluations(solver) * steps * self.work(sizes)
         return dataclasses.replace(run, stats={**run.stats, "nodes": sizes}).raise_if_failed()
+
+    def limited(self, run: Trajectory, time: int) -> bool:
+        """Whether a run with the `time`-th longest step made hardly more steps than it allows."""
+        return float(run.stats["steps"]) < _LIMITED * _STEPS * 2**time
 
     def apart(self, run: Trajectory, *others: Trajectory) -> Apart:
         return between(self.energy, run, *others)

@@ -69,16 +69,26 @@ def work(ensemble: NeuronalEnsemble, energy: Energy, sizes: Sizes) -> float:
 
 
 def begin(ensemble: NeuronalEnsemble, energy: Energy, rules: Sequence[Rule]) -> Sizes:
-    """The numbers of nodes that a refinement begins with: as many random ones as cost nothing."""
+    """The numbers of nodes that a refinement begins with: as many random ones as cost nothing, and
+    beside them one level more of deterministic rules if that costs nothing either."""
     pairs = list(zip(rules, ensemble.spaces, strict=True))
     sizes = tuple(rule.coarsest(space) for rule, space in pairs)
+    if not any(rule.random for rule in rules):
+        return sizes
+
+    def free(sizes: Sizes) -> bool:
+        return work(ensemble, energy, sizes) <= _FREE
+
     while True:
         more = tuple(
             2 * n if rule.random and n < _DRAWN else n for n, rule in zip(sizes, rules, strict=True)
         )
-        if more == sizes or work(ensemble, energy, more) > _FREE:
-            return sizes
+        if more == sizes or not free(more):
+            break
         sizes = more
+    finer = zip(sizes, refined(ensemble.spaces, rules, sizes), rules, strict=True)
+    more = tuple(n if rule.random else m for n, m, rule in finer)
+    return more if free(more) else sizes
 
 
 def shared(spaces: Sequence[Space]) -> tuple[int, ...]:
