@@ -18,8 +18,10 @@ from ensembles.internal import (
     einsum,
     indexed,
     inside,
+    is_number,
     kind,
     shape_of,
+    shown,
     takes,
 )
 
@@ -77,9 +79,8 @@ class Interaction(Energy):
         takes("K", K, 2, "two particles (dim,)", remedy)
         self.F, self.K, self.sampler = F, K, None
         known = concrete(constant)
-        number = known is None or (np.issubdtype(known.dtype, np.number) and known.ndim == 0)
-        if not number or (known is not None and not np.isfinite(known)):
-            raise ValueError(f"constant must be a finite number, got {constant!r}: write 0.0")
+        if not is_number(constant) or (known is not None and not np.isfinite(known)):
+            raise ValueError(f"constant must be a finite number, got {shown(constant)}: write 0.0")
         self.constant = jnp.asarray(constant, jnp.result_type(float))
         if space is not None:
             kind("space", space, Space, "write Interaction(F, K, space=Sphere(3))")
