@@ -16,6 +16,7 @@ from ._network.network import Network
 from ._network.parameters import Parameters
 from ._quadrature import Rule, default_rule, quadrature
 from ._spaces.space import Space
+from ._starts.laws import per_layer
 from ._weights import Noisy, WeightFunction, on_labels
 from ._weights_fit import check_finite, check_functions
 
@@ -69,12 +70,7 @@ class NeuronalEnsemble(Kept):
                 f"weights: L ≥ 2 weight functions go with L − 1 spaces, got {depth} weights and "
                 f"{len(self.spaces)} spaces"
             )
-        self.biases = (None,) * depth if biases is None else tuple(biases)
-        if len(self.biases) != depth:
-            raise ValueError(
-                f"biases must have one entry per layer ({depth}), got {len(self.biases)}: "
-                "write None for a layer without biases"
-            )
+        self.biases = per_layer("biases", biases, depth)
         each = tuple(layers) if isinstance(layers, Sequence) else (layers,) * depth
         if len(each) != depth or not all(isinstance(layer, Layer) for layer in each):
             raise ValueError(
