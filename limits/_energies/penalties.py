@@ -37,6 +37,7 @@ class _OfNeurons(Energy):
 
     def __call__(self, network: Network) -> Float[Array, ""]:
         kind("network", network, Network, "write Network.shallow(sigma, measure)")
+        self.check(network)
         return dot(network.masses[0], jax.vmap(self.of_neuron)(network.points(0)))
 
     def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:

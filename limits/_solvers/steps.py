@@ -103,7 +103,9 @@ class Steps(Solver):
 
 def run_key(key: Any, solver: Solver, dynamics: Update) -> PRNGKeyArray | None:
     """The key that a run draws with: required where batches are drawn or the dynamics is random,
-    accepted and not used elsewhere."""
+    accepted and not used elsewhere, where it is one."""
     if not (solver.random or dynamics.random):
+        if key is not None:
+            randomness(key, "nothing is drawn")
         return None
     return randomness(key, "the run draws batches or noise")

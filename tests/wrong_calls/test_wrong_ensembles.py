@@ -304,7 +304,9 @@ BIASES = {"a number": 0.0, "a flag": True, "a law": Gaussian(1), "a word": "ab",
 
 @pytest.mark.parametrize("name", BIASES)
 def test_biases_that_are_no_list_are_told_to_be_one(name):
-    said = r"^biases must be a list of one entry per layer \(3\), got .*: write \[b\] \* 2 \+ \[None\]"
+    said = (
+        r"^biases must be a list of one entry per layer \(3\), got .*: write \[b\] \* 2 \+ \[None\]"
+    )
     with pytest.raises(ValueError, match=said):
         independent(depth=3, biases=BIASES[name])
     with pytest.raises(ValueError, match=said):
