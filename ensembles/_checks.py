@@ -179,6 +179,12 @@ def randomness(key: Any, reason: str) -> Array:
     return key
 
 
+def spare(key: Any) -> None:
+    """Raise `ValueError` where a key that may not be needed is given, and none."""
+    if key is not None:
+        randomness(key, "what is drawn is drawn with it")
+
+
 def takes(name: str, f: Callable, n: int, of: str, remedy: str) -> None:
     """Raise `ValueError` unless `f` can be called with `n` arguments, as far as it says."""
     try:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ._checks import counts, floating, kind, randomness
+from ._checks import counts, floating, kind, randomness, spare
 from ._keeping.kept import Kept
 from ._layers.layer import Layer
 from ._measures import Measure
@@ -109,6 +109,7 @@ class NeuronalEnsemble(Kept):
 
         Layer i draws with `jax.random.fold_in(key, i)`; a key is needed by random rules only.
         """
+        spare(key)
         sizes = counts("nodes", nodes, len(self.spaces))
         return tuple(
             quadrature(space, n, r, key=None if key is None else jax.random.fold_in(key, i))
@@ -125,11 +126,15 @@ class NeuronalEnsemble(Kept):
         if rule is None or isinstance(rule, Rule):
             each = tuple(rule if space.axes else None for space in self.spaces)
         else:
+            if isinstance(rule, str):
+                named = {"gauss": "Gauss()", "sobol": "Sobol()"}.get(rule.lower(), "MonteCarlo()")
+                raise ValueError(f"rule must be a Rule, got {rule!r}: write rule={named}")
             kind("rule", rule, (Rule, Sequence), "write rule=Sobol(), or one rule per hidden layer")
             each = rule
         if len(each) != len(self.spaces):
             raise ValueError(
-                f"rule must be one rule or one per hidden layer ({len(self.spaces)}), got {rule!r}"
+                f"rule must be one rule or one per hidden layer ({len(self.spaces)}), got "
+                f"{rule!r}: write rule=Gauss() for all"
             )
         for i, r in enumerate(each):
             if r is not None:
@@ -184,6 +189,7 @@ class NeuronalEnsemble(Kept):
 
         Raises `ValueError` where weight functions give NaN or infinite numbers.
         """
+        spare(key)
         network, wrong = self._network(measures, tracers, key)
         check_finite(network.start, wrong)
         return network

@@ -143,11 +143,13 @@ def _returned(name: str, f: Any, ends: list[Any]) -> tuple[int, ...]:
     fit = f"{name} must fit labels of dimensions {[end.shape[0] for end in ends]}"
     indexed(fit, f, ends, "write other entries, or a space of another dimension")
     found: Any = shape_of(fit, lambda *c: jax.tree.map(jnp.asarray, f(*c)), *ends)
-    if not isinstance(found, jax.ShapeDtypeStruct) or jnp.issubdtype(
-        found.dtype, jnp.complexfloating
-    ):
+    if not isinstance(found, jax.ShapeDtypeStruct):
         raise ValueError(
             f"{name} must return one array of real numbers, got {found!r}: write jnp.stack([...])"
+        )
+    if jnp.issubdtype(found.dtype, jnp.complexfloating):
+        raise ValueError(
+            f"{name} must return one array of real numbers, got dtype {found.dtype}: write .real"
         )
     return found.shape
 

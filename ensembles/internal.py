@@ -16,6 +16,7 @@ from ._checks import positive as positive
 from ._checks import probabilities as probabilities
 from ._checks import randomness as randomness
 from ._checks import shown as shown
+from ._checks import spare as spare
 from ._checks import takes as takes
 from ._checks import traced as traced
 from ._contractions import dot as dot

@@ -269,7 +269,10 @@ class Game(Energy):
             return
         known = np.stack([np.asarray(f(*[p[0] for p in points])) for f in self.losses])
         if not np.isfinite(known).all():
-            raise ValueError(f"payoff must be finite, got {known} at the first strategies")
+            raise ValueError(
+                f"payoff must be finite, got {known} at the first strategies: "
+                "check for log, sqrt and division there, or give other strategies"
+            )
 
     def check_convex(self, network: Network, points: Float[Array, "m dim"]) -> None:
         """Every L_i is linear in μ_i."""

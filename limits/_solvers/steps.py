@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Network
-from ensembles.internal import count, kind, positive, randomness
+from ensembles.internal import count, kind, positive, randomness, spare
 
 from .._dynamics.dynamics import Update
 from .._dynamics.optimiser import instead
@@ -105,7 +105,6 @@ def run_key(key: Any, solver: Solver, dynamics: Update) -> PRNGKeyArray | None:
     """The key that a run draws with: required where batches are drawn or the dynamics is random,
     accepted and not used elsewhere, where it is one."""
     if not (solver.random or dynamics.random):
-        if key is not None:
-            randomness(key, "nothing is drawn")
+        spare(key)
         return None
     return randomness(key, "the run draws batches or noise")
