@@ -1,4 +1,5 @@
-"""What the public boundary checks: concrete values only, with errors that name the remedy."""
+"""What the public boundary checks: shapes and dtypes always, values where they are known, with
+errors that name the remedy."""
 
 import dataclasses
 import inspect
@@ -23,6 +24,14 @@ def concrete(x: Any) -> np.ndarray | None:
         return np.asarray(x)
     except jax.errors.TracerArrayConversionError:
         return None
+
+
+def shown(value: Any) -> str:
+    """What arrived, in words: of arrays their shape, also while they are traced; of numbers that
+    are, that they are; anything else as it is written."""
+    if isinstance(value, jax.Array | np.ndarray) and value.ndim:
+        return f"an array of shape {value.shape}"
+    return "a traced number" if isinstance(value, Tracer) else f"{value!r:.80}"
 
 
 def floating(name: str, x: Any, ndim: int | None = None) -> Array:
@@ -72,23 +81,40 @@ def numeric(name: str, value: Any, remedy: str, dtype: Any = None) -> Array:
         if held.dtype == bool or jnp.iscomplexobj(held):
             raise ValueError
     except (TypeError, ValueError):
-        found = f"{name} must be a number, or an array of them, got {value!r:.80}: {remedy}"
+        found = f"{name} must be a number, or an array of them, got {shown(value)}: {remedy}"
         raise ValueError(found) from None
     return held
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is one real number, as far as is known while it is traced: its shape and its
+    dtype are. An array in its place would broadcast over the entries of weights."""
+    try:
+        held = value if isinstance(value, Tracer) else concrete(value)
+        held = jnp.asarray(value) if held is None else held
+    except (TypeError, ValueError):
+        return False
+    real = jnp.issubdtype(held.dtype, jnp.integer) or jnp.issubdtype(held.dtype, jnp.floating)
+    return held.ndim == 0 and bool(real)
+
+
+def number(name: str, value: Any, remedy: str, dtype: Any = None) -> Float[Array, ""]:
+    """`value` as one real number, known or traced; arrays, words and other objects are a
+    `ValueError` with `name`."""
+    if not is_number(value):
+        raise ValueError(f"{name} must be one real number, got {shown(value)}: {remedy}")
+    return jnp.asarray(value, dtype)
 
 
 def positive(name: str, value: ArrayLike, dtype: jnp.dtype) -> Float[Array, ""]:
     """`value` as a positive scalar of that dtype."""
     known = concrete(value)
-    if known is None:
-        return jnp.asarray(value, dtype)
-    number = known.ndim == 0 and np.issubdtype(known.dtype, np.number)
-    if not (number and 0 < known < float("inf")):
+    if not is_number(value) or (known is not None and not 0 < known < float("inf")):
         example = "1e-6" if name in ("rtol", "atol", "tol") else "0.1"
         raise ValueError(
-            f"{name} must be a positive finite number, got {value!r}: write {name}={example}"
+            f"{name} must be a positive finite number, got {shown(value)}: write {name}={example}"
         )
-    return jnp.asarray(np.asarray(known, dtype))
+    return jnp.asarray(value if known is None else np.asarray(known, dtype), dtype)
 
 
 def probabilities(name: str, masses: Any, like: Array) -> Array:
@@ -147,10 +173,16 @@ def randomness(key: Any, reason: str) -> Array:
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
     if not (typed and ndim == 0) and not (dtype == jnp.uint32 and ndim == 1):
         many = dtype is not None and (ndim if typed else dtype == jnp.uint32 and ndim == 2)
-        found = f"an array of keys of shape {key.shape}" if many else f"{key!r:.80}"
+        found = f"an array of keys of shape {key.shape}" if many else shown(key)
         remedy = "write keys[0], or jax.vmap over keys" if many else "write key=jax.random.key(0)"
         raise ValueError(f"key must be one JAX key, got {found}: {remedy}")
     return key
+
+
+def spare(key: Any) -> None:
+    """Raise `ValueError` where a key that may not be needed is given, and none."""
+    if key is not None:
+        randomness(key, "what is drawn is drawn with it")
 
 
 def takes(name: str, f: Callable, n: int, of: str, remedy: str) -> None:
@@ -210,7 +242,7 @@ def kind(name: str, value: Any, wanted: type | tuple[type, ...], remedy: str) ->
         found = f"the class {value.__name__} itself"
         remedy = f"write {value.__name__}(...)" if issubclass(value, wanted) else remedy
     else:
-        found = type(value).__name__
+        found = shown(value) if isinstance(value, Tracer) else type(value).__name__
         remedy = _of_held(value, wanted, names) or _of_equinox(value, names) or remedy
     raise ValueError(f"{name} must be {asked}, got {found}: {remedy}")
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ._checks import counts, floating, kind, randomness
+from ._checks import counts, floating, kind, randomness, spare
 from ._keeping.kept import Kept
 from ._layers.layer import Layer
 from ._measures import Measure
@@ -16,6 +16,7 @@ from ._network.network import Network
 from ._network.parameters import Parameters
 from ._quadrature import Rule, default_rule, quadrature
 from ._spaces.space import Space
+from ._starts.laws import per_layer
 from ._weights import Noisy, WeightFunction, on_labels
 from ._weights_fit import check_finite, check_functions
 
@@ -69,12 +70,7 @@ class NeuronalEnsemble(Kept):
                 f"weights: L ≥ 2 weight functions go with L − 1 spaces, got {depth} weights and "
                 f"{len(self.spaces)} spaces"
             )
-        self.biases = (None,) * depth if biases is None else tuple(biases)
-        if len(self.biases) != depth:
-            raise ValueError(
-                f"biases must have one entry per layer ({depth}), got {len(self.biases)}: "
-                "write None for a layer without biases"
-            )
+        self.biases = per_layer("biases", biases, depth)
         each = tuple(layers) if isinstance(layers, Sequence) else (layers,) * depth
         if len(each) != depth or not all(isinstance(layer, Layer) for layer in each):
             raise ValueError(
@@ -113,6 +109,7 @@ class NeuronalEnsemble(Kept):
 
         Layer i draws with `jax.random.fold_in(key, i)`; a key is needed by random rules only.
         """
+        spare(key)
         sizes = counts("nodes", nodes, len(self.spaces))
         return tuple(
             quadrature(space, n, r, key=None if key is None else jax.random.fold_in(key, i))
@@ -129,11 +126,15 @@ class NeuronalEnsemble(Kept):
         if rule is None or isinstance(rule, Rule):
             each = tuple(rule if space.axes else None for space in self.spaces)
         else:
+            if isinstance(rule, str):
+                named = {"gauss": "Gauss()", "sobol": "Sobol()"}.get(rule.lower(), "MonteCarlo()")
+                raise ValueError(f"rule must be a Rule, got {rule!r}: write rule={named}")
             kind("rule", rule, (Rule, Sequence), "write rule=Sobol(), or one rule per hidden layer")
             each = rule
         if len(each) != len(self.spaces):
             raise ValueError(
-                f"rule must be one rule or one per hidden layer ({len(self.spaces)}), got {rule!r}"
+                f"rule must be one rule or one per hidden layer ({len(self.spaces)}), got "
+                f"{rule!r}: write rule=Gauss() for all"
             )
         for i, r in enumerate(each):
             if r is not None:
@@ -188,6 +189,7 @@ class NeuronalEnsemble(Kept):
 
         Raises `ValueError` where weight functions give NaN or infinite numbers.
         """
+        spare(key)
         network, wrong = self._network(measures, tracers, key)
         check_finite(network.start, wrong)
         return network

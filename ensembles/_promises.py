@@ -110,7 +110,7 @@ def _broken(f: Callable, ndim: int) -> str | None:
     h = _VALUES if ndim == 2 else _VALUES[0]
     like = jax.ShapeDtypeStruct(h.shape, jnp.result_type(float))
     fit = f"activation must map arrays of any shape, such as {h.shape}, entry by entry"
-    with called(fit, "write jnp.tanh, or jnp.where(h > 0, h, 0.1 * h)"), _any_dtype():
+    with called(fit, "write jnp.tanh, or jnp.where(h > 0, h, 0.1 * h)"), any_dtype():
         program, found = jax.make_jaxpr(f, return_shape=True)(like)
     if getattr(found, "shape", None) != h.shape:
         return f"gives {getattr(found, 'shape', type(found).__name__)} for an array {h.shape}"
@@ -123,7 +123,7 @@ def _broken(f: Callable, ndim: int) -> str | None:
         return f"gives {found.dtype}, not real numbers"
     if _of_entries(program.jaxpr) and not any(np.shape(c) for c in program.consts):
         return None
-    with jax.ensure_compile_time_eval(), _any_dtype():
+    with jax.ensure_compile_time_eval(), any_dtype():
         parts = _parts(jnp.asarray(h, like.dtype))
         each = [f(part) for part in parts]
     if any(isinstance(value, Tracer) for value in each):
@@ -138,7 +138,7 @@ def _broken(f: Callable, ndim: int) -> str | None:
 
 
 @contextmanager
-def _any_dtype() -> Iterator[None]:
+def any_dtype() -> Iterator[None]:
     """Constants of the other precision are for networks of that."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield

@@ -11,7 +11,7 @@ import numpy as np
 import scipy
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from ._checks import concrete, count, floating, kind, randomness
+from ._checks import concrete, count, floating, kind, randomness, spare
 from ._final import Family
 from ._measures import Measure
 from ._spaces.space import Space
@@ -180,6 +180,7 @@ def quadrature(
     kind("space", space, Space, "write Gaussian(1)")
     rule = default_rule(space) if rule is None else rule
     kind("rule", rule, Rule, "write Gauss(), Sobol() or MonteCarlo()")
+    spare(key)
     return rule(space, count("n", n), key)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy
 
-from ._checks import kind, on_host
+from ._checks import is_number, kind, on_host, shown
 from ._measures import Measure
 
 _FINER = 1e-4  # of the costs that a program saw, those that the next one sees
@@ -24,9 +24,11 @@ def wasserstein(mu: Measure, nu: Measure, order: float = 2.0) -> float:
     """
     kind("mu", mu, Measure, "write network.measure(0), or Measure(points, masses)")
     kind("nu", nu, Measure, "write network.measure(0), or Measure(points, masses)")
-    on_host("wasserstein", mu, nu)
-    if not 1 <= order < float("inf"):
-        raise ValueError(f"order must be a finite number of at least 1, got {order}: write 2.0")
+    on_host("wasserstein", mu, nu, order)
+    if not (is_number(order) and 1 <= order < float("inf")):
+        raise ValueError(
+            f"order must be a finite number of at least 1, got {shown(order)}: write 2.0"
+        )
     (x, p), (y, q) = _massive(mu), _massive(nu)
     if x.shape[1] != y.shape[1]:
         raise ValueError(

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from ._checks import kind, shown, takes
 from ._spaces.space import Space
 
 WeightFunction = Callable[..., Array]
@@ -20,12 +21,24 @@ class Noisy(eqx.Module):
     each weight keeps its own initial value (Nguyen & Pham, arXiv:2001.11443, i.i.d. weights).
 
     Arguments: `weight(c, c', u)`, `mean(c, c')` its mean over u, `noise` the space of u. Called on
-    labels alone it is the conditional mean.
+    labels alone it is the conditional mean. Raises `ValueError` for other objects; an ensemble of
+    it where draws of `weight` at a few labels show another mean than `mean`.
     """
 
     weight: WeightFunction
     mean: WeightFunction
     noise: Space
+
+    def __check_init__(self) -> None:
+        remedy = "write Noisy(lambda c, e, u: ..., lambda c, e: ..., Gaussian(1))"
+        kind("noise", self.noise, Space, remedy)
+        for name, f, n, of in (
+            ("weight", self.weight, 3, "two labels and the noise"),
+            ("mean", self.mean, 2, "two labels"),
+        ):
+            if not callable(f):
+                raise ValueError(f"{name} must be a function, got {shown(f)}: {remedy}")
+            takes(name, f, n, of, remedy)
 
     def __call__(self, c: Float[Array, " dim"], e: Float[Array, " dim"]) -> Array:
         return self.mean(c, e)

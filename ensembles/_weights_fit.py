@@ -1,15 +1,21 @@
 """Whether weight functions fit: labels that they take, and shapes and numbers that they give."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
 
-from ._checks import concrete, takes
+from ._checks import concrete, takes, traced
 from ._layers.layer import Layer
 from ._network.parameters import Parameters
-from ._promises import indexed, shape_of
+from ._promises import any_dtype, indexed, shape_of
+from ._spaces.space import Space
 from ._weights import Noisy
+
+_PAIRS, _DRAWS = 4, 2**15  # of labels, and of the noise at each of them
 
 
 def check_functions(ensemble: Any) -> None:
@@ -19,7 +25,7 @@ def check_functions(ensemble: Any) -> None:
     for i, (w, layer) in enumerate(zip(ensemble.weights, ensemble.layers, strict=True)):
         ends = labels[max(i - 1, 0) : i + 1]
         if isinstance(w, Noisy):
-            _check_noisy(i, layer, w, ends)
+            _check_noisy(i, layer, w, ensemble.spaces[max(i - 1, 0) : i + 1], ends)
         if w is not None:
             if not callable(w):
                 raise ValueError(
@@ -62,7 +68,7 @@ def _check_bias(ensemble: Any, i: int, labels: list[Any]) -> None:
         )
 
 
-def _check_noisy(i: int, layer: Layer, w: Noisy, ends: list[Any]) -> None:
+def _check_noisy(i: int, layer: Layer, w: Noisy, spaces: Sequence[Space], ends: list[Any]) -> None:
     if len(ends) < 2:
         raise ValueError(
             f"weights[{i}] is Noisy, but has one neuron at its end: noise of a single neuron "
@@ -83,6 +89,52 @@ def _check_noisy(i: int, layer: Layer, w: Noisy, ends: list[Any]) -> None:
             f"weights[{i}] must have one shape and dtype in weight(c, c', u) and mean(c, c'), "
             f"got {drawn.shape} {drawn.dtype} and {mean.shape} {mean.dtype}"
         )
+    if drawn.shape == ():  # else the layer refuses it
+        _check_mean(i, w, spaces)
+
+
+def _check_mean(i: int, w: Noisy, spaces: Sequence[Space]) -> None:
+    """Raise `ValueError` where mean(c, c') is not E_u w(c, c', u), as draws of u at pairs of labels
+    show: finite networks draw the weights, limits keep the mean.
+
+    The average of n draws has the error s/√n, s their standard deviation; it may be eight times
+    that. Where one draw makes a tenth of s², or all draws are equal, they say nothing of it: what
+    is rare may not be among them. What is traced passes.
+    """
+    if traced(w, spaces):
+        return
+    rng = np.random.default_rng(0)
+    with jax.ensure_compile_time_eval(), any_dtype():
+        c, e, u = given = tuple(
+            jnp.asarray(space.from_cube(rng.random((n, space.cube_dim))), space.dtype)
+            for space, n in ((spaces[0], _PAIRS), (spaces[1], _PAIRS), (w.noise, _DRAWS))
+        )
+        drawn = jax.vmap(jax.vmap(w.weight, (None, None, 0)), (0, 0, None))(c, e, u)
+        told = jax.vmap(w.mean)(c, e)
+        labels = [np.asarray(a) for a in (c, e)]
+    if traced(drawn, told):
+        return
+    rounding = 1e-8 if drawn.dtype.itemsize >= 8 else 1e-4
+    values, means = (np.asarray(a, float).reshape(_PAIRS, -1) for a in (drawn, told))
+    for c, e, value, (mean,) in zip(*labels, values, means, strict=True):
+        found, squares = value.mean(), (value - value.mean()) ** 2
+        if not squares.max() < 0.1 * squares.sum() and not _without_noise(w, given):
+            continue
+        error = np.sqrt(squares.mean() / _DRAWS)
+        if abs(found - mean) > 8 * error + rounding * (abs(mean) + np.abs(value).max()):
+            raise ValueError(
+                f"weights[{i}] must have as mean(c, c') the mean of weight(c, c', u) over u, which "
+                f"is all that a limit keeps of it, got {mean:.4g}, but {found:.4g} ± {error:.1g} "
+                f"as the mean of {_DRAWS} draws, at labels {c} and {e}: write Noisy(weight, mean, "
+                "noise) with mean=lambda c, e: ... the expectation"
+            )
+
+
+def _without_noise(w: Noisy, given: tuple[Array, ...]) -> bool:
+    """Whether a weight is a function of labels alone, at these labels and this noise."""
+    program = jax.make_jaxpr(w.weight)(*(a[0] for a in given)).jaxpr
+    used = [*program.outvars, *(v for step in program.eqns for v in step.invars)]
+    return not any(v is program.invars[2] for v in used)
 
 
 def _returned(name: str, f: Any, ends: list[Any]) -> tuple[int, ...]:
@@ -91,11 +143,13 @@ def _returned(name: str, f: Any, ends: list[Any]) -> tuple[int, ...]:
     fit = f"{name} must fit labels of dimensions {[end.shape[0] for end in ends]}"
     indexed(fit, f, ends, "write other entries, or a space of another dimension")
     found: Any = shape_of(fit, lambda *c: jax.tree.map(jnp.asarray, f(*c)), *ends)
-    if not isinstance(found, jax.ShapeDtypeStruct) or jnp.issubdtype(
-        found.dtype, jnp.complexfloating
-    ):
+    if not isinstance(found, jax.ShapeDtypeStruct):
         raise ValueError(
             f"{name} must return one array of real numbers, got {found!r}: write jnp.stack([...])"
+        )
+    if jnp.issubdtype(found.dtype, jnp.complexfloating):
+        raise ValueError(
+            f"{name} must return one array of real numbers, got dtype {found.dtype}: write .real"
         )
     return found.shape
 

@@ -7,12 +7,16 @@ from ._checks import count as count
 from ._checks import counts as counts
 from ._checks import floating as floating
 from ._checks import inside as inside
+from ._checks import is_number as is_number
 from ._checks import kind as kind
+from ._checks import number as number
 from ._checks import numeric as numeric
 from ._checks import on_host as on_host
 from ._checks import positive as positive
 from ._checks import probabilities as probabilities
 from ._checks import randomness as randomness
+from ._checks import shown as shown
+from ._checks import spare as spare
 from ._checks import takes as takes
 from ._checks import traced as traced
 from ._contractions import dot as dot

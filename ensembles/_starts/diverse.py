@@ -9,7 +9,7 @@ import numpy as np
 import scipy
 from jaxtyping import Array, ArrayLike, Float
 
-from .._checks import concrete, count, numeric
+from .._checks import concrete, count, number
 from .._contractions import dot, matmul
 from .._ensemble import NeuronalEnsemble
 from .._layers.layer import Layer
@@ -54,11 +54,11 @@ def diverse(
     dim, depth, modes = count("dim", dim), checked_depth(depth), count("modes", modes)
     first = first_law(Gaussian(dim) if first is None else first, dim)
     last = checked_law("last", Gaussian(1) if last is None else last)
-    mixing = numeric("correlation", correlation, "write correlation=0.7", first.dtype)
+    mixing = number("correlation", correlation, "write correlation=0.7", first.dtype)
     rho = concrete(mixing)
     if rho is not None and not 0 <= rho < 1:
         raise ValueError(f"correlation must be at least 0 and below 1, got {correlation}")
-    alpha = numeric("scale", scale, "write scale=1.0", first.dtype) / jnp.arange(
+    alpha = number("scale", scale, "write scale=1.0", first.dtype) / jnp.arange(
         1, modes + 1, dtype=first.dtype
     )
     normal = Gaussian(modes)

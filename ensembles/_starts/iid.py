@@ -12,7 +12,7 @@ from .._layers.layer import Layer
 from .._spaces.space import Space
 from .._weights import Noisy
 from .labels import Constant, Labels
-from .laws import checked_depth, checked_law, first_law, hidden_laws, on_the_line
+from .laws import checked_depth, checked_law, first_law, hidden_laws, on_the_line, per_layer
 
 
 def iid(
@@ -39,7 +39,7 @@ def iid(
     - `first`: the distribution of a neuron's w_1 on R^dim, or of one of its independent entries, on
       R.
     - `hidden`: the distribution of an entry of w_2, …, w_{L-1}, on R and with a mean: one for all,
-      or one for each of these L − 2 layers.
+      or one for each of these L − 2 layers; left out for depth 2, which has none.
     - `last`: the distribution of a neuron's w_L on R^outputs.
     - `biases`: None, or one entry per layer: None (no biases), a number (all begin there) or a
       distribution on R; the last belongs to the outputs, None or an array (outputs,). Biases are
@@ -51,9 +51,7 @@ def iid(
     dim, depth = count("dim", dim), checked_depth(depth)
     first = first_law(first, dim)
     middle = hidden_laws(hidden, depth - 2)
-    each = (None,) * depth if biases is None else tuple(biases)
-    if len(each) != depth:
-        raise ValueError(f"biases must have one entry per layer ({depth}), got {len(each)}")
+    each = per_layer("biases", biases, depth)
     parts: list[dict[str, Any]] = [{} for _ in range(depth - 1)]
     parts[0]["w_1"] = first
     for i, b in enumerate(each[:-1]):

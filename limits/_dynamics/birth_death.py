@@ -54,7 +54,7 @@ class BirthDeath(Update):
     ):
         self.dynamics = GradientFlow() if dynamics is None else dynamics
         kind("dynamics", self.dynamics, Dynamics, "write BirthDeath(GradientFlow(), rate=1.0)")
-        self.rate = schedules("rate", rate, "lets no neuron of a layer die")
+        self.rate = schedules("rate", rate, "lets no neuron of a layer die", "hidden layer")
         if prior is not None:
             kind("prior", prior, Space, "write Product(Atoms([[0.0]]), Gaussian(2))")
         self.prior = prior

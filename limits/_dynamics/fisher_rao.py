@@ -36,7 +36,7 @@ class FisherRao(Dynamics):
     rate: tuple[Array | Schedule, ...]
 
     def __init__(self, rate: Rates = 1.0):
-        self.rate = schedules("rate", rate, "keeps a layer's masses")
+        self.rate = schedules("rate", rate, "keeps a layer's masses", "hidden layer")
 
     @property
     def timed(self) -> dict[str, tuple[Schedule, ...]]:

@@ -26,11 +26,12 @@ from .schedules import (
 class GradientFlow(Dynamics):
     """The mean-field ODE, ∂_t w_i = −ξ_i(t) (Δ_i + λ w_i), Δ_i the derivative per unit mass.
 
-    `learning_rates` is ξ: a number or a function of time for all layers, or one for each of the L
-    layers, or players of a game; 0 freezes a layer. `bias_rates` are those of biases, ∂_t b_i =
-    −ξ^b_i(t) (Δ_i + λ b_i), where they are not the weights'. `weight_decay` is λ, of weights and
-    biases; the energies of a run do not include it. Time is the paper's t: N^2 (or N) times the
-    usual gradient flow. Source: Nguyen & Pham (arXiv:2001.11443).
+    `learning_rates` is ξ: a number or a function of time for all layers, or a list or tuple (not an
+    array) of them, one for each of the L layers, or players of a game; 0 freezes a layer.
+    `bias_rates` are those of biases, ∂_t b_i = −ξ^b_i(t) (Δ_i + λ b_i), where they are not the
+    weights'. `weight_decay` is λ, of weights and biases; the energies of a run do not include it.
+    Time is the paper's t: N^2 (or N) times the usual gradient flow. Source: Nguyen & Pham
+    (arXiv:2001.11443).
     """
 
     learning_rates: tuple[Array | Schedule, ...]
@@ -48,7 +49,8 @@ class GradientFlow(Dynamics):
         self.bias_rates = None
         if bias_rates is not None:
             self.bias_rates = schedules("bias_rates", bias_rates, "freezes the biases of a layer")
-        decay = scalar(weight_decay, "weight_decay must be a finite number ≥ 0, got {}")
+        message = "weight_decay must be a finite number ≥ 0, got {}: one for all layers"
+        decay = scalar(weight_decay, message)
         known = concrete(decay)
         self.weight_decay = None if known is not None and known == 0 else decay
 

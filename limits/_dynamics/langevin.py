@@ -53,7 +53,7 @@ class Langevin(Dynamics):
         self.transport = GradientFlow() if transport is None else transport
         remedy = "write transport=GradientFlow(), and temperature= for the temperature"
         kind("transport", self.transport, GradientFlow, remedy)
-        self.temperature = schedules("temperature", temperature, "is a descent without noise")
+        self.temperature = schedules("temperature", temperature, "is a descent without noise", None)
         self.projection = None if projection is None else floating("projection", projection, ndim=2)
         known = None if self.projection is None else concrete(self.projection)
         if known is not None and not (

@@ -1,6 +1,6 @@
 """Rates: numbers or functions of time, one for all layers or one for each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles.internal import concrete, shape_of, takes
+from ensembles.internal import concrete, is_number, shape_of, shown, takes
 
 _SAMPLES, _TURNS, _SHARES = 2**12, 256, 16
 
@@ -17,11 +17,21 @@ Schedule = Callable[[Array], Array]
 Rates = ArrayLike | Schedule | Sequence[ArrayLike | Schedule]
 
 
-def schedules(name: str, rates: Rates, zero: str) -> tuple[Array | Schedule, ...]:
-    """`rates` as finite numbers ≥ 0 or functions of time; one or several; `zero` says what 0 is."""
+def schedules(
+    name: str, rates: Rates, zero: str, per: str | None = "layer"
+) -> tuple[Array | Schedule, ...]:
+    """`rates` as finite numbers ≥ 0 or functions of time; one or several, one for each `per` (one
+    alone where that is None); `zero` says what 0 is."""
     given: Any = rates
     one = isinstance(given, str) or not isinstance(given, Sequence)
     each: tuple[Any, ...] = (given,) if one else tuple(given)
+    lists = "" if per is None else f", or a list of them, one per {per}"
+    asked = f"{name} must be a number{' or' if per is None else ','} a function of time{lists}"
+    array = isinstance(given, jax.Array | np.ndarray) and given.ndim
+    if array or isinstance(given, Mapping):
+        raise ValueError(f"{asked}, got {shown(given)}: write {_as_list(given, per)}")
+    if per is None and len(each) > 1:
+        raise ValueError(f"{asked}, got a list of {len(each)}: write one of them")
     message = f"{name} must be finite numbers ≥ 0 or functions of time, got {{}}: 0 {zero}"
     if not each:
         raise ValueError(message.format("none"))
@@ -34,18 +44,31 @@ def schedules(name: str, rates: Rates, zero: str) -> tuple[Array | Schedule, ...
     return tuple(held)
 
 
+def _as_list(given: Any, per: str | None) -> str:
+    """What to write for the rates in an array or a dictionary."""
+    if per is None:
+        return "1.0, or lambda t: 1 / (1 + t)"
+    if isinstance(given, Mapping):
+        return f"a list, [1.0, 0.1, ...], in the order of the {per}s"
+    entries = [f"r[{i}]" for i in range(len(given))]
+    return f"[{', '.join(entries if len(entries) <= 3 else [entries[0], '...', entries[-1]])}]"
+
+
 def scalar(rate: ArrayLike, message: str) -> Array:
-    """`rate` as a finite scalar ≥ 0, an error with `message` otherwise."""
-    if isinstance(rate, str):  # NumPy would read it
-        raise ValueError(message.format(repr(rate)))
+    """`rate` as a finite scalar ≥ 0, an error with `message` and what to write otherwise."""
+    known = concrete(rate)
+    if not is_number(rate) or (known is not None and not 0 <= known < float("inf")):
+        raise ValueError(f"{message.format(shown(rate))}; write {_in_place_of(rate)}")
+    return jnp.asarray(rate, jnp.result_type(float))
+
+
+def _in_place_of(rate: Any) -> str:
+    """What to write in place of something that is no number ≥ 0, where that can be told."""
     try:
-        held = jnp.asarray(rate, jnp.result_type(float))
+        meant = abs(float(rate))
     except (TypeError, ValueError):
-        raise ValueError(message.format(repr(rate))) from None
-    known = concrete(held)
-    if known is not None and not (known.ndim == 0 and known >= 0 and known < float("inf")):
-        raise ValueError(message.format(known))
-    return held
+        return "1.0"
+    return f"{meant!r}" if 0 < meant < float("inf") else "1.0"
 
 
 def check_schedules(

@@ -65,8 +65,10 @@ class Energy(Family):
 
     @eqx.filter_jit
     def first_variation(self, network: Network) -> Variation:
-        """Ψ_i = δE/δP_i at every neuron of each hidden layer, as in `Derivatives`."""
+        """Ψ_i = δE/δP_i at every neuron of each hidden layer, as in `Derivatives`. Raises
+        `ValueError` for a network that does not fit."""
         kind("network", network, Network, "write ensemble.sample(64, key=key), or .final of a run")
+        self.check(network)
         return self.derivatives(network, variation=True).varied(self)
 
     def by_masses(self, network: Network) -> Variation:

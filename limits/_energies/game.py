@@ -95,6 +95,7 @@ class Game(Energy):
 
     def __call__(self, network: Network) -> Float[Array, ""]:
         kind("network", network, Network, "write Network.players(measure_1, measure_2)")
+        self._check_fit(network)
         return dot(network.masses[0], self._seen(network, False)[0][0])
 
     def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:
@@ -221,14 +222,22 @@ class Game(Energy):
             )
 
     def check(self, network: Network, batch: int | None = None) -> None:
+        self._check_fit(network)
+        if batch is not None and count("batch", batch) > min(network.width):
+            raise ValueError(
+                f"batch must be at most the {min(network.width)} strategies of every player, "
+                f"got {batch}: write batch=None for all of them"
+            )
+        first = [network.points(i)[0] for i in range(len(self.losses))]
+        if not traced(self.losses, self.spaces, first):
+            check_payoffs(self.losses, self.spaces, first)
+
+    def _check_fit(self, network: Network) -> None:
+        """Raise `ValueError` for players and payoffs that do not fit, strategies outside of their
+        spaces, and payoffs that are not finite at the first ones."""
         k = len(self.losses)
         self._check_players(network)
         points = [network.points(i) for i in range(k)]
-        if batch is not None and count("batch", batch) > min(map(len, points)):
-            raise ValueError(
-                f"batch must be at most the {min(map(len, points))} strategies of every player, "
-                f"got {batch}: write batch=None for all of them"
-            )
         for i, (space, p) in enumerate(zip(self.spaces, points, strict=True)):
             if space is not None and space.dim != p.shape[-1]:
                 raise ValueError(
@@ -260,8 +269,10 @@ class Game(Energy):
             return
         known = np.stack([np.asarray(f(*[p[0] for p in points])) for f in self.losses])
         if not np.isfinite(known).all():
-            raise ValueError(f"payoff must be finite, got {known} at the first strategies")
-        check_payoffs(self.losses, self.spaces, [p[0] for p in points])
+            raise ValueError(
+                f"payoff must be finite, got {known} at the first strategies: "
+                "check for log, sqrt and division there, or give other strategies"
+            )
 
     def check_convex(self, network: Network, points: Float[Array, "m dim"]) -> None:
         """Every L_i is linear in μ_i."""

@@ -18,8 +18,10 @@ from ensembles.internal import (
     einsum,
     indexed,
     inside,
+    is_number,
     kind,
     shape_of,
+    shown,
     takes,
 )
 
@@ -77,9 +79,8 @@ class Interaction(Energy):
         takes("K", K, 2, "two particles (dim,)", remedy)
         self.F, self.K, self.sampler = F, K, None
         known = concrete(constant)
-        number = known is None or (np.issubdtype(known.dtype, np.number) and known.ndim == 0)
-        if not number or (known is not None and not np.isfinite(known)):
-            raise ValueError(f"constant must be a finite number, got {constant!r}: write 0.0")
+        if not is_number(constant) or (known is not None and not np.isfinite(known)):
+            raise ValueError(f"constant must be a finite number, got {shown(constant)}: write 0.0")
         self.constant = jnp.asarray(constant, jnp.result_type(float))
         if space is not None:
             kind("space", space, Space, "write Interaction(F, K, space=Sphere(3))")
@@ -108,6 +109,7 @@ class Interaction(Energy):
 
     def __call__(self, network: Network) -> Float[Array, ""]:
         kind("network", network, Network, "write Network.particles(measure)")
+        self._check_fit(network)
         first, second = self._moments(network)
         return self._constant(network) - first + second
 
@@ -178,11 +180,7 @@ class Interaction(Energy):
         return eqx.tree_at(lambda e: e.space, drawn, self.space, is_leaf=lambda x: x is None)
 
     def check(self, network: Network, batch: int | None = None) -> None:
-        if network.depth != 2:
-            raise ValueError(
-                f"network must have one hidden layer for an Interaction, got depth {network.depth}:"
-                " write Network.particles(measure), Network.shallow(sigma, measure), or use a Risk"
-            )
+        self._check_fit(network)
         if batch is not None:
             count("batch", batch)
             if self.sampler is None:
@@ -196,6 +194,16 @@ class Interaction(Energy):
                     f"batch must be at most the {len(samples.y)} samples of the data, got {batch}: "
                     "write batch=None for the full batch"
                 )
+        self._check_space(network)
+        check_symmetric(self.K, network.points(0))
+
+    def _check_fit(self, network: Network) -> None:
+        """Raise `ValueError` for networks and potentials that do not fit."""
+        if network.depth != 2:
+            raise ValueError(
+                f"network must have one hidden layer for an Interaction, got depth {network.depth}:"
+                " write Network.particles(measure), Network.shallow(sigma, measure), or use a Risk"
+            )
         points = jax.eval_shape(lambda: network.points(0))
         one = jax.ShapeDtypeStruct(points.shape[1:], points.dtype)
         for name, f, n in (("F", self.F, 1), ("K", self.K, 2)):
@@ -213,11 +221,10 @@ class Interaction(Energy):
                     f"{name} must return real numbers, got dtype {found.dtype}: write .real, or "
                     f".astype({points.dtype})"
                 )
-        self._check_space(network, one.shape[0])
-        check_symmetric(self.K, network.points(0))
 
-    def _check_space(self, network: Network, dim: int) -> None:
+    def _check_space(self, network: Network) -> None:
         points, masses = network.points(0), network.masses[0]
+        dim = points.shape[1]
         if self.space is not None:
             if self.space.dim != dim:
                 raise ValueError(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles.internal import concrete, numeric
+from ensembles.internal import concrete, number
 
 
 class SquaredLoss(eqx.Module):
@@ -25,7 +25,7 @@ class HuberLoss(eqx.Module):
     delta: Float[Array, ""]
 
     def __init__(self, delta: ArrayLike = 1.0):
-        self.delta = numeric("delta", delta, "write HuberLoss(1.0)", jnp.result_type(float))
+        self.delta = number("delta", delta, "write HuberLoss(1.0)", jnp.result_type(float))
         value = concrete(self.delta)
         if value is not None and not value > 0:
             raise ValueError(f"delta must be positive, got {delta}: write HuberLoss(1.0)")

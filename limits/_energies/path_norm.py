@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles.internal import concrete, dot, kind, matmul, numeric, tensordot
+from ensembles.internal import concrete, dot, kind, matmul, number, tensordot
 
 from .energy import Derivatives, Energy
 
@@ -23,9 +23,9 @@ class PathNorm(Energy):
     strength: Float[Array, ""]
 
     def __init__(self, strength: ArrayLike):
-        self.strength = numeric("strength", strength, "write 1e-3", jnp.result_type(float))
+        self.strength = number("strength", strength, "write 1e-3", jnp.result_type(float))
         known = concrete(self.strength)
-        if known is not None and not (known.ndim == 0 and 0 <= known < float("inf")):
+        if known is not None and not 0 <= known < float("inf"):
             raise ValueError(f"strength must be a finite number ≥ 0, got {strength}: write 1e-3")
 
     def __call__(self, network: Network) -> Float[Array, ""]:

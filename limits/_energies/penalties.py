@@ -11,7 +11,18 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network
-from ensembles.internal import called, concrete, dot, indexed, kind, numeric, shape_of, takes
+from ensembles.internal import (
+    called,
+    concrete,
+    dot,
+    indexed,
+    is_number,
+    kind,
+    number,
+    shape_of,
+    shown,
+    takes,
+)
 
 from .energy import Derivatives, Energy
 
@@ -26,6 +37,7 @@ class _OfNeurons(Energy):
 
     def __call__(self, network: Network) -> Float[Array, ""]:
         kind("network", network, Network, "write Network.shallow(sigma, measure)")
+        self.check(network)
         return dot(network.masses[0], jax.vmap(self.of_neuron)(network.points(0)))
 
     def derivatives(self, network: Network, *, variation: bool = False) -> Derivatives:
@@ -118,11 +130,13 @@ class PowerPenalty(_OfNeurons):
     def __init__(
         self, strength: ArrayLike, power: float = 2.0, entries: tuple[int, ...] | None = None
     ):
-        self.strength = numeric("strength", strength, "write 1e-3", jnp.result_type(float))
-        self.power = float(numeric("power", power, "write power=2.0", float))
+        self.strength = number("strength", strength, "write 1e-3", jnp.result_type(float))
+        if not is_number(power) or concrete(power) is None:
+            raise ValueError(f"power must be a known number, got {shown(power)}: write power=2.0")
+        self.power = float(power)
         self.entries = None if entries is None else _chosen(entries)
         known = concrete(self.strength)
-        if known is not None and not (known.ndim == 0 and 0 <= known < float("inf")):
+        if known is not None and not 0 <= known < float("inf"):
             raise ValueError(f"strength must be a finite number ≥ 0, got {strength}: write 1e-3")
         if not 1 <= self.power < float("inf"):
             raise ValueError(f"power must be at least 1, got {power}: write 1.0 for a sparse one")

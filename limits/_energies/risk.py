@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network
-from ensembles.internal import called, count, dot, kind, position, shape_of, takes, tensordot
+from ensembles.internal import count, dot, kind, position, shape_of, takes, tensordot
 
 from .data import Data
 from .energy import Derivatives, Energy
@@ -58,10 +58,41 @@ class Risk(Energy):
 
     def __call__(self, network: Network) -> Float[Array, ""]:
         kind("network", network, Network, "write risk(ensemble.sample(64, key=key))")
+        self._check_network(network)
         outputs = self.outputs(network)
         self._check_outputs(outputs)  # they would broadcast
-        with called("loss must fit the outputs and y of one sample"):
-            return dot(self.data.masses, jax.vmap(self.loss)(outputs, self.data.y))
+        self._check_loss()
+        return dot(self.data.masses, jax.vmap(self.loss)(outputs, self.data.y))
+
+    def _check_network(self, network: Network) -> None:
+        """Raise `ValueError` for a network of another dtype, and for particles."""
+        dtype = self.data.y.dtype
+        if dtype != network.dtype:
+            raise ValueError(
+                f"energy has data of dtype {dtype} and the network dtype {network.dtype}: make "
+                "both the same, e.g. Data(x.astype(network.dtype), y.astype(network.dtype))"
+            )
+        if getattr(network.layers[0], "sigma", None) is position:
+            raise ValueError(
+                "network must have outputs for a Risk, got particles, which take no inputs: write "
+                "shallow(sigma, space), or Interaction(F, K) as energy"
+            )
+
+    def _check_loss(self) -> None:
+        """Raise `ValueError` unless the loss gives a real scalar for one sample."""
+        y = self.data.y
+        sample = jax.ShapeDtypeStruct(y.shape[1:], y.dtype)
+        fit = f"loss must fit outputs and y of shape {sample.shape}"
+        loss = shape_of(fit, self.loss, sample, sample)
+        if not jnp.issubdtype(loss.dtype, jnp.floating):
+            raise ValueError(
+                f"loss must return a real number for one sample, got dtype {loss.dtype}: write "
+                ".real, or .astype(prediction.dtype)"
+            )
+        if loss.shape != ():
+            raise ValueError(
+                f"loss must return a scalar for one sample, got shape {loss.shape}: write .sum()"
+            )
 
     def _check_outputs(self, outputs: Any) -> None:
         """Raise `ValueError` unless outputs and y have one shape."""
@@ -128,36 +159,15 @@ class Risk(Energy):
         return eqx.tree_at(lambda risk: risk.data, self, self.data.draw(batch, key))
 
     def check(self, network: Network, batch: int | None = None) -> None:
-        y = self.data.y
-        if y.dtype != network.dtype:
-            raise ValueError(
-                f"energy has data of dtype {y.dtype} and the network dtype {network.dtype}: make "
-                "both the same, e.g. Data(x.astype(network.dtype), y.astype(network.dtype))"
-            )
-        if getattr(network.layers[0], "sigma", None) is position:
-            raise ValueError(
-                "network must have outputs for a Risk, got particles, which take no inputs: write "
-                "shallow(sigma, space), or Interaction(F, K) as energy"
-            )
+        self._check_network(network)
         self.prediction.check(network, self.data)
         fit = f"network must fit inputs x of shape {self.data.x.shape[1:]}"
         outputs = shape_of(fit, lambda n: n(self.data.x), network)
         self._check_outputs(outputs)
-        sample = jax.ShapeDtypeStruct(y.shape[1:], y.dtype)
-        fit = f"loss must fit outputs and y of shape {sample.shape}"
-        loss = shape_of(fit, self.loss, sample, sample)
-        if not jnp.issubdtype(loss.dtype, jnp.floating):
-            raise ValueError(
-                f"loss must return a real number for one sample, got dtype {loss.dtype}: write "
-                ".real, or .astype(prediction.dtype)"
-            )
-        if loss.shape != ():
-            raise ValueError(
-                f"loss must return a scalar for one sample, got shape {loss.shape}: write .sum()"
-            )
+        self._check_loss()
         size = 1 if batch is None else count("batch", batch)
-        if self.data.sampler is None and size > len(y):
+        if self.data.sampler is None and size > len(self.data.y):
             raise ValueError(
-                f"batch must be at most the {len(y)} samples of the data, got {batch}: "
+                f"batch must be at most the {len(self.data.y)} samples of the data, got {batch}: "
                 "write batch=None for the full batch"
             )

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Network, Parameters
-from ensembles.internal import concrete, count, kind, positive
+from ensembles.internal import concrete, count, is_number, kind, positive, shown
 
 from .._checks import tolerance
 from .._dynamics.dynamics import Dynamics, Update
@@ -74,6 +74,8 @@ class Adaptive(Solver):
         for name, value in given.items():
             if value is not None and not isinstance(value, Tolerance):
                 positive(name, value, jnp.result_type(float))
+        _longest(self.max_step, jnp.result_type(float))
+        _increasing(self.kinks, jnp.result_type(float))
 
     def reference(self, t1: Array) -> "Adaptive":
         """Tolerances ten times as tight and at least 32 steps, or steps of a quarter the size."""
@@ -249,8 +251,10 @@ def _longest(max_step: ArrayLike | None, dtype: jnp.dtype) -> Array:
     if max_step is None:
         return jnp.asarray(jnp.inf, dtype)
     known = concrete(max_step)
-    if known is not None and not (known.ndim == 0 and known.dtype.kind in "iuf" and known > 0):
-        raise ValueError(f"max_step must be positive, got {known}: leave it out for no bound")
+    if not is_number(max_step) or (known is not None and not known > 0):
+        raise ValueError(
+            f"max_step must be positive, got {shown(max_step)}: leave it out for no bound"
+        )
     return jnp.asarray(max_step, dtype)
 
 
@@ -260,8 +264,10 @@ def _increasing(kinks: ArrayLike | None, dtype: jnp.dtype) -> Array | None:
         return None
     known = concrete(kinks)
     numbers = known is None or (known.dtype.kind in "iuf" and np.isfinite(known).all())
-    if not numbers or (known is not None and not (known.ndim == 1 and (np.diff(known) > 0).all())):
+    numbers = numbers and jnp.asarray(kinks).ndim == 1  # also while they are traced
+    if not numbers or (known is not None and not (np.diff(known) > 0).all()):
+        found = shown(kinks) if known is None else known
         raise ValueError(
-            f"kinks must be increasing times, got {known}: write jnp.array([0.5, 1.0])"
+            f"kinks must be increasing times, got {found}: write jnp.array([0.5, 1.0])"
         )
     return jnp.asarray(kinks, dtype)

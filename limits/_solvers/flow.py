@@ -61,8 +61,11 @@ def flow(
     are found in what the velocity compares (`where`, maxima of two, absolute values, signs,
     activations made of them), of the state, and of the time with a number that is differentiated,
     `where(t < w, ...)`; `UnseenKink` (`limits.warnings`) warns of others. Differentiated runs step
-    over them in short steps, with which the error falls. They are first derivatives: second ones
-    know nothing of crossings, nor do derivatives at a start that lies on a kink.
+    over them in short steps, with which the error falls, slowly and not monotonically where neurons
+    slide along kinks (a few per cent may be left where the value is right to 1e-6): compare with
+    the difference of two runs. By these steps values differ, too, from those of the same run that
+    is not differentiated. Derivatives are first ones: second ones know nothing of crossings, nor do
+    derivatives at a start that lies on a kink.
 
     Where the energy has walls or curved spaces (`Game(..., spaces=)`), steps are brought back to
     them, and nothing is evaluated or observed outside. Explicit methods keep a solution of a stiff

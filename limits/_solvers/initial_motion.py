@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ensembles import Network, NeuronalEnsemble, Parameters, Rule
-from ensembles.internal import dot, kind, on_host, randomness, tensordot
+from ensembles.internal import dot, kind, on_host, randomness, spare, tensordot
 
 from .._dynamics.dynamics import Dynamics
 from .._dynamics.gradient_flow import GradientFlow
@@ -106,6 +106,7 @@ def initial_motion(
         dynamics.check(network, energy)
         return _probe(network, energy, dynamics.moves(network))
 
+    spare(key)
     if not random:
         seen = [probe(ensemble.network(many_nodes(ensemble, rules, coarsest, None)))]
         vanishing, tolerance = 0.0, rounding

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
 from ensembles import NeuronalEnsemble, Rule
-from ensembles.internal import counts, kind, on_host, randomness
+from ensembles.internal import counts, kind, on_host, randomness, spare
 
 from .._checks import flag
 from .._dynamics.by_mass import check_motion
@@ -143,6 +143,7 @@ def limit(
                 f"solver must leave {name} to limit, which refines steps as it does nodes, got "
                 f"{getattr(solver, name)}: write tol=, and Adaptive(method=..., max_step=...)"
             )
+    spare(key)
     rules = ensemble.rules(rule)
     random = any(r.random for r in rules)
     if random:

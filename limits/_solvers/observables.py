@@ -33,11 +33,17 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
     takes("observe", observe, 1, "the network", "write lambda network: network(x)[:, 0]")
     with called("observe must fit the network"):
         found: Any = eqx.filter_eval_shape(observe, network)
-    if (
-        not hasattr(found, "shape")
-        or not found.size
-        or not jnp.issubdtype(found.dtype, jnp.floating)
-    ):
+    array = hasattr(found, "shape") and found.size
+    if array and not jnp.issubdtype(found.dtype, jnp.floating):
+        remedy = ".real and .imag, stacked"
+        if not jnp.iscomplexobj(found):
+            remedy = (
+                "the outputs (network(x)[:, 0]), as an index or a truth value has no derivative"
+            )
+        raise ValueError(
+            f"observe must return one floating array, got dtype {found.dtype}: write {remedy}"
+        )
+    if not array:
         raise ValueError(
             f"observe must return one floating array, got {found!r}: write jnp.stack or "
             "jnp.concatenate around what you observe, or ask for one after the other"

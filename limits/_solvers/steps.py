@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from ensembles import Network
-from ensembles.internal import count, kind, positive, randomness
+from ensembles.internal import count, kind, positive, randomness, spare
 
 from .._dynamics.dynamics import Update
 from .._dynamics.optimiser import instead
@@ -103,7 +103,8 @@ class Steps(Solver):
 
 def run_key(key: Any, solver: Solver, dynamics: Update) -> PRNGKeyArray | None:
     """The key that a run draws with: required where batches are drawn or the dynamics is random,
-    accepted and not used elsewhere."""
+    accepted and not used elsewhere, where it is one."""
     if not (solver.random or dynamics.random):
+        spare(key)
         return None
     return randomness(key, "the run draws batches or noise")

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from ensembles import Network
-from ensembles.internal import called, concrete, takes
+from ensembles.internal import called, concrete, is_number, shown, takes
 
 # A function of a network, or a dictionary (or other tree) of functions.
 Observe = Callable[[Network], Any] | dict[str, Any] | None
@@ -22,14 +22,14 @@ def checkpoints(
     """t0, and `times` in order as an array in [t0, t1]; t0 and t1 for None. Where only rounding
     takes them beyond an end, or back, they are moved to it, or to the time before."""
     first, last = concrete(t0), concrete(t1)
-    for name, end in (("t0", first), ("t1", last)):
-        if end is not None and end.dtype.kind not in "iuf":
-            raise ValueError(f"{name} must be a number, got {end.tolist()!r}: write {name}=1.0")
+    for name, given in (("t0", t0), ("t1", t1)):
+        if not is_number(given):
+            raise ValueError(f"{name} must be a number, got {shown(given)}: write {name}=1.0")
     if first is None or last is None:
         return _traced(times, jnp.asarray(t0, dtype), jnp.asarray(t1, dtype))
-    if not (first.ndim == 0 and np.isfinite(first) and first >= 0):
+    if not (np.isfinite(first) and first >= 0):
         raise ValueError(f"t0 must be a finite time of at least 0, got {first}: write t0=0.0")
-    if not (last.ndim == 0 and np.isfinite(last) and last > first):
+    if not (np.isfinite(last) and last > first):
         after = "positive finite time" if first == 0 else f"finite time after t0={first}"
         raise ValueError(f"t1 must be a {after}, got {last}: write t1={first + 1.0}")
     held = np.array([first, last], dtype) if times is None else concrete(times)
@@ -83,7 +83,7 @@ def observed(observe: Observe, network: Network) -> Any:
         if not callable(f):
             raise ValueError(
                 "observe must be a function of a network, or a dictionary of functions, got "
-                f"{f!r}: write observe=lambda network: network(x)"
+                f"{shown(f)}: write observe=lambda network: network(x)"
             )
         takes("observe", f, 1, "the network", "write observe=lambda network: network(x)")
         with called("observe must fit the network"):

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Network
-from ensembles.internal import kind, matmul, on_host, positive, tensordot
+from ensembles.internal import kind, matmul, on_host, positive, spare, tensordot
 
 from .._dynamics.dynamics import Update
 from .._dynamics.gradient_flow import GradientFlow
@@ -112,6 +112,7 @@ def discover_architecture(
             f"network must have one hidden layer, got {network.depth} layers: its neurons live in "
             "one space of parameters"
         )
+    spare(key)
     if direction not in ("principal", "mean"):
         raise ValueError(f"direction must be 'principal' or 'mean', got {direction!r}")
     limit = float(positive("threshold", threshold, jnp.result_type(float)))

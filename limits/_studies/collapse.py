@@ -106,6 +106,7 @@ _LAYERS = {
     "dependence": (2, 1),
     "residuals": (1, 0),
 }
+_TITLES = {"dependence": "dependence (of independent entries: 1/N_{i-1} + 1/N_i, exponent -1)"}
 
 
 class Collapse(Result):
@@ -174,7 +175,10 @@ class Collapse(Result):
         for of in _LAYERS:
             layers = self.layers(of)
             columns = [self.largest(of, i) for i in layers]
-            lines += [of, f"{'width':>14}" + "".join(f"{f'layer {i}':>24}" for i in layers)]
+            lines += [
+                _TITLES.get(of, of),
+                f"{'width':>14}" + "".join(f"{f'layer {i}':>24}" for i in layers),
+            ]
             for j, name in enumerate(names):
                 cells = (f"{np.nanmean(c[:, j]):.2e} ± {np.nanstd(c[:, j]):.0e}" for c in columns)
                 lines.append(f"{name:>14}" + "".join(f"{cell:>24}" for cell in cells))
@@ -190,7 +194,8 @@ class Collapse(Result):
 
     def plot(self, of: str = "preactivations", ax: Axes | None = None) -> Axes:
         """One spread against width, a line a layer: means and 80 % of the seeds; fitted power
-        laws."""
+        laws. Beside others it needs room for its label, `plt.subplots(1, 2, layout="constrained")`.
+        """
         ax = axes(ax)
         for layer in self.layers(of):
             self.coupling.plot_against_width(self.largest(of, layer), f"layer {layer}", ax)
@@ -221,6 +226,10 @@ def collapse(
     N^-1/2 and are 0 in the limit; `residuals` fall for any biases; `dependence` of layers 3, …,
     L − 2 stays that of independent entries.
 
+    Three layers have no such layers, and nothing in them collapses for good: under constant biases
+    the neurons of layer 2 are alike at t = 0, and their last weights part them, so exponents are
+    about 0. Take four layers at least, five for increments.
+
     Raises `ValueError` for fewer than three layers and weights that are no numbers, and as
     `coupling` does.
     """
@@ -231,7 +240,8 @@ def collapse(
     if ensemble.depth < 3 or not all(layer.affine for layer in ensemble.layers):
         raise ValueError(
             f"ensemble must have at least three layers, affine in their weights, got {ensemble!r}: "
-            "there is no middle layer to collapse otherwise"
+            "take depth=5 for middle layers that collapse (of three layers none does, of four "
+            "layer 2)"
         )
     return Collapse(
         coupling(ensemble, energy, dynamics, observe=_Look(ensemble, energy), **options)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from ensembles import Measure, Network, NeuronalEnsemble, Rule
-from ensembles.internal import counts, randomness, tensordot
+from ensembles.internal import counts, randomness, spare, tensordot
 
 from .._dynamics.dynamics import Dynamics
 from .._energies.energy import Energy
@@ -33,6 +33,7 @@ def discretisations(
     error: one on the next coarser set; with random rules three on independent sets of half the
     nodes, which know the bias of few nodes too.
     """
+    spare(key)
     rules = ensemble.rules(rule)
     random = any(r.random for r in rules)
     keys: Any = (None, None)

@@ -49,8 +49,12 @@ def jackknife(
     Neurons with kinks (ReLU) are differentiated as `flow` says: each that crosses a datum adds its
     jump, few of which are a rough estimate of the limit's integral over them.
 
-    Raises `ValueError` for arguments that do not fit, networks of nodes or that have been trained,
-    and observables that single out neurons; `FailedRun` if the flow breaks down.
+    Nodes of equal masses (`Sobol`, `MonteCarlo`) cannot be told from draws: for what is no draw,
+    as Sobol points, the scatter that it reports is none of anything.
+
+    Raises `ValueError` for arguments that do not fit, networks whose masses are unequal (Gauss
+    nodes) or that have been trained, and observables that single out neurons; `FailedRun` if the
+    flow breaks down.
     """
     kind("network", network, Network, "write ensemble.sample(64, key=key), or from_mlp(mlp)[0]")
     kind("energy", energy, Energy, "write Risk(data)")

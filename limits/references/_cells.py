@@ -130,6 +130,11 @@ def box(
     """The centres of the cells of a box, flattened, their widths, and how many on every axis."""
     for name, end in (("low", low), ("high", high)):
         numeric(name, end, f"write {name}=1.0")
+        if concrete(end) is None:
+            raise ValueError(
+                f"{name} must be known numbers, got traced ones, on which cells depend: keep it "
+                "out of jit, vmap and grad"
+            )
     ends = [np.atleast_1d(np.asarray(end, float)) for end in (low, high)]
     fits = ends[0].shape == ends[1].shape and ends[0].shape in ((1,), (2,))
     if not (fits and np.isfinite(ends).all() and (ends[0] < ends[1]).all()):

@@ -22,7 +22,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from ensembles import Measure
-from ensembles.internal import concrete, count, positive
+from ensembles.internal import concrete, count, is_number, positive, shown
 
 from .._energies.interaction import Interaction
 from .._result import Result, course, when
@@ -265,7 +265,10 @@ def _result(
 
 
 def _not_negative(name: str, value: float) -> float:
-    known = np.asarray(value)
-    if known.ndim or not (np.issubdtype(known.dtype, np.number) and 0 <= known < np.inf):
-        raise ValueError(f"{name} must be a finite number of at least 0, got {value}: write 0.0")
+    known = concrete(value)
+    if known is None or not (is_number(value) and 0 <= known < np.inf):
+        raise ValueError(
+            f"{name} must be a finite number of at least 0, got {shown(value)}: write 0.0"
+            + ", outside of jit, vmap and grad" * (known is None)
+        )
     return float(known)

@@ -17,7 +17,7 @@ import scipy
 from jax.scipy.special import ndtr
 from jaxtyping import Array, ArrayLike, Float
 
-from ensembles.internal import concrete, count, dot
+from ensembles.internal import concrete, count, dot, is_number, shown
 
 from .._energies.interaction import Interaction
 
@@ -101,8 +101,8 @@ class IsotropicGaussians(eqx.Module):
 
     def __init__(self, delta: ArrayLike, dim: int | None = None):
         known = concrete(delta)
-        if known is not None and not (known.ndim == 0 and 0 < known < 1):
-            raise ValueError(f"delta must be between 0 and 1, got {delta}: write delta=0.4")
+        if not is_number(delta) or (known is not None and not 0 < known < 1):
+            raise ValueError(f"delta must be between 0 and 1, got {shown(delta)}: write delta=0.4")
         self.dim = _dimension(dim)
         self.delta = jnp.asarray(delta, jnp.result_type(float))
         self.moments = jnp.asarray(_moments(self.dim), self.delta.dtype)

@@ -302,7 +302,7 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
             grid_flow,
             dict(
                 interaction=Interaction(jnp.sum, jnp.dot),
-                density=jnp.exp,
+                density=lambda t: jnp.exp(t).sum(),
                 low=-1.0,
                 high=1.0,
                 cells=8,

@@ -1,5 +1,7 @@
 """What runs on the host says so under jit and grad, and what runs anywhere runs there."""
 
+import inspect
+
 import diffrax
 import equinox as eqx
 import jax
@@ -8,8 +10,24 @@ import pytest
 from models import largest, regression, smooth
 
 from contracts.calls import right_calls
-from limits import Data, Risk, flow, limit
+from ensembles import Sphere
+from limits import (
+    Adaptive,
+    Data,
+    FisherRao,
+    GradientFlow,
+    HuberLoss,
+    Interaction,
+    PathNorm,
+    PowerPenalty,
+    Risk,
+    WassersteinFisherRao,
+    flow,
+    limit,
+)
 from limits._solvers.forward import forward_alone
+from limits.kernels import GaussianOverlap, RBFKernel, ReLUKernel
+from limits.references import IsotropicGaussians
 
 ELSEWHERE = {"save", "load", "flow", "train", "diverse"}  # files, and what is jitted in other tests
 DATA, KEY = regression(6), jax.random.key(0)
@@ -42,6 +60,78 @@ def test_studies_on_the_host_say_so_under_jit_also_where_nothing_of_theirs_is_tr
     call, arguments, _ = right_calls()[name]
     with pytest.raises(ValueError, match=rf"^{name} runs on the host.*call it outside"):
         jax.make_jaxpr(lambda _: call(**arguments) and 0)(1.0)
+
+
+OTHER_NUMBERS = {
+    "learning_rates": GradientFlow,
+    "bias_rates": lambda v: GradientFlow(bias_rates=v),
+    "weight_decay": lambda v: GradientFlow(weight_decay=v),
+    "one of learning_rates": lambda v: GradientFlow([v, 1.0]),
+    "rate": FisherRao,
+    "rates of transport": lambda v: WassersteinFisherRao(GradientFlow(v)),
+    "delta": HuberLoss,
+    "strength": PowerPenalty,
+    "strength of paths": PathNorm,
+    "constant": lambda v: Interaction(jnp.sum, jnp.dot, v),
+    "kappa": RBFKernel,
+    "radius": lambda v: ReLUKernel(1, radius=v),
+    "radius of a sphere": lambda v: Sphere(3, v),
+    "variance": GaussianOverlap,
+    "delta of Gaussians": IsotropicGaussians,
+    "max_step": lambda v: Adaptive(max_step=v),
+    "rtol": lambda v: Adaptive(rtol=v),
+    "atol": lambda v: Adaptive(atol=v),
+    "step": lambda v: Adaptive(step=v),
+    "kinks": lambda v: Adaptive(kinks=v[None]),
+}
+
+
+def numbers():
+    """Calls with every argument that is a number in a right call, or by default, and with those of
+    classes."""
+    for name, (call, arguments, _) in right_calls().items():
+        for key, parameter in inspect.signature(call).parameters.items():
+            if isinstance(arguments.get(key, parameter.default), float) and key not in BOXES:
+                yield name, lambda v, c=call, a=arguments, k=key: c(**(a | {k: v}))
+    yield from OTHER_NUMBERS.items()
+
+
+BOXES = ("low", "high")  # numbers, or one for each axis
+REFUSED = (
+    r"must be .*got an array of shape \(|must be (a scalar|known)|must be hashable|on the host"
+)
+
+
+def test_an_array_in_place_of_a_number_is_refused_also_where_it_is_traced():
+    """Behind a check of values alone it would broadcast over the entries of weights."""
+    for name, call in numbers():
+        with pytest.raises(ValueError, match=REFUSED):
+            jax.make_jaxpr(lambda v, f=call: f(v) and 0)(jnp.array([0.1, 0.2]))
+            pytest.fail(f"{name} takes a traced array")
+
+
+@pytest.mark.parametrize("name", OTHER_NUMBERS)
+def test_an_array_in_place_of_a_number_is_refused_in_the_same_words_outside(name):
+    with pytest.raises(ValueError, match=REFUSED + "|increasing times"):
+        OTHER_NUMBERS[name](jnp.array([0.1, 0.2]))
+
+
+def test_rates_in_an_array_are_told_how_to_be_a_list():
+    said = r"a list of them, one per layer, got an array of shape \(2,\): write \[r\[0\], r\[1\]\]"
+    with pytest.raises(ValueError, match=said):
+        GradientFlow(jnp.array([1.0, 0.1]))
+    with pytest.raises(ValueError, match=said):
+        jax.jit(lambda r: GradientFlow(r) and 0)(jnp.array([1.0, 0.1]))
+    with pytest.raises(ValueError, match=r"got \{'w1': 1\.0\}: write a list"):
+        GradientFlow({"w1": 1.0})  # pyright: ignore[reportArgumentType]
+    for wrong in ("1", -1.0):
+        with pytest.raises(ValueError, match=rf"got {wrong!r}: .*; write 1\.0"):
+            GradientFlow(wrong)
+
+
+def test_numbers_that_are_traced_are_taken():
+    for name in OTHER_NUMBERS.keys() - {"kinks", "delta of Gaussians"}:
+        jax.make_jaxpr(lambda v, n=name: OTHER_NUMBERS[n](v) and 0)(0.1)
 
 
 def energy(scale, **options):

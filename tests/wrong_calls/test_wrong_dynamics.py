@@ -46,7 +46,7 @@ CALLS = {
     ),
     "negative rate of masses": (
         lambda: FisherRao(rate=-1),
-        r"rate must be finite numbers ≥ 0 or functions of time, got -1\.0",
+        r"rate must be finite numbers ≥ 0 or functions of time, got -1: 0 keeps .*; write 1\.0",
     ),
     "learning rates that begin below zero": (
         lambda: flow(network(), risk(), GradientFlow(lambda t: t - 1), t1=1.0),

@@ -140,7 +140,7 @@ CALLS = {
     ),
     "noise of a single neuron": (
         lambda: NeuronalEnsemble(
-            [Uniform(0.0, 1.0)], [one, Noisy(_noise, one, Gaussian(1))], layers=Affine(jnp.tanh)
+            [Uniform(0.0, 1.0)], [one, Noisy(_noise, _zero, Gaussian(1))], layers=Affine(jnp.tanh)
         ),
         r"weights\[1\] is Noisy, but has one neuron at its end.*belongs to its label",
     ),
@@ -297,3 +297,25 @@ def test_checks_do_not_stand_in_the_way_of_tracing():
     solver = Adaptive(method=diffrax.Heun())
     assert np.isfinite(flow(network(), risk(), t1=0.1, solver=solver).energies).all()
     assert repr(Elementwise(product)) == "Elementwise(product)"
+
+
+BIASES = {"a number": 0.0, "a flag": True, "a law": Gaussian(1), "a word": "ab", "a set": {0.0}}
+
+
+@pytest.mark.parametrize("name", BIASES)
+def test_biases_that_are_no_list_are_told_to_be_one(name):
+    said = (
+        r"^biases must be a list of one entry per layer \(3\), got .*: write \[b\] \* 2 \+ \[None\]"
+    )
+    with pytest.raises(ValueError, match=said):
+        independent(depth=3, biases=BIASES[name])
+    with pytest.raises(ValueError, match=said):
+        NeuronalEnsemble(
+            [Uniform(0.0, 1.0)] * 2, [one, _zero, one], BIASES[name], layers=Affine(jnp.tanh)
+        )
+
+
+@pytest.mark.parametrize("hidden", [Gaussian(1), [Gaussian(1)]])
+def test_a_law_of_layers_that_are_not_there_is_refused(hidden):
+    with pytest.raises(ValueError, match=r"^hidden must be left out for depth=2.*: leave it out"):
+        independent(depth=2, hidden=hidden)
