@@ -1,5 +1,5 @@
-"""Assumption 1 and what follows from it for risks, their infima and noisy training (Maass & Fontbona,
-arXiv:2405.19995): convex risks, theorem 2, invariant densities, the law of projected noise."""
+"""Assumption 1 and what follows from it for risks, their infima and noisy training: convex risks,
+theorem 2, invariant densities, the law of projected noise (Maass & Fontbona, arXiv:2405.19995)."""
 
 import equinox as eqx
 import jax
@@ -75,8 +75,8 @@ def test_the_three_risks_are_convex_along_mixtures_of_laws():
 
 
 def test_a_reflection_of_the_line_has_three_functions_for_one_neuron():
-    """{±1} on R: E^G = {0}, (δ_z)^G = ½ (δ_z + δ_{−z}), and σ(·, z), ½ (σ(·, z) + σ(·, −z)), σ(·, 0)
-    differ for a bump. "All distinct" is a matter of units: for tanh(z x) the last two are 0."""
+    """{±1} on R: E^G = {0}, (δ_z)^G = ½ (δ_z + δ_{−z}), and σ(·, z), ½ (σ(·, z) + σ(·, −z)) and
+    σ(·, 0) differ for a bump. That is a matter of units: for tanh(z x) the last two are 0."""
     line = Symmetry(
         generated(np.array([[-1.0]])), inputs=defining, outputs=trivial(1), neurons=defining
     )
@@ -156,10 +156,10 @@ def potentials(unit, data):
 
 @pytest.mark.slow
 def test_noisy_flows_from_invariant_densities_have_invariant_densities():
-    """Corollary 3 and theorem 4 at β > 0, on a grid that the group maps to itself: under DA and FA on
-    any data, and under free training on invariant ones, densities of WI starts stay invariant and
-    are the same; free training on arbitrary data breaks them, and a start that is not WI becomes
-    so at rest only, since the minimiser is unique."""
+    """Corollary 3 and theorem 4 at β > 0, on a grid that the group maps to itself: under DA and FA
+    on any data, and under free training on invariant ones, densities of WI starts stay invariant
+    and are the same; free training on arbitrary data breaks them, and a start that is not WI
+    becomes so at rest only, since the minimiser is unique."""
     x = jax.random.normal(jax.random.key(6), (10, 2)) * 1.5
     data = Data(x, jnp.sin(x[:, :1]) + x[:, 1:] / 2)
 
