@@ -54,8 +54,9 @@ def growth(directions, charges, data, rng):
 @pytest.mark.slow
 def test_the_hessian_at_the_sparse_minimiser_is_positive():
     """At the minimisers of random problems that have no atom on a hyperplane w · x_k = 0, where the
-    energy has a kink; and around all of them it grows at least as a square. A quarter of a turn maps four inputs to one another: of the four
-    atoms between them two opposite ones are enough, and the Hessian has a kernel."""
+    energy has a kink; and around all of them it grows at least as a square. A quarter of a turn
+    maps four inputs to one another: of the four atoms between them two opposite ones are enough,
+    and the Hessian has a kernel."""
     least, rises, kinks = [], [], 0
     for seed, dim in [(s, d) for d in (2, 3) for s in range(8)]:
         data = problem(seed, dim)
