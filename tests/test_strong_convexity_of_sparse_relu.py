@@ -42,28 +42,17 @@ def problem(seed, dim):
     return Data(jnp.asarray(x), jnp.asarray(y[:, None]))
 
 
-def growth(directions, charges, data, rng):
-    """The least (E − E*)/|δ|² at 500 random δ of length 1e-3 from the atoms."""
-    u, signs = directions * np.abs(charges)[:, None], jnp.asarray(np.sign(charges))
-    moves = rng.standard_normal((500, *u.shape))
-    moves *= 1e-3 / np.linalg.norm(moves, axis=(1, 2), keepdims=True)
-    around = jax.vmap(lambda v: energy(v, signs, data))(jnp.asarray(u + moves))
-    return float((around.min() - energy(jnp.asarray(u), signs, data)) / 1e-6)
-
-
 @pytest.mark.slow
 def test_the_hessian_at_the_sparse_minimiser_is_positive():
     """At the minimisers of random problems that have no atom on a hyperplane w · x_k = 0, where the
-    energy has a kink; and around all of them it grows at least as a square. A quarter of a turn
-    maps four inputs to one another: of the four atoms between them two opposite ones are enough,
-    and the Hessian has a kernel."""
-    least, rises, kinks = [], [], 0
+    energy has a kink and no Hessian. A quarter of a turn maps four inputs to one another: of the
+    four atoms between them two opposite ones are enough, and the Hessian has a kernel."""
+    least, kinks = [], 0
     for seed, dim in [(s, d) for d in (2, 3) for s in range(8)]:
         data = problem(seed, dim)
-        best = sparse_relu(data, LAMBDA, tol=1e-9)
+        best = sparse_relu(data, LAMBDA, tol=1e-7)
         inside = np.abs(best.directions @ np.asarray(data.x).T).min() > 1e-4
         kinks += not inside
-        rises.append(growth(best.directions, best.charges, data, np.random.default_rng(seed)))
         if inside:
             slope, values = curvature(best.directions, best.charges, data)
             assert slope < 1e-4  # a stationary point
@@ -72,8 +61,6 @@ def test_the_hessian_at_the_sparse_minimiser_is_positive():
         f"\n{len(least)} minimisers inside of cones, {kinks} with atoms on kinks; least eigenvalues"
     )
     print(np.sort(least).round(5))
-    print(f"least growth around all: {np.sort(rises).round(5)}")
-    assert min(rises) > 1e-4
     assert len(least) >= 4 and min(least) > 1e-4
     cross = np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])
     data = Data(jnp.asarray(cross), jnp.ones((4, 1)))
