@@ -5,12 +5,12 @@ Learning with a symmetry: vanilla, augmented, averaged, equivariant
 A teacher and students of units σ(z x), z a 2 × 2 matrix, under the group C_2 that swaps coordinates
 (Maass & Fontbona, arXiv:2405.19995). Students learn by SGD without regard to the group (vanilla),
 with data augmentation (DA), feature averaging (FA), or projected parameters (EA), from strongly
-invariant (SI) and weakly invariant (WI) starts. How far do they leave their kind of symmetry, and
-how does that depend on the width N?
+invariant (SI) and weakly invariant (WI) starts. How far do they leave their kind of symmetry, how
+far are the ways of learning from one another, and how does that depend on the width N?
 
 Run it with ``python examples/symmetries.py`` (widths up to 100, four seeds) or with ``--full``
-(widths up to 1,000, ten seeds, more than an hour). It prints its table and saves
-``examples/figures/symmetries.png``.
+(widths up to 1,000, ten seeds, more than an hour). It prints its tables and saves
+``examples/figures/symmetries.png`` and ``examples/figures/symmetries_particles.png``.
 """
 
 from _setup import save, say
@@ -42,7 +42,8 @@ WIDTHS, SEEDS = ([5, 10, 50, 100, 500, 1000], 10) if FULL else ([5, 10, 50, 100]
 # loss is ‖ŷ − y‖² and the step 50 on the gradient of the averaged loss: here, where the loss is
 # half of that and gradients are per unit mass, the step is 100/N, the penalty τ/2 and the
 # temperature β/2. There are 20 N steps on 20 fresh samples each, so that every width trains up to
-# time 2000. Data augmentation draws a group element for every sample (DA), or takes both (DA-2).
+# time 2000. Data augmentation draws a group element for every sample (DA), or takes ten samples
+# with both (DA-2).
 
 SWAP = Symmetry(
     cyclic(2), inputs=defining, outputs=defining, neurons=intertwining(defining, defining)
@@ -82,13 +83,13 @@ def population(teacher):
 
 
 class BothImages(eqx.Module):
-    """Draws of samples, each with its image."""
+    """Draws of samples, each with its image: half as many of them."""
 
     data: Data
 
     def __call__(self, size, key):
-        batch = augmented(self.data.draw(size, key), SWAP)
-        return batch.x, batch.y
+        batch = augmented(self.data.draw((size + 1) // 2, key), SWAP)
+        return batch.x[:size], batch.y[:size]
 
 
 def in_pairs(data):
@@ -213,3 +214,57 @@ for ax in axes[1]:
     ax.set_xlabel("width N")
 axes[0, 0].legend()
 save(figure, "symmetries")
+
+# %%
+# From one another, label by label
+# --------------------------------
+# All ways of learning begin at the same neurons and see the same samples. The root mean square
+# distance of neurons of one label falls as N^(-1/2) where the limits are one: DA and FA for every
+# teacher, and vanilla training where the teacher is WI (Corollary 3 and Theorem 4).
+
+
+def from_one_another(kind, title, ways, n):
+    """The root mean square distance over labels, for every seed."""
+    a, b = (found[kind, title, way, n][0] for way in ways)
+    return np.sqrt(((a - b) ** 2).sum(-1).mean(-1))
+
+
+PAIRS = [("DA", "FA"), ("vanilla", "DA"), ("vanilla", "FA")]
+print("\nroot mean square distances of neurons of one label, means ± 95 %, from WI starts")
+pairs = {}
+for title in TEACHERS:
+    for ways in PAIRS:
+        values = np.stack([from_one_another("WI", title, ways, n) for n in WIDTHS], 1)
+        pairs[title, ways] = values, fit_power_law(WIDTHS, values)
+        cells = "".join("{:12.4f} ± {:.4f}".format(*interval(v)) for v in values.T)
+        print(f"{title + ', ' + ' and '.join(ways):>26}{cells}   N^{pairs[title, ways][1]}")
+
+# %%
+# Where the neurons are
+# ---------------------
+# Entries z_11 and z_22 of the neurons of one student of the arbitrary teacher, from an SI start:
+# E^G is on the diagonal, and the group reflects at it. Vanilla training leaves it for places near
+# the teacher's neurons, DA stays, between the teacher's neurons and their images.
+
+n = WIDTHS[-1]
+figure, axes = plt.subplots(1, 3, figsize=(12, 3.9), layout="constrained")
+teacher = Measure(arbitrary.points, arbitrary.masses)
+for ax, way, color in zip(axes[:2], ("vanilla", "DA"), ("C0", "C1"), strict=True):
+    ax.axline((0, 0), slope=1, color="0.7", lw=1, zorder=0, label="$E^G$")
+    student = Measure(jnp.asarray(found["SI", "arbitrary", way, n][0][0]), jnp.full(n, 1 / n))
+    student.plot(ax, entries=(0, 3), color=color, label="student")
+    teacher.plot(ax, entries=(0, 3), color="k", marker="*", s=70, alpha=1, label="teacher")
+    SWAP.symmetrised(teacher).plot(ax, entries=(0, 3), s=70, marker="*", facecolor="none",
+                                   edgecolor="k", alpha=1, lw=0.7, zorder=0)  # fmt: skip
+    ax.set(xlabel="$z_{11}$", ylabel="$z_{22}$", title=f"{way}, SI start, N = {n}", aspect="equal")
+    ax.legend(fontsize=8)
+for (title, ways), (values, law) in pairs.items():
+    if ways in PAIRS[:2] and title != "SI":
+        cells = np.array([interval(v) for v in values.T]).T
+        marker = dict(arbitrary="o", WI="s")[title]
+        label = f"{' and '.join(ways)}, {title} teacher, $N^{{{law.exponent:.2f}}}$"
+        axes[2].errorbar(WIDTHS, *cells, marker=marker, ms=4, capsize=2, lw=1, label=label)
+axes[2].set(xscale="log", yscale="log", xlabel="width N", title="WI start, label by label",
+            ylabel="root mean square distance")  # fmt: skip
+axes[2].legend(fontsize=7)
+save(figure, "symmetries_particles")

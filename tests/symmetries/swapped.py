@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ensembles import Affine, Elementwise, Gaussian, Network, SetAverage, Symmetry, iid
-from ensembles.groups import cyclic, defining, intertwining
+from ensembles.groups import cyclic, defining, intertwining, trivial
 from limits import Adaptive, Data, Risk, flow
 from limits.symmetries import EquivariantArchitecture, FeatureAveraging, augmented
 
@@ -28,6 +28,14 @@ ARBITRARY = Data(X, jnp.stack([jnp.sin(X[:, 0]), jnp.cos(X[:, 0] * X[:, 1]) - X[
 EQUIVARIANT = augmented(ARBITRARY, SWAP)
 CLOUD = Gaussian(4).sample(5, key=KEY)
 PLAIN = Network.shallow(sigma, CLOUD)
+
+
+def bump(z, x):
+    """Jointly invariant under permutations, smooth and bounded."""
+    return jnp.exp(-((x - z) ** 2).sum() / 2)[None]
+
+
+INVARIANT = Symmetry(cyclic(2), inputs=defining, outputs=trivial(1), neurons=defining)
 
 
 def identity(h):

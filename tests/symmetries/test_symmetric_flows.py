@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from models import largest
-from swapped import ARBITRARY, EQUIVARIANT, KEY, PLAIN, SWAP, X, risks, run
+from swapped import ARBITRARY, EQUIVARIANT, KEY, PLAIN, SWAP, X, bump, risks, run
 
 from ensembles import (
     Affine,
@@ -85,14 +85,6 @@ def test_projected_noise_has_the_variance_of_its_subspace():
 
 
 # Propositions 4 and 5
-
-
-def bump(z, x):
-    """Jointly invariant under permutations, smooth and bounded."""
-    return jnp.exp(-((x - z) ** 2).sum() / 2)[None]
-
-
-INVARIANT = Symmetry(cyclic(2), inputs=defining, outputs=trivial(1), neurons=defining)
 
 
 @pytest.mark.slow
