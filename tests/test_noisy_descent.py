@@ -18,6 +18,7 @@ from limits import (
     Data,
     Interaction,
     Langevin,
+    Penalty,
     PowerPenalty,
     Risk,
     WassersteinFisherRao,
@@ -188,17 +189,17 @@ def test_times_to_escape_a_well_are_kramers():
     slope = np.polyfit(betas[1:], np.log(gaps[1:]), 1)[0]
     assert abs(slope + 0.25) < 0.005
 
-    times, n, beta = jnp.array([0.0, 20.0, 40.0, 80.0]), 8000, 12.0
+    times, n, beta = jnp.array([0.0, 20.0, 40.0]), 4000, 12.0
     cloud = particles(Gaussian(1, -1.0, 0.2)).sample(n, key=jax.random.key(0))
     law = grid_flow(
-        WELLS, lambda t: jnp.exp(-((t[0] + 1) ** 2) / 0.08), cells=200, t1=80.0, times=times,
+        WELLS, lambda t: jnp.exp(-((t[0] + 1) ** 2) / 0.08), cells=200, t1=40.0, times=times,
         temperature=1 / beta, **LINE,
     )  # fmt: skip
     exact = np.asarray(law.masses[1:, 100:]).sum(1)
     rate = generator(psi, x[1] - x[0], beta)[1]
     for tau in (1 / beta, 1 / (2 * beta)):
         run = train(
-            cloud, WELLS, Langevin(temperature=tau), step=0.005, t1=80.0, times=times,
+            cloud, Penalty(double_well), Langevin(temperature=tau), step=0.01, t1=40.0, times=times,
             observe=lambda network: (network.points(0)[:, 0] > 0).mean(), key=jax.random.key(1),
         )  # fmt: skip
         found = np.asarray(run.observed)[1:]
