@@ -257,8 +257,8 @@ def test_random_neurons_are_aligned_by_the_root_of_two_log_m_over_d():
 @pytest.mark.slow
 def test_one_neuron_fitted_to_one_neuron_has_one_minimiser_of_risk_d_over_m():
     """y = erf(⟨w*, x⟩/√2) + ε/2: descent from six starts ends at one w for m ≥ 4 d, where the
-    excess risk falls at least as fast as the bound √(d log m/m), in fact as d/m. Of the risk itself,
-    as printed, the bound cannot hold: noise stays. Control: from m = d/2 samples ends are many."""
+    excess risk falls at least as fast as the bound √(d log m/m), in fact as d/m. Of the risk, as
+    printed, the bound cannot hold: noise stays. Control: from m = d/2 samples ends are many."""
 
     def ends(d, m, seed):
         draw = np.random.default_rng([d, m, seed])

@@ -63,9 +63,9 @@ def run(measure, dynamics):
 def test_stationary_networks_stay_at_every_width_and_full_support_leaves_them(neurons):
     """Neurons of a stationary network, copied to 64, do not move however long they descend, while
     the certified gap is positive. With a tenth of the mass spread over a box, masses that move
-    leave it, and from t = 30 on t (E − inf E) does not grow; that of descent does. One atom is a trap for
-    masses that move, too (the control: without full support); two atoms in shares of one half are
-    not, since their masses go to other shares."""
+    leave it, and from t = 30 on t (E − inf E) does not grow; that of descent does. One atom is a
+    trap for masses that move, too (the control: without full support); two atoms in shares of one
+    half are not, since their masses go to other shares."""
     points = stationary(neurons)
     copies = even(jnp.repeat(points, 64 // neurons, 0))
     spread = Measure.mixture([even(points), WIDE], [0.9, 0.1])
