@@ -29,11 +29,11 @@ def averages(d, n, draws, seed):
 
 
 @pytest.mark.slow
-def test_rademacher_averages_of_the_ball_fall_as_the_root_of_samples_in_every_dimension():
-    """By contraction they are below 2/√L for inputs of length 1, whatever d. For networks of M
-    neurons with Σ|a_j|/M ≤ 1 this is the average in the scaling 1/M; in 1/√M it is √M times as
-    large, exactly, since the ball is. Control: signs that are all the same have an average that
-    does not fall."""
+def test_rademacher_averages_of_the_ball_fall_as_the_root_of_samples():
+    """By contraction they are below 2/√L for inputs of length 1, whatever d (seen for d = 2, 3).
+    For networks of M neurons with Σ|a_j|/M ≤ 1 this is the average in the scaling 1/M; in 1/√M it
+    is √M times as large, exactly, since the ball is. Control: signs that are all the same, whose
+    maximum tends to 1/π on the circle and not to 0."""
     sizes, draws = np.array([8, 16, 32]), 24
     print(f"\nRademacher averages × √L, {draws} draws, for L = {sizes}")
     for d in (2, 3):
