@@ -234,3 +234,59 @@ def test_lazy_networks_stop_at_the_linear_part_where_the_mean_field_goes_on():
     rich = 3 * ((np.asarray(run.final(jnp.asarray(z))) - wanted) ** 2).mean()
     print(f"\nlazy {lazy.round(4)}, mean field {rich:.4f}")
     assert lazy.min() > 0.02 and rich < 0.005
+
+
+@pytest.mark.slow
+def test_random_neurons_are_aligned_by_the_root_of_two_log_m_over_d():
+    """max_j |⟨w_j, w*⟩|/|w_j| of M neurons is near √(2 log(M)/d): without the logarithm, as in the
+    notes, 1/√d is exceeded by almost every draw. Control: neurons on the line of w*."""
+    d, numbers, seeds = 200, np.array([10, 100, 1000]), 20
+    draw = np.random.default_rng(0)
+    w = draw.standard_normal((seeds, numbers[-1], d))
+    cosines = np.abs(w[..., 0]) / np.linalg.norm(w, axis=2)
+    largest = np.stack([cosines[:, :m].max(1) for m in numbers], 1) * np.sqrt(d)
+    mean, error = largest.mean(0), largest.std(0, ddof=1) / np.sqrt(seeds)
+    bound = np.sqrt(2 * np.log(2 * numbers))  # of the mean, by a sum of exponentials
+    print(f"\n√d × largest alignment of M = {numbers}: {mean.round(3)} ± {error.round(3)}, "
+          f"√(2 log 2M) = {bound.round(3)}; above 1: {(largest > 1).mean(0)}")  # fmt: skip
+    assert (mean < bound).all() and (mean > 0.7 * bound).all()
+    assert (largest > 1).mean(0)[1:].min() > 0.95
+    assert fit_power_law(numbers, largest).high < 0.3  # far from a power of M
+
+
+@pytest.mark.slow
+def test_one_neuron_fitted_to_one_neuron_has_one_minimiser_of_risk_d_over_m():
+    """y = erf(⟨w*, x⟩/√2) + ε/2: descent from six starts ends at one w for m ≥ 4 d, where the
+    excess risk falls at least as fast as the bound √(d log m/m), in fact as d/m. Of the risk, as
+    printed, the bound cannot hold: noise stays. Control: from m = d/2 samples ends are many."""
+
+    def ends(d, m, seed):
+        draw = np.random.default_rng([d, m, seed])
+        x, w = draw.standard_normal((m, d)), np.eye(d)[0]
+        y = erf(x @ w / np.sqrt(2)) + 0.5 * draw.standard_normal(m)
+        found = draw.standard_normal((6, d)) / np.sqrt(d)
+        for _ in range(1500):
+            h = found @ x.T
+            off = erf(h / np.sqrt(2)) - y
+            found = found - (off * np.sqrt(2 / np.pi) * np.exp(-(h**2) / 2)) @ x / m
+        return found
+
+    def excess(w):
+        """E (erf(⟨w, x⟩/√2) − erf(x₁/√2))²/2 in closed form."""
+        a, c = w @ w, w[0]
+        parts = np.arcsin(a / (1 + a)) + np.arcsin(0.5) - 2 * np.arcsin(c / np.sqrt(2 * (1 + a)))
+        return parts / np.pi
+
+    dims, ratios, seeds = [10, 20], np.array([4, 16, 64]), 6
+    print("\nexcess risk of one neuron, × m/d")
+    for d in dims:
+        runs = np.array([[ends(d, r * d, s) for r in ratios] for s in range(seeds)])
+        apart = np.ptp(runs, axis=2).max(-1)
+        risks = np.array([[excess(w[0]) for w in row] for row in runs])
+        rate = fit_power_law(ratios, risks)
+        print(f"d = {d}, m/d = {ratios}: {(risks.mean(0) * ratios).round(3)}, exponent {rate}; "
+              f"ends apart by {apart.max():.0e}", flush=True)  # fmt: skip
+        assert apart.max() < 1e-5 and rate.high < -0.5 and rate.low <= -1 <= rate.high + 0.1
+    few = np.ptp(ends(20, 10, 0), axis=0).max()
+    print(f"m = d/2: ends apart by {few:.2f}")
+    assert few > 0.1
