@@ -47,6 +47,7 @@ from .time_grid import adapted, graded, halved, integrals
 
 _SOLVES = 4  # on as many grids, at most
 _RESOLVED = 5e-3  # of the variance, what every second grid time may miss
+_ROUNDING = 4  # units of the last place of times, that are lost where intervals meet
 
 
 class SGDNoise(Result):
@@ -170,14 +171,17 @@ def sgd_noise(
     grid = graded(np.asarray(when), intervals).astype(dtype)
     for left in reversed(range(_SOLVES)):
         found = solve(network, energy, grid, rougher=False)
-        half = _told(halved(found.slopes, grid), energy.data.masses, when, grid[::2])[1]
+        coarse = jnp.asarray(halved(np.asarray(found.slopes), grid))
+        half = _told(coarse, energy.data.masses, when, grid[::2])[1]
         in_time = apart_in_size(found.variance, [half])
         variance = np.asarray(found.variance)
         if not left or (in_time <= _RESOLVED * variance).all():
             break
         grid = _adapted(grid, found.influence, energy.data.masses, when)
     others = [solve(other, energy, grid, rougher=True).variance for other in others]
-    error = _unresolved(in_time, variance) + apart_in_size(found.variance, others)
+    rounded = _ROUNDING * np.finfo(dtype).eps * grid[-1] / np.diff(grid).min()
+    in_time = _unresolved(in_time, variance) + rounded * variance
+    error = in_time + apart_in_size(found.variance, others)
     finer_data = energy.with_finer_data()
     if finer_data is not None:
         finer = solve(network, finer_data, grid, rougher=False).variance

@@ -7,12 +7,12 @@ the least for a given number of them where w ∝ |h'|^(−2/3).
 """
 
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 _NEAREST = 1e-4  # of the gap between two times, how near the later one a first grid is resolved
 _POINTS = 64  # of a gap, from which the first grid is made
 _SPREAD = 0.25  # of the points of a grid, that stay where those of the one before were
-_APART = 64  # units of the last place that points are apart, at least
+_APART = 512  # units of the last place that points are apart, at least
 
 
 def graded(times: Float[np.ndarray, " T"], intervals: int) -> Float[np.ndarray, " J"]:
@@ -53,10 +53,12 @@ def integrals(times: Float[np.ndarray, " T"], grid: Float[np.ndarray, " J"]) -> 
     return np.pad(falling, [(0, 0), (0, 1)]) + np.pad(rising, [(0, 0), (1, 0)])
 
 
-def halved(slopes: Array, grid: Float[np.ndarray, " J"]) -> Array:
-    """Derivatives (..., J, n) in the hats of `grid`, in those of every second of its times."""
+def halved(
+    slopes: Float[np.ndarray, "... J n"], grid: Float[np.ndarray, " J"]
+) -> Float[np.ndarray, "... I n"]:
+    """Derivatives in the hats of `grid`, in those of every second of its times."""
     right = ((grid[1::2] - grid[:-2:2]) / (grid[2::2] - grid[:-2:2]))[:, None]
-    right = right.astype(slopes.dtype)
-    between = slopes[..., 1::2, :]
-    found = slopes[..., ::2, :].at[..., 1:, :].add(between * right)
-    return found.at[..., :-1, :].add(between * (1 - right))
+    found, between = slopes[..., ::2, :].copy(), slopes[..., 1::2, :]
+    found[..., 1:, :] += between * right
+    found[..., :-1, :] += between * (1 - right)
+    return found
