@@ -49,11 +49,11 @@ def told(t1, times=None, **options):
 
 
 def test_noise_of_batches_stays_what_it_is_however_long_the_run():
-    """The noise of the last 1/A, of 5,000: even intervals saw nothing of it."""
-    times = jnp.array([0.0, 0.5, 20.0, 5000.0])
-    found = told(5000.0, times)
+    """The noise of the last 1/A, of 1,000: even intervals saw a tenth of it."""
+    times = jnp.array([0.0, 20.0, 1000.0])
+    found = told(1000.0, times)
     off = np.abs(found.per_ratio - exact(times))
-    assert (off <= found.error).all() and found.error.max() < 0.02 * exact(5000.0)
+    assert (off <= found.error).all() and found.error.max() < 0.02 * exact(1000.0)
     assert jnp.ptp(jnp.diff(found.grid)) > 100  # the control: intervals are far from even
 
 

@@ -78,7 +78,7 @@ class Furthest(NamedTuple):
         return Furthest(
             jax.tree.map(np.add, self.apart, other.apart),
             self.moved,
-            np.add(self.functions, other.functions),
+            self.functions + other.functions,
             self.ok & other.ok,
         )
 

@@ -168,16 +168,21 @@ def sgd_noise(
         run.raise_if_failed()
         return _Solved(mean, slopes, *_told(slopes, q, when, grid))
 
-    grid = graded(np.asarray(when), intervals).astype(dtype)
-    for left in reversed(range(_SOLVES)):
+    def compared(grid: np.ndarray) -> tuple[_Solved, np.ndarray]:
+        """What is found on a grid, and its distance from every second time."""
         found = solve(network, energy, grid, rougher=False)
         coarse = jnp.asarray(halved(np.asarray(found.slopes), grid))
         half = _told(coarse, energy.data.masses, when, grid[::2])[1]
-        in_time = apart_in_size(found.variance, [half])
-        variance = np.asarray(found.variance)
-        if not left or (in_time <= _RESOLVED * variance).all():
+        return found, apart_in_size(found.variance, [half])
+
+    grid = graded(np.asarray(when), intervals).astype(dtype)
+    found, in_time = compared(grid)
+    for _ in range(_SOLVES - 1):
+        if (in_time <= _RESOLVED * np.asarray(found.variance)).all():
             break
         grid = _adapted(grid, found.influence, energy.data.masses, when)
+        found, in_time = compared(grid)
+    variance = np.asarray(found.variance)
     others = [solve(other, energy, grid, rougher=True).variance for other in others]
     rounded = _ROUNDING * np.finfo(dtype).eps * grid[-1] / np.diff(grid).min()
     in_time = _unresolved(in_time, variance) + rounded * variance
