@@ -4,7 +4,6 @@ Source: Maass & Fontbona (arXiv:2405.19995), where the risk of augmented data is
 R^DA(μ) = E_π ∫ ℓ(Φ_μ(ρ_g X), ρ̂_g Y) dλ(g).
 """
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
@@ -12,7 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 from ensembles import Symmetry
 from ensembles.internal import choose, einsum, kind
 
-from .data import Data
+from .data import Data, Population
 from .predictions import check_action
 
 
@@ -34,7 +33,7 @@ def augmented(data: Data, symmetry: Symmetry) -> Data:
     )
 
 
-class _Augmented(eqx.Module):
+class _Augmented(Population):
     """Draws of data, each with a group element of its own."""
 
     data: Data
@@ -56,3 +55,7 @@ class _Augmented(eqx.Module):
             return einsum("nij,nj->ni", matrices.astype(x.dtype), flat).reshape(x.shape)
 
         return move(rho, drawn.x), move(rho_hat, drawn.y)
+
+    def finer(self) -> Data | None:
+        data = self.data.finer()
+        return None if data is None else augmented(data, self.symmetry)

@@ -1,5 +1,6 @@
 """Data: a measure on inputs and targets, finite or a population."""
 
+import abc
 from collections.abc import Callable
 
 import equinox as eqx
@@ -117,14 +118,15 @@ class Data(Kept):
         y = jax.vmap(target)(measure.points)
         held = target if isinstance(target, eqx.Module) else _Function(target)
         rule = default_rule(space) if rule is None else rule
-        return Data(measure.points, y, measure.masses, sampler=_Fresh(space, held, rule, key))
+        sampler = _Fresh(space, held, len(y), rule, key)
+        return Data(measure.points, y, measure.masses, sampler=sampler)
 
     def finer(self) -> "Data | None":
         """The same population on the next finer nodes, drawn anew where they are random; None where
         these data are all there is."""
-        if not isinstance(self.sampler, _Fresh):
+        if not isinstance(self.sampler, Population):
             return None
-        return self.sampler.finer(len(self.masses))
+        return self.sampler.finer()
 
     def draw(self, size: int, key: PRNGKeyArray) -> "Data":
         """`size` independent samples of mass 1/size: fresh samples of a population."""
@@ -134,11 +136,24 @@ class Data(Kept):
         return Data(self.x[chosen], self.y[chosen])
 
 
-class _Fresh(eqx.Module):
-    """Draws x from a space, with y = target(x); `rule` and `key` are those of its nodes."""
+class Population(eqx.Module):
+    """A sampler of a population of which data are nodes, as many as one likes."""
+
+    @abc.abstractmethod
+    def __call__(self, size: int, key: PRNGKeyArray) -> tuple[Array, Array]:
+        """That many samples."""
+
+    @abc.abstractmethod
+    def finer(self) -> Data | None:
+        """The population on the next finer nodes; None where those that it has are all."""
+
+
+class _Fresh(Population):
+    """Draws x from a space, with y = target(x); `nodes`, `rule` and `key` are those of the data."""
 
     space: Space
     target: eqx.Module
+    nodes: int = eqx.field(static=True)
     rule: Rule
     key: PRNGKeyArray | None
 
@@ -146,11 +161,10 @@ class _Fresh(eqx.Module):
         x = self.space.draw(size, key)
         return x, jax.vmap(self.target)(x)  # pyright: ignore[reportArgumentType]
 
-    def finer(self, nodes: int) -> Data | None:
-        """The population on the nodes next finer than `nodes`; None where those are all."""
-        more = self.rule.refine(self.space, nodes)
-        if more == nodes:
+    def finer(self) -> Data | None:
+        if not self.space.axes:
             return None
+        more = self.rule.refine(self.space, self.nodes)
         key = None if self.key is None else jax.random.fold_in(self.key, 1)
         return Data.from_space(self.space, self.target, more, self.rule, key=key)  # pyright: ignore[reportArgumentType]
 

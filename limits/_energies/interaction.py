@@ -149,6 +149,14 @@ class Interaction(Energy):
     def samples(self, network: Network) -> int:
         return network.width[0]
 
+    def with_finer_data(self) -> "Interaction | None":
+        if self.sampler is None:
+            return None
+        data = self.sampler.data.finer()
+        if data is None:
+            return None
+        return Interaction.from_data(self.sampler.sigma, data, space=self.space)
+
     def outputs(self, network: Network) -> Float[Array, "1 2"]:
         """∫ F dμ and ½ ∬ K dμ dμ: all that the energy depends on."""
         return jnp.stack(self._moments(network))[None]

@@ -129,7 +129,7 @@ class Risk(Energy):
 
     def with_finer_data(self) -> "Risk | None":
         data = self.data.finer()
-        return None if data is None else Risk(data, self.loss, self.prediction)
+        return None if data is None else eqx.tree_at(lambda risk: risk.data, self, data)
 
     def outputs(self, network: Network) -> Float[Array, "n outputs"]:
         return self.prediction(network, self.data.x)

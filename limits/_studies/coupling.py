@@ -78,7 +78,10 @@ def coupling(
     The limit's error is its distance from one on the next finer nodes (with tolerances ten times
     smaller) at the labels of the widest networks, of which smaller ones are parts; or, where
     larger, the part of the initial velocity that some 500 nodes resolve and the finer miss (as in
-    `limit`), times how far weights move.
+    `limit`), times how far weights move. What the nodes of a population (`Data.from_space`) miss,
+    the distance from the limit on finer ones, is added: mini-batches are drawn from the population
+    itself. On full batches both sides have the same nodes, and their distances are those of width
+    alone: for the error of these give the nodes as data, Data(data.x, data.y, data.masses).
 
     Networks are padded with neurons of mass 0, so that those of at most 32 neurons and nodes a
     layer share one compilation; wider ones take one or two for every width, observed ones one more.

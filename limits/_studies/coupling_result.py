@@ -35,7 +35,8 @@ class Coupling(Result):
       neurons, in the same sup norm (the largest of as many networks of that width as its tracers
       make up, at most as many as seeds);
       `rms_error` (widths, L): in the root mean square over neurons; `growth_error`
-      (widths, L − 1): that of its growth. Distances below them are not measurements.
+      (widths, L − 1): that of its growth. What the nodes of a population of data miss is in all
+      of them. Distances below them are not measurements.
     - `widths`: one tuple of L − 1 widths each; `times` (T,); `solver`: how finite
       networks were trained.
     """

@@ -41,8 +41,8 @@ class Watched(NamedTuple):
 
 
 class Verified(NamedTuple):
-    """The limit on finer nodes, the error of the one on `nodes`, a row a width, and whether all
-    ended well."""
+    """The limit on finer nodes, the error of the one on `nodes` (and on the nodes of a population
+    of data), a row a width, and whether all ended well."""
 
     limit: Trajectory
     sup: np.ndarray
@@ -77,7 +77,10 @@ class Study(eqx.Module):
             parts += [_COMPILING + own] + [own] * (batches(n, size) - 1)
         fine = _entries(_added(sizes_of(self.finer[0]), longest))
         own = 2 * self.together(longest, max(seeds)) * fine
-        return parts + [_COMPILING + own] + [own] * (len(self.finer) - 1)
+        parts += [_COMPILING + own] + [own] * (len(self.finer) - 1)
+        if self.energy.with_finer_data() is not None:
+            parts.append(_COMPILING + 2 * own)
+        return parts
 
     def distances(
         self, width: Sizes, keys: PRNGKeyArray, done: Callable[[], None]
@@ -110,8 +113,8 @@ class Study(eqx.Module):
         done: Callable[[], None],
     ) -> Verified:
         """The limit on finer nodes and steps, and how far from it the one on `nodes` is: in weights
-        and in growth, at as many tracers as each width has. `done` is called between draws of
-        nodes."""
+        and in growth, at as many tracers as each width has; with what the nodes of a population of
+        data miss. `done` is called between solves."""
         skip, further = sizes_of(self._nodes(watched.width)), sizes_of(self.finer[0])
         like = self._like_limit(watched.width)
         solver = self.limit_solver.reference(self.times[-1])
@@ -129,6 +132,13 @@ class Study(eqx.Module):
             again = against(other)[1]
             ok = found.ok & again.ok
             found = jax.tree.map(np.maximum, found, again)._replace(ok=ok)
+        finer_data = self.energy.with_finer_data()
+        if finer_data is not None:
+            done()
+            run = self._run(self.limit_solver, watched.network, None, energy=finer_data)
+            found = found.beside(
+                furthest(self.energy, coarse, (watched.network, run), skip, skip, room)
+            )
         pair = probe_pair(self.ensemble, self.rules, self.finer[0], key)
         outputs = jax.tree.map(lambda a: np.asarray(a)[0], runs.observed["outputs"])
         missed, wrong = start_error(pair, self.energy, self.dynamics, self.times[-1], outputs)
@@ -151,11 +161,18 @@ class Study(eqx.Module):
         return Verified(run, *error, ok=bool(np.asarray(found.ok).all()))
 
     def _run(
-        self, solver: Solver, networks: Network, observe: Observe, keys: Any = None
+        self,
+        solver: Solver,
+        networks: Network,
+        observe: Observe,
+        keys: Any = None,
+        energy: Energy | None = None,
     ) -> Trajectory:
+        """Seen are the outputs of the study's energy, whichever `energy` is descended."""
         seen = {"moved": _increment, "outputs": self.energy.outputs, "observed": observe}
         keys = keys if solver.random else None  # or the same solve were compiled with and without
-        return run_all(solver, networks, self.energy, self.dynamics, self.times, seen, keys)
+        energy = self.energy if energy is None else energy
+        return run_all(solver, networks, energy, self.dynamics, self.times, seen, keys)
 
     def _small(self, width: Sizes) -> bool:
         """Whether networks of this width have the shape, and programs, of all that are small."""

@@ -73,6 +73,15 @@ class Furthest(NamedTuple):
     functions: Array
     ok: Array
 
+    def beside(self, other: "Furthest") -> "Furthest":
+        """With another error that is independent of this one added."""
+        return Furthest(
+            jax.tree.map(np.add, self.apart, other.apart),
+            self.moved,
+            self.functions + other.functions,
+            self.ok & other.ok,
+        )
+
 
 @eqx.filter_jit
 def furthest(

@@ -73,7 +73,9 @@ def fluctuations(
     """The variance N Var f_t of `observe` in wide networks of `ensemble`, from one derivative.
 
     The limit on `nodes` quadrature nodes is differentiated in its initial masses, once more on a
-    coarser set for the error (three times on others, for random rules), in one compilation.
+    coarser set for the error (three times on others, for random rules), in one compilation. What
+    the nodes of a population (`Data.from_space`) miss is in the errors too: its distance from the
+    same on finer ones, which costs as much again.
 
     For one network whose ensemble is not known see `jackknife`.
 
@@ -119,14 +121,16 @@ def fluctuations(
     solver = solver.resolved(network.dtype)
     watch = _Observation(observe, jnp.asarray(scale, network.dtype))
 
-    def solve(network: Network, solver: Adaptive) -> tuple[Array, tuple[Array, ...], Array, Array]:
+    def solve(
+        network: Network, energy: Energy, solver: Adaptive
+    ) -> tuple[Array, tuple[Array, ...], Array, Array]:
         values, influence, variance, run = _differentiate(
             network, energy, dynamics, solver, watch, when
         )
         return values, influence, variance, run.raise_if_failed().observed[1]
 
-    mean, influence, variance, resampling = solve(network, solver)
-    rougher = [solve(other, solver.rougher()) for other in others]
+    mean, influence, variance, resampling = solve(network, energy, solver)
+    rougher = [solve(other, energy, solver.rougher()) for other in others]
     mean_error = apart(mean, [other for other, *_ in rougher])
     variance_error = apart_in_size(variance, [other for _, _, other, _ in rougher])
     pair = probe_pair(ensemble, ensemble.rules(rule), measures, key)
@@ -140,6 +144,11 @@ def fluctuations(
         now = np.asarray(variance)
         mean_error = _at_least(mean_error, changed, _times(share, moved))
         variance_error = _at_least(variance_error, _kept(few[1], missing, now), _times(share, now))
+    finer_data = energy.with_finer_data()
+    if finer_data is not None:
+        other, _, theirs, _ = solve(network, finer_data, solver)
+        mean_error = mean_error + apart(mean, [other])
+        variance_error = variance_error + apart_in_size(variance, [theirs])
     return Fluctuations(
         times=when,
         mean=mean,

@@ -20,8 +20,8 @@ from .._solvers.adaptive import Adaptive
 from .._solvers.observables import Observable, check_observable
 from .._solvers.time import checkpoints
 from .._solvers.trajectory import Trajectory
-from .influence import centred, jacobian, of_masses
-from .jackknife_result import Jackknife, variances
+from .influence import apart, apart_in_size, centred, jacobian, of_masses
+from .jackknife_result import Jackknife, plain, variances
 
 _Parts = tuple[tuple[Array, ...], Array, Array]  # influence, of edges, of biases of outputs
 
@@ -44,7 +44,8 @@ def jackknife(
 
     Arguments: `observe`, `times`, `dynamics` and `solver` as in `fluctuations`. The flow of the
     network, and of each half of its neurons, is differentiated in masses and in the weights between
-    hidden layers.
+    hidden layers; and that of the network once more on finer nodes of a population
+    (`Data.from_space`), whose distance is in the errors.
 
     Neurons with kinks (ReLU) are differentiated as `flow` says: each that crosses a datum adds its
     jump, few of which are a rough estimate of the limit's integral over them.
@@ -68,7 +69,9 @@ def jackknife(
     solver.check(network, energy, dynamics, when)
     solver = solver.resolved(network.dtype)
 
-    def derived(network: Network, drawn: bool = False) -> tuple[Array, _Parts]:
+    def derived(
+        network: Network, drawn: bool = False, energy: Energy = energy
+    ) -> tuple[Array, _Parts]:
         found, parts, run = _differentiate(network, energy, dynamics, solver, observe, when, drawn)
         run.raise_if_failed()
         return found, parts
@@ -82,6 +85,12 @@ def jackknife(
         tensordot(scales, variances(own), axes=1) - 2 * scales.mean() * beside
         for own, beside in halves
     ]
+    missed = None
+    finer_data = energy.with_finer_data()
+    if finer_data is not None:
+        other, parts = derived(network, drawn, finer_data)
+        told, theirs = plain(influence, edges, biases), plain(*parts)
+        missed = jnp.asarray([apart(observed, [other]), apart_in_size(told, [theirs])])
     return Jackknife(
         times=when,
         observed=observed,
@@ -90,6 +99,7 @@ def jackknife(
         halved=sum(halved[1:], halved[0]) / len(halved),
         biases=biases,
         standard=standard,
+        missed=missed,
     )
 
 

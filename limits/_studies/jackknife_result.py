@@ -69,6 +69,8 @@ class Jackknife(Result):
     - `variance` (T, ...): Var f_t over networks of the same widths, not multiplied by them;
       `variance_error` (T, ...): the standard error of the sums over neurons, or what ρ changes,
       if that is more: where the two are of one size, the network is too narrow for an estimate.
+      `missed` (2, T, ...): what the nodes of a population of data miss of f_t and of Var f_t, which
+      is added and in bands too; None where data are all there is.
     - `degrees` (T, ...): ν; `biases` (T, ...): B.
     - `standard`: whether the rates of training were those of a standard parametrisation,
       ξ_i ∝ N_{i-1}/N_i, which are others at other widths: nothing is told of these.
@@ -81,6 +83,7 @@ class Jackknife(Result):
     halved: Float[Array, "T ..."]
     biases: Float[Array, "T ..."]
     standard: bool
+    missed: Float[Array, "quantity T ..."] | None = None
 
     def _words(self) -> list[str]:
         parts = [(np.asarray(a) ** 2).mean(-1) / (a.shape[-1] - 1) for a in self.influence]
@@ -116,11 +119,15 @@ class Jackknife(Result):
     @property
     def variance_error(self) -> Float[Array, "T ..."]:
         taken = self._plain() - self.variance
-        return jnp.maximum(self._standard_error(), jnp.abs(taken))
+        return jnp.maximum(self._standard_error(), jnp.abs(taken)) + self._missed()[1]
 
     def _plain(self) -> Float[Array, "T ..."]:
         """The variance with ρ = 1."""
-        return self.shares.sum(0) - self.edges + self.biases
+        return plain(self.influence, self.edges, self.biases)
+
+    def _missed(self) -> Float[Array, "quantity T ..."]:
+        """What the nodes of the data miss, 0 where they are all there is."""
+        return jnp.zeros((2, *self.edges.shape)) if self.missed is None else self.missed
 
     def _standard_error(self) -> Float[Array, "T ..."]:
         each = zip(self.influence, self.widths, strict=True)
@@ -147,7 +154,9 @@ class Jackknife(Result):
         edges are half of it, and for those of a standard parametrisation.
         """
         width = min(self.widths) if width is None else width
-        half = self._quantile(level) * jnp.sqrt(self.variance + self.scatter(width))
+        off, more = self._missed()
+        both = self.variance + self.scatter(width) + 2 * more
+        half = off + self._quantile(level) * jnp.sqrt(both)
         self._check_errors()
         return self.observed - half, self.observed + half
 
@@ -159,7 +168,7 @@ class Jackknife(Result):
         widths. Warns and raises as `band`.
         """
         positive("tolerance", tolerance, jnp.result_type(float))
-        own, edges = self.variance, self.edges
+        own, edges = self.variance + self._missed()[1], self.edges
         self._check_other_widths()
         self._check_errors()
         room = (
@@ -244,6 +253,11 @@ class Jackknife(Result):
         ax.set(xlabel="time $t$", ylabel="standard deviation, rms over entries")
         ax.legend(fontsize="small")
         return ax
+
+
+def plain(influence: tuple[Array, ...], edges: Array, biases: Array) -> Float[Array, "T ..."]:
+    """The variance with ρ = 1."""
+    return variances(influence).sum(0) - edges + biases
 
 
 def variances(influence: tuple[Array, ...]) -> Float[Array, "hidden T ..."]:
