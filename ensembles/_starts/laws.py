@@ -62,14 +62,10 @@ def per_layer(name: str, entries: Any, depth: int) -> tuple[Any, ...]:
 
 
 def hidden_laws(laws: Any, layers: int) -> tuple[Space, ...]:
-    """One distribution with a mean for each middle layer."""
-    if layers == 0:
-        if laws is None or laws == [] or laws == ():
-            return ()
-        raise ValueError(
-            f"hidden must be left out for depth=2, whose layers are the first and the last, got "
-            f"{laws!r:.80}: leave it out, or write depth=3"
-        )
+    """One distribution with a mean for each middle layer; one for all may stand where there is
+    none, as in a loop over depths."""
+    if layers == 0 and (laws is None or isinstance(laws, Space)):
+        return ()
     several = isinstance(laws, Sequence)
     each = tuple(laws) if several else (laws,) * layers
     if len(each) != layers:
