@@ -110,8 +110,8 @@ def test_networks_on_sets_do_not_see_the_order_of_elements():
 @pytest.mark.parametrize("depth", [2, *(pytest.param(d, marks=pytest.mark.slow) for d in (3, 4))])
 def test_the_path_norm_is_a_sum_over_paths_and_its_gradient_ordinary_over_masses(depth):
     network = iid(
-        dim=2, depth=depth, first=Gaussian(1), hidden=Gaussian(1, 0.3), last=Gaussian(2),
-        layers=Affine(jnp.tanh),
+        dim=2, depth=depth, first=Gaussian(1), last=Gaussian(2),
+        hidden=Gaussian(1, 0.3) if depth > 2 else None, layers=Affine(jnp.tanh),
     ).sample([3, 4, 2][: depth - 1], key=KEY)  # fmt: skip
     w = [np.asarray(a) for a in network.weights]
     paths = np.linalg.norm(w[0], axis=1) / len(w[0])

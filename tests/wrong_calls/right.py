@@ -29,7 +29,7 @@ def independent(depth, first=None, hidden=None, biases=None, layers=None):
         dim=2,
         depth=depth,
         first=Gaussian(1) if first is None else first,
-        hidden=Gaussian(1, 1.0) if hidden is None else hidden,
+        hidden=Gaussian(1, 1.0) if hidden is None and depth > 2 else hidden,
         last=Gaussian(1, 1.0),
         biases=biases,
         layers=Affine(jnp.tanh) if layers is None else layers,
