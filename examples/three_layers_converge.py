@@ -242,7 +242,8 @@ for j, (radius, colour) in enumerate(zip(RADII[:3], ("C2", "C3", "C4"), strict=T
 plane.plot(*w_1[-1, :400].T, "k.", ms=1.5, label=f"nodes, $t={T1:.0f}$")
 plane.plot(0, 0, "k+", ms=8)
 plane.set(aspect="equal", xlabel="weight of $u$", ylabel="weight of the constant 1",
-          title="circles of $w_1(0)$ still go around 0", xlim=(-10, 18), ylim=(-10, 10))  # fmt: skip
+          title="circles of $w_1(0)$ still go around 0")  # fmt: skip
+plane.set(xlim=(-10, 18), ylim=(-10, 10))
 plane.legend(fontsize="small", loc="center right", framealpha=1)
 for j, (name, (broken, kept, floor)) in enumerate(CONTROLS.items()):
     floors.plot(TIMES[1:], broken.energies[1:], color=f"C{j}", label=name)
