@@ -24,10 +24,10 @@ from scipy import stats
 from ensembles import Affine, Layer, NeuronalEnsemble, Uniform
 from limits import (
     Adaptive,
+    GradientFlow,
     Risk,
     coupling,
     fit_power_law,
-    flow,
     fluctuations,
     limit,
     mean_field_gradient,
@@ -80,12 +80,11 @@ def out(c):
     return jnp.array([0.5]) + 0.5 * jnp.sin(c[0])
 
 
-def fed_back(depth, feedback=(middle, out)):
-    """The standard model of `smooth(depth)` with these β; with its own weights if None."""
-    plain = smooth(depth)
-    first, *rest = plain.weights
-    own = [*[middle] * (depth - 2), out] if feedback is not None else rest
-    beta = own if feedback is None else [*[feedback[0]] * (depth - 2), feedback[1]]
+def fed_back(depth, feedback=None):
+    """The standard model of `smooth(depth)` with β = `feedback`: a weight function for each layer
+    but the first."""
+    first, *rest = smooth(depth).weights
+    beta = [*[middle] * (depth - 2), out] if feedback is None else feedback
     tanh = Affine(jnp.tanh)
     return NeuronalEnsemble(
         [Uniform(-1.0, 1.0)] * (depth - 1),
@@ -97,13 +96,17 @@ def fed_back(depth, feedback=(middle, out)):
 FED_BACK = {depth: fed_back(depth) for depth in (3, 4)}
 
 
-def against(c, e):
-    return -middle(c, e)
+def opposite(weight):
+    return lambda *labels: -weight(*labels)
 
 
-def test_the_update_is_that_of_the_equations_and_no_gradient():
-    """Against backpropagation written out; at β = w it is the standard model's; its Jacobian is
-    not symmetric, and with β of the wrong sign the energy rises."""
+WEIGHTS = smooth(3).weights[1:]
+AGAINST = fed_back(3, (opposite(WEIGHTS[0]), WEIGHTS[1]))  # one sign in all turns D_1 around
+
+
+@pytest.mark.slow
+def test_the_update_is_that_of_the_equations():
+    """Against the equations written out; at β = w it is the standard model's."""
     network = FED_BACK[3].sample((6, 5), key=jax.random.key(0))
     found = mean_field_gradient(network, RISK)
     (w1, w2, w3), x = network.weights, RISK.data.x
@@ -117,7 +120,7 @@ def test_the_update_is_that_of_the_equations_and_no_gradient():
     assert largest(moved, wanted) < 1e-14
     assert max(float(jnp.abs(g[..., 1]).max()) for g in found.weights[1:]) == 0
 
-    own = mean_field_gradient(fed_back(3, None).sample((6, 5), key=jax.random.key(0)), RISK)
+    own = mean_field_gradient(fed_back(3, WEIGHTS).sample((6, 5), key=jax.random.key(0)), RISK)
     plain = mean_field_gradient(smooth(3).sample((6, 5), key=jax.random.key(0)), RISK)
     assert largest([own.weights[0], *(g[..., 0] for g in own.weights[1:])], plain.weights) < 1e-14
 
@@ -141,11 +144,15 @@ def asymmetry(ensemble):
 
 @pytest.mark.slow
 def test_its_velocity_has_no_potential():
+    """Its Jacobian is not symmetric, and with β = −w at the start and w_1 alone trained the energy
+    rises, in a limit that has its error bar as any other."""
     apart, control = asymmetry(FED_BACK[3]), asymmetry(smooth(3))
     print(f"\n  asymmetry of the Jacobian: {apart:.3f}; of a gradient: {control:.1e}")
     assert apart > 0.05 and control < 1e-12
-    run = flow(fed_back(3, (against, out)).discretise(16), RISK, t1=1.0)
-    print(f"  energy with β < 0: {run.energies}")
+    up, down = (limit(e, RISK, GradientFlow([1.0, 0.0, 0.0]), t1=1.0) for e in (AGAINST, smooth(3)))
+    print(f"  energies with β = −w: {up.energies} ± {up.error}; by descent {down.energies}")
+    assert up.energies[1] > up.energies[0] + 10 * up.error
+    assert down.energies[1] < down.energies[0]
 
 
 @pytest.mark.slow
