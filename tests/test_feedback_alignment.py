@@ -27,7 +27,6 @@ from limits import (
     GradientFlow,
     Risk,
     coupling,
-    fit_power_law,
     fluctuations,
     limit,
     mean_field_gradient,
@@ -158,10 +157,10 @@ def test_its_velocity_has_no_potential():
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [3, 4])
 def test_distances_fall_as_the_root_of_the_width(depth):
-    """The control is the limit of backpropagation, from which they stay away."""
+    """The control is the limit of backpropagation, which the mean over 64 networks is not at."""
     found = coupling(
         FED_BACK[depth], RISK, widths=[32, 64, 128, 256], seeds=[96, 80, 64, 64], t1=3.0, nodes=24,
-        times=TIMES, key=jax.random.key(depth),
+        times=TIMES, solver=Adaptive(rtol=1e-4, atol=1e-6), key=jax.random.key(depth),
     )  # fmt: skip
     print(f"\ndepth {depth}\n{found.table()}")
     for of in ("sup", "rms", "outputs", "energies"):
@@ -172,10 +171,16 @@ def test_distances_fall_as_the_root_of_the_width(depth):
     assert (np.nanmean(found.rms, 0) > 30 * found.rms_error).all()
     assert found.limit.energies[-1] < found.limit.energies[0]
     other = limit(smooth(depth), RISK, t1=3.0, times=TIMES)
-    apart = np.abs(found.curves - np.asarray(other.energies)).max(-1)
-    away = fit_power_law(found.smallest, apart)
-    print(f"  from the limit of backpropagation: {np.nanmean(apart, 0).round(4)}, {away}")
-    assert away.low > -0.25
+    widest = found.curves[:64, -1, 1:]
+    error = widest.std(0, ddof=1) / 8
+    z, control = (
+        np.abs((widest.mean(0) - np.asarray(run.energies)[1:]) / error).max()
+        for run in (found.limit, other)
+    )
+    print(
+        f"  mean curve at N = 256: z {z:.1f} from its limit, {control:.1f} from backpropagation's"
+    )
+    assert z < 4 < control
 
 
 def outputs(network):
