@@ -148,18 +148,34 @@ def test_at_correlation_zero_the_limit_is_that_of_independent_weights():
 
 
 @pytest.mark.slow
-def test_diversity_along_a_run_is_a_curve():
+def test_diversity_stays_along_a_run():
+    """Bidirectional diversity at every recorded time: half-spaces and discs of profiles keep at
+    least a tenth of a Gaussian's mass, and what goes in and out its rank. Independent weights have
+    none at any time, and the span of their middle layers is that of noise (N = 256)."""
+    times, risk = jnp.linspace(0.0, 20.0, 7), Risk(regression(16))
+    solver = Adaptive(rtol=1e-4, atol=1e-5)
+
+    def follow(ensemble, network):
+        look = eqx.Partial(diversity, data=risk.data, ensemble=ensemble, key=KEY)
+        run = flow(network, risk, t1=20.0, times=times, observe=look, solver=solver)
+        assert run.observed.span.shape == (7, 4)
+        seen = jax.tree.map(np.asarray, run.observed)
+        print(
+            f"\n  half-spaces {seen.half_space.min(0).round(3)}, discs {seen.ball.min(0).round(3)}"
+        )
+        print(
+            f"  least ranks {seen.rank.min(0).round(2).tolist()}, spans {seen.span.min(0).round(2)}"
+        )
+        return run, seen
+
     ensemble = correlated()
-    look = eqx.Partial(diversity, data=regression(16), key=KEY)
-    run = flow(
-        ensemble.sample(32, key=KEY),
-        Risk(regression(16)),
-        t1=1.0,
-        times=jnp.linspace(0, 1, 3),
-        observe=look,
-        solver=Adaptive(rtol=1e-4, atol=1e-4),
-    )
-    assert run.observed.span.shape == (3, 4) and (np.asarray(run.observed.span) > 0.5).all()
+    run, seen = follow(ensemble, ensemble.discretise(256, Sobol(), key=KEY))
+    assert run.energies[-1] < run.energies[0]
+    assert (seen.half_space > 0.016).all() and (seen.ball > 0.016).all()
+    assert (seen.rank.min(0) > [[1.5, 4], [4, 4], [4, 4], [4, 0.9]]).all()
+    assert (seen.span[:, :3] > 0.8).all()
+    _, noise = follow(independent(), independent().sample(256, key=KEY))
+    assert not (noise.holds[:, 1:3]).any() and (noise.span[:, 1:3] < 0.1).all()
 
 
 def test_convergence_measures_are_what_they_say():

@@ -97,8 +97,9 @@ def mentioned(tree):
 
 
 def beginning(tree):
-    """The statements of a script before the first that runs anything long, definitions aside."""
-    runs, kept = set(RUNS), []
+    """The statements of a script before the first that runs or fetches anything long, definitions
+    aside."""
+    runs, kept = RUNS | {"fetch_openml"}, []
     for statement in tree.body:
         if isinstance(statement, ast.FunctionDef):
             if mentioned(statement) & runs:
