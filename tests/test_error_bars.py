@@ -383,9 +383,8 @@ def test_trains_of_pulses_and_small_ones_beside_large_ones_are_followed():
         assert abs(float(run.energies[-1] - close.energies[-1])) < 1e-6
 
 
-@pytest.mark.parametrize(
-    "rule", [pytest.param(r, marks=pytest.mark.slow) for r in (None, Sobol())] + [MonteCarlo()]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", [None, Sobol(), MonteCarlo()])
 def test_a_frozen_layer_does_not_hide_what_few_nodes_miss_of_a_moving_one(rule):
     """A wave of 1/500 of the neurons, of mean zero, matters where the first layer moves only."""
 

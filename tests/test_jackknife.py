@@ -35,6 +35,7 @@ def outputs(network):
     return network(X)[:, 0]
 
 
+@pytest.mark.slow
 def test_at_the_start_it_is_the_sample_variance_of_a_mean():
     """And of the output's bias, which has the law of the entries of the last matrix."""
     mlp = eqx.nn.MLP(2, 1, 32, 1, activation=jnp.tanh, dtype=float, key=jax.random.key(0))
@@ -57,6 +58,7 @@ def test_at_the_start_it_is_the_sample_variance_of_a_mean():
     assert largest(found.edges, 0.0) == 0
 
 
+@pytest.mark.slow
 def test_networks_of_units_have_a_jackknife():
     """Whose only layer has no weights behind it."""
     network = shallow(lambda z, x: jnp.tanh(z[:2] @ x)[None], Gaussian(2)).sample(

@@ -113,13 +113,10 @@ def straight(c):
     return jnp.sin(2 * c[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "last"),
-    [
-        pytest.param(bent, straight, marks=pytest.mark.slow),
-        pytest.param(straight, bent, marks=pytest.mark.slow),
-        (bent, bent),
-    ],
+    [(bent, straight), (straight, bent), (bent, bent)],
     ids=["first", "last", "both"],
 )
 def test_only_layers_that_matter_are_refined_further(first, last):

@@ -190,12 +190,9 @@ def test_the_energy_is_half_the_risk_of_both_classes():
     assert abs(energy - risk / 2) < 1e-14
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("delta", "r", "risk"),
-    [
-        pytest.param(0.1, 1.44055, 0.6288182384, marks=pytest.mark.slow),
-        (0.2, 1.46165, 0.3411494968),
-    ],
+    ("delta", "r", "risk"), [(0.1, 1.44055, 0.6288182384), (0.2, 1.46165, 0.3411494968)]
 )
 def test_the_best_point_is_the_known_one_and_where_particles_go(delta, r, risk):
     problem = IsotropicGaussians(delta)

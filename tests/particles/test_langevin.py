@@ -43,7 +43,10 @@ def noisy_runs():
 
 @pytest.mark.parametrize(
     "way",
-    ["Euler–Maruyama", "adaptive steps", pytest.param("constant steps", marks=pytest.mark.slow)],
+    [
+        "Euler–Maruyama",
+        *(pytest.param(f"{one} steps", marks=pytest.mark.slow) for one in ("adaptive", "constant")),
+    ],
 )
 def test_a_noisy_linear_unit_has_its_gaussian_law(way):
     """Means and variances within four standard errors of n independent particles."""
