@@ -205,9 +205,7 @@ def _solve(
         dt = left / jnp.maximum(ahead, 1)
         second, now = velocity(m + dt * first)
         mean = jnp.where(dt * now < 1.5, (first + second) / 2, first)  # Euler's where speeds soar
-        moved = jnp.maximum(
-            m + dt * mean, 0
-        )  # fluxes of full cells round below the mass of empty ones
+        moved = jnp.maximum(m + dt * mean, 0)  # fluxes of full cells are rounded
         return jnp.where(ahead <= 1, end, t + dt), moved, steps + 1
 
     def to_time(at: tuple[Array, Array, Array], end: Array):
