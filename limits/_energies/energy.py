@@ -48,8 +48,9 @@ class Energy(Family):
     """What a dynamics descends: a value, its derivatives, and random approximations of it.
 
     A subclass gives `__call__` and `derivatives`, which are what runs need; `outputs`, `size` and
-    `stationarity`, by which limits and studies measure; `draw` and `check`; and a `domain` where
-    neurons are confined to a space. `docs/howto/data.md` has a complete one.
+    `stationarity`, by which limits and studies measure; `draw` and `check`; a `domain` where
+    neurons are confined to a space; and `with_finer_data` where it holds nodes of a population.
+    `docs/howto/data.md` has a complete one.
     """
 
     takes: ClassVar[str | None] = None  # the one kind of network that it is an energy of
