@@ -150,6 +150,7 @@ def noisy_line(ridge=0.3, target=0.7):
     )
 
 
+@pytest.mark.slow
 def test_the_noisy_linear_unit_follows_its_moments():
     times, errors, sizes = np.array([0.5, 1.3]), [], (50, 100, 200)
     mean = 0.7 / 1.3 + (-1.0 - 0.7 / 1.3) * np.exp(-1.3 * times)

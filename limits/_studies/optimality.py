@@ -27,14 +27,16 @@ from .starts import Starts, starting_points
 _GREATER, _SMALLER = 1.5, 0.3  # factors of a step that lowered Ψ, and of one that did not
 _REACH = 0.05  # of the range of where searches begin: the length of first steps
 _FLAT = 1e-6  # of the steepest slope
+_ROUNDED = 10  # units of the last place of Ψ, to which it is known
 _FAR = 1e3  # times the largest initial norm: where a search has run away
 
 
 class OptimalityGap(Result):
     """A bound of E(μ) − inf E over the probability measures of a space, and what it rests on.
 
-    - `gap`: ∫ Ψ dμ − min Ψ ≥ E(μ) − inf E, as far as `minimum` is the infimum of Ψ; infinite where
-      the search ran away along a Ψ that falls without end.
+    - `gap`: ∫ Ψ dμ − min Ψ ≥ E(μ) − inf E, as far as `minimum` is the infimum of Ψ, with ten units
+      of the last place of Ψ, to which both are known; infinite where the search ran away along a
+      Ψ that falls without end.
     - `minimum`, `minimiser` (dim,): the lowest Ψ that the search met, and where.
     - `excess` (n,): Ψ − min Ψ at the neurons of μ, of masses `masses`; μ is optimal exactly when it
       is 0 wherever there is mass.
@@ -181,8 +183,10 @@ def search(network: Network, energy: Energy, i: int, space: Space, starts: Start
         ends <= lowest + max(1e-3 * np.ptp(ends), 1e-9 * abs(lowest)) if not endless else ends < 0
     )
     stood = np.asarray(found.stood)
+    largest = max(abs(float(found.mean)), abs(lowest))
+    rounding = _ROUNDED * float(np.finfo(ends.dtype).eps) * largest
     return OptimalityGap(
-        gap=math.inf if endless else float(jnp.maximum(found.mean - found.ends[best], 0)),
+        gap=math.inf if endless else max(float(found.mean) - lowest, 0.0) + rounding,
         minimum=-math.inf if endless else lowest,
         minimiser=np.asarray(found.places[best]),
         excess=np.asarray(found.own - found.ends[best]) if not endless

@@ -83,6 +83,7 @@ def target(x):
     return jnp.sin(3 * x[:1]) * x[1:]
 
 
+@pytest.mark.slow
 def test_the_nodes_of_a_population_are_in_the_bar():
     few, many = (Risk(Data.from_space(Gaussian(2), target, n)) for n in (40, 900))
     run = limit(smooth(2), few, t1=1.0)

@@ -241,6 +241,7 @@ def test_runs_begin_at_times_that_single_precision_rounds():
     assert run.stats["steps"] == 7
 
 
+@pytest.mark.slow
 def test_a_variance_of_which_nodes_see_nothing_has_no_ratio():
     """A bump between all nodes: what more nodes see of it is no multiple of 0."""
 

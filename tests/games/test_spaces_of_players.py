@@ -109,6 +109,7 @@ def test_players_that_turn_back_leave_the_wall_at_once():
     assert largest(run.observed[:, 0, 0], jnp.array([0.695, 1.0, 1.0, 0.5])) < 1e-5
 
 
+@pytest.mark.slow
 def test_derivatives_know_that_players_have_stopped():
     """dx/dv is t in the box, and 0 at the wall."""
     start = Network.players(*[Measure(jnp.array([[0.1], [0.6]]), jnp.full(2, 0.5))] * 2)

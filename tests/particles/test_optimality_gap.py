@@ -26,6 +26,14 @@ def test_the_gap_bounds_the_distance_from_the_infimum():
     assert "initial points" in str(found) and found.support_excess >= found.gap - 1e-12
 
 
+def test_a_gap_below_the_rounding_of_a_large_energy_is_not_told_as_none():
+    """(t − ½)² at t = 1 is ¼ above its least, beside a constant of 1e8 in single precision."""
+    far = Interaction(lambda t: -1e8 - (t[0] - 0.5) ** 2, lambda t, u: 0 * t[0])
+    start = Network.particles(Measure(jnp.ones((1, 1), jnp.float32), jnp.ones(1, jnp.float32)))
+    box = Uniform(jnp.zeros(1, jnp.float32), 2 * jnp.ones(1, jnp.float32))
+    assert 0.25 < optimality_gap(start, far, space=box, key=KEY, starts=4).gap < 1e3
+
+
 def test_the_search_finds_its_way_along_a_kink():
     ridge = Interaction(lambda t: -10 * jnp.abs(t[0] - t[1]) - t[0] - t[1], lambda t, u: 0 * t[0])
     start = Network.particles(Measure(jnp.array([[0.5, 0.5]]), jnp.ones(1)))
