@@ -48,7 +48,7 @@ def images(file):
             x, y = found["x"], found["y"]
         return Path(file).stem, x.reshape(len(x), -1), y.astype(int)
     try:
-        found = fetch_openml("mnist_784", version=1, as_frame=False, n_retries=0)
+        found = fetch_openml("mnist_784", version=1, as_frame=False, n_retries=1)
         return "MNIST", found.data, found.target.astype(int)
     except OSError as error:
         digits = load_digits()

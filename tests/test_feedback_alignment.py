@@ -204,5 +204,5 @@ def test_fluctuations_are_predicted_without_a_potential():
     print(f"\n  N Var predicted {np.asarray(found.variance).ravel().round(4)}")
     print(f"  N Var simulated {mean.ravel().round(4)} ± {error.ravel().round(4)}")
     print(f"  largest z {np.abs(z).max():.2f}, of backpropagation {np.abs(control).max():.1f}")
-    assert np.abs(z).max() < stats.norm.isf(0.005 / z.size) + 1.5  # of order 1/N besides
+    assert np.abs(z).max() < stats.norm.isf(0.005 / z.size)
     assert np.abs(control).max() > 10
