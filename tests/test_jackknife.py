@@ -168,6 +168,14 @@ def test_a_wide_network_tells_what_its_ensemble_does():
     assert bool(((low < exact.mean) & (exact.mean < high)).all())
 
 
+def test_what_is_told_in_single_precision_stays_so(unequal):
+    single = jax.tree.map(
+        lambda a: a.astype(jnp.float32) if eqx.is_inexact_array(a) else a, unequal[1]
+    )
+    told = [single.variance_error, *single.band()]
+    assert {a.dtype for a in told} == {jnp.dtype(jnp.float32)}
+
+
 def test_bands_and_widths_follow_the_law_of_the_variance(unequal):
     found = unequal[1]
     own, edges = np.asarray(found.variance), np.asarray(found.edges)

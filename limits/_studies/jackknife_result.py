@@ -127,7 +127,9 @@ class Jackknife(Result):
 
     def _missed(self) -> Float[Array, "quantity T ..."]:
         """What the nodes of the data miss, 0 where they are all there is."""
-        return jnp.zeros((2, *self.edges.shape)) if self.missed is None else self.missed
+        if self.missed is not None:
+            return self.missed
+        return jnp.zeros((2, *self.edges.shape), self.edges.dtype)
 
     def _standard_error(self) -> Float[Array, "T ..."]:
         each = zip(self.influence, self.widths, strict=True)
