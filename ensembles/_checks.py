@@ -165,6 +165,23 @@ def counts(name: str, n: Any, layers: int, each: str = "hidden layer") -> tuple[
     return (count(name, n),) * layers
 
 
+def per_layer(name: str, entries: Any, depth: int) -> tuple[Any, ...]:
+    """`entries` as one for each layer; None is None for all."""
+    if entries is None:
+        return (None,) * depth
+    if isinstance(entries, str) or not isinstance(entries, Sequence):
+        raise ValueError(
+            f"{name} must be a list of one entry per layer ({depth}), got {shown(entries)}: write "
+            f"[b] * {depth - 1} + [None], the last of the outputs, or None for no {name}"
+        )
+    if len(entries) != depth:
+        raise ValueError(
+            f"{name} must have one entry per layer ({depth}), got {len(entries)}: write None for a "
+            f"layer without {name}"
+        )
+    return tuple(entries)
+
+
 def randomness(key: Any, reason: str) -> Array:
     """The key that `reason` needs."""
     if key is None:

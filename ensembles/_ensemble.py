@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from ._checks import counts, floating, kind, randomness, spare
+from ._checks import counts, floating, kind, per_layer, randomness, spare
 from ._keeping.kept import Kept
 from ._layers.layer import Layer
 from ._measures import Measure
@@ -16,7 +16,6 @@ from ._network.network import Network
 from ._network.parameters import Parameters
 from ._quadrature import Rule, default_rule, quadrature
 from ._spaces.space import Space
-from ._starts.laws import per_layer
 from ._weights import Noisy, WeightFunction, on_labels
 from ._weights_fit import check_finite, check_functions
 

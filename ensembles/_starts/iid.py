@@ -6,13 +6,13 @@ from typing import Any
 import equinox as eqx
 from jaxtyping import Array, ArrayLike, Float
 
-from .._checks import count, numeric
+from .._checks import count, numeric, per_layer
 from .._ensemble import NeuronalEnsemble
 from .._layers.layer import Layer
 from .._spaces.space import Space
 from .._weights import Noisy
 from .labels import Constant, Labels
-from .laws import checked_depth, checked_law, first_law, hidden_laws, on_the_line, per_layer
+from .laws import checked_depth, checked_law, first_law, hidden_laws, on_the_line
 
 
 def iid(
@@ -39,7 +39,7 @@ def iid(
     - `first`: the distribution of a neuron's w_1 on R^dim, or of one of its independent entries, on
       R.
     - `hidden`: the distribution of an entry of w_2, …, w_{L-1}, on R and with a mean: one for all,
-      or one for each of these L − 2 layers; left out for depth 2, which has none.
+      or one for each of these L − 2 layers; without use at depth 2, which has none.
     - `last`: the distribution of a neuron's w_L on R^outputs.
     - `biases`: None, or one entry per layer: None (no biases), a number (all begin there) or a
       distribution on R; the last belongs to the outputs, None or an array (outputs,). Biases are

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import concrete, count, shown
+from .._checks import concrete, count
 from .._spaces.gaussian import Gaussian
 from .._spaces.product import Product
 from .._spaces.space import Space
@@ -42,23 +42,6 @@ def first_law(law: Any, dim: int) -> Space:
     if isinstance(law, Gaussian):
         return Gaussian(dim, law.mean[0], law.scale[0])
     return Product(*[law] * dim)
-
-
-def per_layer(name: str, entries: Any, depth: int) -> tuple[Any, ...]:
-    """`entries` as one for each layer; None is None for all."""
-    if entries is None:
-        return (None,) * depth
-    if isinstance(entries, str) or not isinstance(entries, Sequence):
-        raise ValueError(
-            f"{name} must be a list of one entry per layer ({depth}), got {shown(entries)}: write "
-            f"[b] * {depth - 1} + [None], the last of the outputs, or None for no {name}"
-        )
-    if len(entries) != depth:
-        raise ValueError(
-            f"{name} must have one entry per layer ({depth}), got {len(entries)}: write None for a "
-            f"layer without {name}"
-        )
-    return tuple(entries)
 
 
 def hidden_laws(laws: Any, layers: int) -> tuple[Space, ...]:
