@@ -12,7 +12,8 @@ With D(x, c') the derivative of the energy in H_i(x, c') per unit mass of c',
     db(c')    = Σ_x D(x, c') Σ_k p_k ∂φ/∂b
     dh(x, k)  = Σ_c' p'_c' D(x, c') ∂φ/∂h.
 
-Shapes: batches lead, then neurons, then whatever trailing axes the model has.
+Shapes: batches lead, then neurons, then whatever trailing axes the model has. What layers hand on
+may be any tree of arrays, D one like it (`Block`: a stream, and neurons that read it).
 """
 
 import abc
@@ -25,12 +26,12 @@ from jaxtyping import Array
 from .._checks import takes
 from .._final import Family
 
-Pullback = tuple[Any, Array | None, Array]
+Pullback = tuple[Any, Any, Any]
 
 
 class Layer(Family):
-    """A layer map φ. Subclasses are `Affine`, `Elementwise` and `Unit`, which are final: a layer of
-    your own holds one of them.
+    """A layer map φ. Subclasses are `Affine`, `Elementwise`, `Unit` and `Block`, which are final: a
+    layer of your own holds one of them.
 
     Callables held by a layer are static: they must be hashable (functions are; give constants as
     Python numbers), and a new lambda for every network is compiled anew. A layer is `affine` when φ
@@ -44,17 +45,23 @@ class Layer(Family):
         """Whether `forward` and `pullback` serve weights that are not formed (`Updated`)."""
         return False
 
+    @property
+    def share(self) -> float:
+        """The mass of all neurons that `forward` averages over, beside those of other layers: 1/L
+        for each of L residual blocks, which are averaged over together."""
+        return 1.0
+
     @abc.abstractmethod
-    def first(self, w: Array, b: Array | None, x: Array) -> Array:
+    def first(self, w: Array, b: Array | None, x: Array) -> Any:
         """H_1 of shape (batch, N_1, ...) from inputs `x` (batch, ...)."""
 
     @abc.abstractmethod
-    def forward(self, masses: Array, w: Any, b: Any, h: Array) -> Array:
+    def forward(self, masses: Array, w: Any, b: Any, h: Any) -> Any:
         """H_i of shape (batch, N_i, ...) from `h` = H_{i-1} (batch, N_{i-1}, ...)."""
 
     @abc.abstractmethod
     def pullback(
-        self, masses: Array, w: Any, b: Any, h: Array, d: Array, masses_out: Array
+        self, masses: Array, w: Any, b: Any, h: Any, d: Any, masses_out: Array
     ) -> Pullback:
         """(dw, db, dh) per unit mass, from `d` = D (batch, N_i, ...)."""
 

@@ -132,6 +132,11 @@ class Network(Kept):
         return tuple(map(grown, self.initial_masses, self.increment.growth))
 
     @property
+    def shares(self) -> tuple[float, ...]:
+        """The mass of each hidden layer as a whole: 1/L for residual blocks, else 1."""
+        return tuple(layer.share for layer in self.layers[1:])
+
+    @property
     def parameters(self) -> Parameters:
         """The current weights and biases, start + increment, and the growth."""
         return self.start.plus(self.increment)
@@ -153,7 +158,8 @@ class Network(Kept):
         return (p[0], *(jnp.outer(a, b) for a, b in pairwise(p)), p[-1])
 
     def parameter_masses(self) -> Parameters:
-        """The mass of every weight, p_{i-1}(k) p_i(c'), and bias, p_i(c'); an output has mass 1.
+        """The mass of every weight, p_{i-1}(k) p_i(c'), and bias, p_i(c'), times the `shares` of
+        their layers; an output has mass 1.
 
         Shapes broadcast against the parameters. The ordinary gradient of an energy is this times
         its derivative per unit mass.
@@ -164,9 +170,11 @@ class Network(Kept):
                 return None
             return masses.reshape(masses.shape + (1,) * (like.ndim - masses.ndim))
 
-        neurons = (*self.masses, jnp.ones(1, self.dtype))
+        own = [s * p for s, p in zip(self.shares, self.masses, strict=True)]
+        neurons = (*own, jnp.ones(1, self.dtype))
+        edges = (own[0], *(jnp.outer(a, b) for a, b in pairwise(own)), own[-1])
         return Parameters(
-            tuple(fit(p, w) for p, w in zip(self.edge_masses(), self.start.weights, strict=True)),
+            tuple(fit(p, w) for p, w in zip(edges, self.start.weights, strict=True)),
             tuple(fit(p, b) for p, b in zip(neurons, self.start.biases, strict=True)),
         )
 

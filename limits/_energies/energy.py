@@ -74,7 +74,8 @@ class Energy(Family):
 
     def by_masses(self, network: Network) -> Variation:
         """The first variation as the derivative of the value in every mass."""
-        return jax.grad(lambda p: self(network.weighed(p)))(network.masses)
+        slopes = jax.grad(lambda p: self(network.weighed(p)))(network.masses)
+        return tuple(g / share for g, share in zip(slopes, network.shares, strict=True))
 
     @property
     def domain(self) -> Domain:

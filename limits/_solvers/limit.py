@@ -3,6 +3,7 @@
 import math
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import diffrax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from ensembles import NeuronalEnsemble, Rule
+from ensembles import NeuronalEnsemble, Residual, Rule
 from ensembles.internal import counts, kind, on_host, randomness, spare
 
 from .._checks import flag
@@ -21,6 +22,7 @@ from .._energies.energy import Energy
 from .adaptive import Adaptive, continuous, refuse_noise
 from .comparisons import WithCoarser, WithRedraws
 from .fitted import fitted
+from .in_depth import in_depth
 from .initial_motion import StationaryStart, initial_motion
 from .nodal import ROUNDING, NodalSolves
 from .nodes import begin
@@ -36,7 +38,7 @@ _WORK_FOR_TOL = 2.0**35
 
 
 def limit(
-    ensemble: NeuronalEnsemble,
+    ensemble: NeuronalEnsemble | Residual,
     energy: Energy,
     dynamics: Dynamics | None = None,
     *,
@@ -125,7 +127,7 @@ def limit(
     kind(
         "ensemble",
         ensemble,
-        NeuronalEnsemble,
+        (NeuronalEnsemble, Residual),
         "a network has no nodes to refine: write flow, or iid(...)",
     )
     kind("energy", energy, Energy, "write Risk(data)")
@@ -144,6 +146,15 @@ def limit(
                 f"{getattr(solver, name)}: write tol=, and Adaptive(method=..., max_step=...)"
             )
     spare(key)
+    if isinstance(ensemble, Residual):
+        solve = partial(
+            limit, energy=energy, dynamics=dynamics, t1=t1, times=times, rule=rule, key=key,
+            observe=observe, solver=solver, progress=progress,
+        )  # fmt: skip
+        return in_depth(
+            ensemble, energy, dynamics, solve, t1=t1, times=times, tol=tol, rule=rule,
+            observe=observe, key=key, max_work=max_work, solver=solver, throw=throw,
+        )  # fmt: skip
     rules = ensemble.rules(rule)
     random = any(r.random for r in rules)
     if random:
