@@ -8,7 +8,6 @@ from ._layers.block import Block as Block
 from ._layers.elementwise import Elementwise as Elementwise
 from ._layers.layer import Layer as Layer
 from ._layers.set_average import SetAverage as SetAverage
-from ._layers.stream_units import Perceptron as Perceptron
 from ._layers.unit import Unit as Unit
 from ._measures import Measure as Measure
 from ._mlp import Standard as Standard

@@ -4,6 +4,7 @@ import inspect
 
 import ensembles
 import ensembles.groups
+import ensembles.units
 import limits
 import limits.kernels
 import limits.references
@@ -13,6 +14,7 @@ import limits.warnings
 PACKAGES = (
     ensembles,
     ensembles.groups,
+    ensembles.units,
     limits,
     limits.kernels,
     limits.references,

@@ -39,8 +39,8 @@ class Block(Layer):
     (`Perceptron`); `blocks` = L; `keeps=False` replaces the stream by the average, of any shape,
     with L = 1: an embedding or a readout that is trained. `midpoint=True` follows ∂_s h for a time
     1/L with the neurons of this block by the explicit midpoint rule, in place of Euler's step: the
-    error of L blocks in depth is of order L⁻² then. `embed` makes a stream of one input before the first
-    block, `readout` the outputs (outputs,) of one stream behind the last. Usually made by
+    error of L blocks in depth is of order L⁻² then. `embed` makes a stream of one input before
+    the first block, `readout` the outputs (outputs,) of one stream behind the last. Usually made by
     `residual`. Raises `ValueError` for functions of other arguments, and for streams that change
     their shape.
     """

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._contractions import einsum, matmul, tensordot
+from .._contractions import tensordot
 from .._final import Family
-from .._promises import called, entrywise
+from .._promises import called
 from .layer import check_floating, check_function, shown
 
 _BLOCK = 2**22  # entries of contributions that are kept alive at once
@@ -83,57 +83,6 @@ class EachNeuron(StreamUnit):
 
     def __repr__(self) -> str:
         return shown(self.sigma)
-
-
-class Perceptron(StreamUnit):
-    """σ(θ, h) = u activation(w · h + b) with θ = (w, b, u), on the last axis of streams
-    (..., D): neurons are arrays (2 D + 1,), `jnp.concatenate([w, b[None], u])`; without b of
-    2 D. No array (batch, n, D) is formed.
-
-    `activation` maps arrays entry by entry: raises `ValueError` for others.
-    """
-
-    activation: Callable[[Array], Array] = eqx.field(static=True)
-
-    def __check_init__(self) -> None:
-        check_function("activation", self.activation, "Perceptron(jnp.tanh)")
-        entrywise("activation", self.activation)
-
-    def average(self, theta: Array, masses: Float[Array, " n"], h: Array) -> Array:
-        w, b, u = _parts(theta, h)
-        return matmul(self.activation(_seen(w, b, h)) * masses, u)
-
-    def pullback(
-        self, theta: Array, masses: Float[Array, " n"], h: Array, d: Array
-    ) -> tuple[Array, Array]:
-        w, b, u = _parts(theta, h)
-        a, back = jax.vjp(self.activation, _seen(w, b, h))
-        (da,) = back(tensordot(d, u, [[-1], [-1]]))
-        dw, du = einsum("...k,...d->kd", da, h), einsum("...k,...d->kd", a, d)
-        db = da.reshape(-1, da.shape[-1]).sum(0)[:, None]
-        parts = [dw, du] if b is None else [dw, db, du]
-        return jnp.concatenate(parts, axis=1), matmul(da * masses, w)
-
-    def __repr__(self) -> str:
-        return f"Perceptron({shown(self.activation)})"
-
-
-def _parts(theta: Array, h: Array) -> tuple[Array, Array | None, Array]:
-    """(w, b, u) of perceptrons on streams `h`, b None where they have none."""
-    d = h.shape[-1]
-    if theta.ndim != 2 or theta.shape[1] not in (2 * d, 2 * d + 1):
-        raise ValueError(
-            f"theta must give neurons ({2 * d + 1},), (w, b, u), or ({2 * d},), (w, u), of a "
-            f"Perceptron on streams (..., {d}), got {theta.shape[1:]}: write "
-            "jnp.concatenate([w, b[None], u])"
-        )
-    b = theta[:, d] if theta.shape[1] > 2 * d else None
-    return theta[:, :d], b, theta[:, -d:]
-
-
-def _seen(w: Array, b: Array | None, h: Array) -> Array:
-    a = tensordot(h, w, [[-1], [-1]])
-    return a if b is None else a + b
 
 
 def as_unit(sigma: Callable[[Array, Array], Array] | StreamUnit) -> StreamUnit:

@@ -46,18 +46,20 @@ def in_depth(
     """The limit in width and depth: `solve(ensemble, observe=, tol=)` is the one in width.
 
     Depths 4, 8, 16, … of the midpoint rule are compared on the same few nodes in every block,
-    until two are nearer than half of `tol` (a thousandth of what is compared where none is given),
-    or there are 128. The limit in width is then solved at the last, and what it differs by from the
-    one before is added to its error; a quarter of the distance before that, if it is more: for a
-    start that is smooth in depth distances fall by four, and the last is three times the error;
-    where it jumps they fall by two, or as it happens.
+    until the last is known to half of `tol` (a thousandth of what is compared where none is given),
+    or there are 128. The limit in width is then solved at the last, and its distance from the one
+    before is added to its error: for a start that is smooth in depth distances fall by four, and
+    the last is three times the error. Where they fall by r < 3, as for a start that jumps, the sum
+    of all that follow is 1/(r − 1) of the last, and half as much again is added; a quarter of the
+    distance before it, if that is more, since two depths may agree by chance.
     """
-    measure = _few_nodes(networks, rule, key)
+    few = _few_nodes(networks, rule, key)
     coarse = dataclasses.replace(solver, rtol=_AIM / 10 if tol is None else tol / 10)
     runs: list[Trajectory] = []
     off: list[Apart] = []
     for depth in _DEPTHS:
-        network = networks.of_depth(depth, midpoint=True).network(measure * depth)
+        ensemble = networks.of_depth(depth, midpoint=True)
+        network = ensemble.network([few[id(space)] for space in ensemble.spaces])
         runs.append(flow(
             network, energy, dynamics, t1=t1, times=times, solver=coarse,
             observe={"outputs": energy.outputs, "observed": observe},
@@ -76,12 +78,13 @@ def in_depth(
     return _ended(run, depth, missed, tol, throw)
 
 
-def _few_nodes(networks: Residual, rule: Any, key: PRNGKeyArray | None) -> tuple[Measure]:
-    """Those of every block on which depths are compared."""
-    (rule,) = networks.of_depth(1).rules(rule)
-    nodes = _NODES if rule.random else rule.coarsest(networks.space)
-    (measure,) = networks.of_depth(1).measures(nodes, rule, key=key)
-    return (measure,)
+def _few_nodes(networks: Residual, rule: Any, key: PRNGKeyArray | None) -> dict[int, Measure]:
+    """Those on which depths are compared, the same in every block of a kind."""
+    one = networks.of_depth(1)
+    rules = one.rules(rule)
+    pairs = zip(rules, one.spaces, strict=True)
+    sizes = [_NODES if rule.random else rule.coarsest(space) for rule, space in pairs]
+    return dict(zip(map(id, one.spaces), one.measures(sizes, rules, key=key), strict=True))
 
 
 def _ended(
@@ -113,9 +116,12 @@ def _ended(
 
 def _error(off: list[Apart]) -> Apart:
     """How far the last depth is off at most, from the last two distances."""
-    last, before = off[-1], off[-2].times(0.25)
+    last, before = off[-1], off[-2]
+    ratio = before.error / last.error if last.error > 0 else 4.0
+    slow = 1.5 / (min(ratio, 3.0) - 1) if ratio > 1.1 else 15.0
+    last = last.times(slow if ratio < 3 else 1.0)
     return dataclasses.replace(
         last,
-        terms=np.maximum(last.terms, before.terms),
-        observed=larger(last.observed, before.observed),
+        terms=np.maximum(last.terms, before.terms / 4),
+        observed=larger(last.observed, before.times(0.25).observed),
     )

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from models import smooth
 
-from ensembles import Affine, Elementwise, Layer, NeuronalEnsemble, Uniform, shallow
+from ensembles import Affine, Elementwise, Layer, NeuronalEnsemble, Uniform, residual, shallow
+from ensembles.units import Perceptron
 
 
 def _vectors_first(w, b, x):
@@ -76,10 +77,52 @@ def _fourier():
     )
 
 
+def _blocks(sigma, size, **further):
+    """Five blocks on a stream in R², equal ones in a row."""
+
+    def theta(s, c):
+        return jnp.stack([jnp.sin((1 + 0.3 * j) * c[0] + j + s) for j in range(size)])
+
+    return residual(sigma, Uniform(-1.0, 1.0), theta, depth=5, **further)
+
+
+def _added(theta, h):
+    return theta[0] * jnp.tanh(theta[1] * h + theta[2] * h[::-1])
+
+
+def _kinds_in_turn():
+    """Two kinds of blocks there and back by the midpoint rule, between trained ends."""
+
+    def theta(s, c):
+        return jnp.stack([jnp.sin((1 + 0.3 * j) * c[0] + j + s) for j in range(6)])
+
+    def own(c):
+        return jnp.stack([jnp.cos((1 + 0.3 * j) * c[0] + j) for j in range(6)])
+
+    def embed(theta, x):
+        return theta.reshape(3, 2) @ jnp.tanh(theta[:2] + x)
+
+    def readout(theta, h):
+        return jnp.stack([theta[:3] @ h, theta[3:] @ jnp.sin(h)])
+
+    def turn(theta, h):
+        return theta[:3] * jnp.tanh(theta[3:] @ h)
+
+    line = Uniform(-1.0, 1.0)
+    every = residual(
+        [turn, Perceptron(jnp.tanh)], [line] * 2, [theta] * 2,
+        embed=(embed, line, own), readout=(readout, line, own),
+    )  # fmt: skip
+    return every.of_depth(8, midpoint=True)
+
+
 LAYERS: dict[str, Callable[[], NeuronalEnsemble]] = {
     "Affine tanh": lambda: smooth(3, outputs=2, biases=True),
     "Affine relu": lambda: smooth(3, Affine(jax.nn.relu), outputs=2, biases=True),
     "Elementwise": _vector_valued,
     "a user's layer": _fourier,
+    "Block": lambda: _blocks(_added, 3),
+    "Block of perceptrons": lambda: _blocks(Perceptron(jnp.tanh), 5),
+    "Blocks in turn": _kinds_in_turn,
     "Unit": lambda: shallow(neuron, Uniform(-1.0, 1.0)),
 }

@@ -14,13 +14,15 @@ from contracts.energies import ENERGIES, GAMES, LOSSES, NORMS, PARTICLES
 from contracts.layers import LAYERS
 from contracts.solvers import SOLVERS, Solver
 from contracts.spaces import RULES, SPACES
+from contracts.units import UNITS
 from contracts.updates import UPDATES
 from ensembles import Layer, Rule, Space
 from ensembles.internal import Player
+from ensembles.units import StreamUnit
 from limits import Dynamics, Energy, Risk, Update
 from limits._energies.predictions import Prediction
 
-FAMILIES = (Space, Rule, Layer, Energy, Dynamics, Update, Solver, Prediction)
+FAMILIES = (Space, Rule, Layer, Energy, Dynamics, Update, Solver, Prediction, StreamUnit)
 LISTED = {
     "Space": [law.make(jnp.float64) for law in SPACES.values()],
     "Rule": [nodes.rule for nodes in RULES.values()],
@@ -29,6 +31,7 @@ LISTED = {
     "Dynamics": [*(motion.dynamics for motion in DYNAMICS.values()), UPDATES["Langevin"].update],
     "Update": [*(m.dynamics for m in DYNAMICS.values()), *(s.update for s in UPDATES.values())],
     "Prediction": [e.prediction for e in (ENERGIES | PARTICLES).values() if isinstance(e, Risk)],
+    "StreamUnit": [listed.unit for listed in UNITS.values()],
     "Solver": [way.solver for way in SOLVERS.values()],
 }
 PUBLIC = {name.rpartition(".")[2]: value for name, value in names().items()}
