@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.integrate
 
 from ensembles import Measure, Network, Torus
 from limits import (
@@ -168,3 +169,80 @@ def test_a_limit_of_full_support_is_a_minimiser_and_one_that_lost_it_need_not_be
     bound, above = gap(free.final, ENERGIES[NARROW]).gap, np.asarray(free.energies) - best
     print(f"masses that move: {above}, gap {bound:.1e}")
     assert bound < 1e-6 and abs(above[-1]) < 1e-6
+
+
+def stretched(points):
+    """The spacing of particles that began at the nodes, × n: dθ/d(label), by Fourier series."""
+    n = points.shape[1]
+    modes = np.fft.rfftfreq(n, 1 / n) * 2j * np.pi
+    return 1 + np.fft.irfft(modes * np.fft.rfft(points - nodes(n), axis=1), n, axis=1)
+
+
+def ratios(observed):
+    """dμ_*/dμ_t at the particles, for a = 0.1, and the masses."""
+    points, masses = map(np.asarray, observed)
+    return density(points) * stretched(points) / (points.shape[1] * masses), masses
+
+
+def spread_atoms(x, width):
+    """The two atoms as waves of this width, in shares of the minimiser."""
+    parts = [np.exp(-(((x - c + 0.5) % 1 - 0.5) ** 2) / (2 * width**2)) for c in (0.0, 0.5)]
+    return MINE * parts[0] / parts[0].sum() + (1 - MINE) * parts[1] / parts[1].sum()
+
+
+def test_masses_that_move_come_within_a_constant_over_t_of_the_minimum():
+    """Along ∂_t μ = div(μ ∇Ψ) − α (Ψ − ∫Ψ dμ) μ convexity and Cauchy's inequality give
+    (E − E_*)² ≤ χ Var Ψ with χ = ∫ (dμ_*/dμ_t)² dμ_t, so that 1/(E − E_*) grows by α/χ at least:
+    E − E_* ≤ C/t for all C > sup χ/α over later times, 1/α in the end where μ_t → μ_*. Shown for
+    a = 0.1, where E − E_* is far below: it falls exponentially.
+
+    Masses alone: KL(μ_*|μ_t) + 2α ∫ (E − E_*) ds is constant if μ_* has full support, so that
+    t (E − E_*) ≤ KL(μ_*|μ_0)/2α. Where μ_* are atoms, KL is infinite, and C/t the true rate: each
+    has a width of (α t Ψ'')^(-1/2), and t (E − E_*) → d/2α, as without interaction. For finite t,
+    E − E_* ≤ E(ν) − E_* + KL(ν|μ_0)/αt for all ν, here waves around the atoms, which is log t/t.
+
+    Controls, of which t (E − E_*) grows as t: descent alone, and masses on a half of the circle."""
+    times = np.concatenate([np.linspace(0, 2, 41), np.linspace(2.5, 20, 36)])
+    n = 64
+    start = law(nodes(n), 1 - 0.9 * np.cos(2 * np.pi * nodes(n)))
+    both = run(start, WIDE, WassersteinFisherRao(DESCENT, rate=RATE), jnp.asarray(times))
+    ratio, masses = ratios(both.observed)
+    chi, above = (masses * ratio**2).sum(1), np.asarray(both.energies) - LEAST
+    bound = 1 / (1 / above[0] + RATE * np.append(0, np.cumsum(np.diff(times) / chi[:-1])))
+    show = np.searchsorted(times, [0.0, 1.0, 2.0, 5.0, 20.0])
+    print(f"\nboth move, t = {times[show]}: χ {chi[show].round(4)}, E − E_* {above[show]}, "
+          f"at most {bound[show].round(4)}", flush=True)  # fmt: skip
+    assert (chi > 1).all() and (np.diff(chi) < 0).all()
+    assert (above <= bound + 1e-9).all()
+    alone = run(start, WIDE, FisherRao(RATE), jnp.asarray(times))
+    ratio, masses = ratios(alone.observed)
+    kl, above = (masses * ratio * np.log(ratio)).sum(1), np.asarray(alone.energies) - LEAST
+    kept = [kl[k] + 2 * RATE * _simpson(above[: k + 1], times[: k + 1]) for k in (0, 20, 40)]
+    print(f"masses alone: KL + 2α ∫ (E − E_*) at t = 0, 1, 2: {np.round(kept, 7)}; t (E − E_*) at "
+          f"most {(times * above).max():.4f} of {kl[0] / (2 * RATE):.4f}", flush=True)  # fmt: skip
+    assert np.ptp(kept) < 1e-5 and (times * above < kl[0] / (2 * RATE)).all()
+
+    times, n, best = np.array([0.0, 6.0, 20.0, 60.0, 200.0, 600.0]), 384, two_atoms(MINE)
+    x = nodes(n)
+    atoms = run(law(x, np.ones(n)), NARROW, FisherRao(RATE), jnp.asarray(times))
+    above = np.asarray(atoms.energies) - best
+    scaled = 2 * RATE * times * above
+    print(f"towards two atoms, t = {times}: 2α t (E − E_*) = {scaled.round(4)}")
+    assert (np.diff(scaled) > 0).all() and 0.9 < scaled[-1] < 1
+    waves = [spread_atoms(x, s) for s in np.geomspace(0.004, 0.1, 12)]
+    costs = np.array([float(ENERGIES[NARROW](law(x, w))) - best for w in waves])
+    entropies = np.array([w @ np.log(np.maximum(w, 1e-300) * n) for w in waves])
+    most = [(costs + entropies / (RATE * t)).min() for t in times[1:]]
+    print(f"bound over E − E_*: {np.round(most / above[1:], 2)}", flush=True)
+    assert (above[1:] < most).all() and (most < 12 * above[1:]).all()
+    half = np.where(np.abs(nodes(64) - 0.5) < 0.25, 1.0, 0.0)
+    for name, masses, dynamics in (("descent", np.ones(64), DESCENT),
+                                   ("half a circle", half, FisherRao(RATE))):  # fmt: skip
+        stuck = run(law(nodes(64), masses), NARROW, dynamics, jnp.asarray(times[:5]))
+        scaled = 2 * RATE * times[:5] * (np.asarray(stuck.energies) - best)
+        print(f"{name}: {scaled.round(2)}")
+        assert scaled[-1] > 50 and abs(scaled[-1] / scaled[-2] - times[4] / times[3]) < 0.05
+
+
+def _simpson(values, times):
+    return scipy.integrate.simpson(values, x=times) if len(times) > 1 else 0.0
