@@ -79,8 +79,8 @@ def test_units_for_a_network_of_norm_one_do_not_grow_with_the_dimension():
     """Networks of 32 units of norm 1: the largest error falls as n^(-½) in every d, up to a tenth
     in the exponent, below 4/√n, and not with a constant that grows in d. Control: zonal harmonics
     of even degree d with ‖f‖ = 1, of which one even measure is the least: |μ| is exponential in d,
-    and so is |μ|²/(2d ε²), the number of drawn units for ‖f_n − f‖ = ε = ½. (With the largest value 1 in place of ‖f‖, |μ| grows as a
-    power of d.)"""
+    and so is |μ|²/(2d ε²), the number of drawn units for ‖f_n − f‖ = ε = ½. (With the largest value
+    1 in place of ‖f‖, |μ| grows as a power of d.)"""
     found = np.array(
         [[[errors(d, n, s) for n in WIDTHS] for s in range(SEEDS)] for d in DIMS]
     )  # (dims, seeds, widths, 2)
