@@ -4,7 +4,6 @@ from ._ensemble import NeuronalEnsemble as NeuronalEnsemble
 from ._keeping.store import load as load
 from ._keeping.store import save as save
 from ._layers.affine import Affine as Affine
-from ._layers.block import Block as Block
 from ._layers.elementwise import Elementwise as Elementwise
 from ._layers.layer import Layer as Layer
 from ._layers.set_average import SetAverage as SetAverage
@@ -29,13 +28,11 @@ from ._spaces.torus import Torus as Torus
 from ._spaces.uniform import Uniform as Uniform
 from ._starts.diverse import diverse as diverse
 from ._starts.iid import iid as iid
-from ._starts.residual import Residual as Residual
 from ._starts.residual import residual as residual
 from ._starts.shallow import particles as particles
 from ._starts.shallow import players as players
 from ._starts.shallow import shallow as shallow
 from ._symmetry.group import Group as Group
 from ._symmetry.symmetry import Symmetry as Symmetry
-from ._transport import relative_measure_distance as relative_measure_distance
 from ._transport import wasserstein as wasserstein
 from ._weights import Noisy as Noisy

@@ -1,4 +1,5 @@
-"""Groups by their names, and the usual representations of them, for `Group` and `Symmetry`."""
+"""Groups by their names, the usual representations of them, for `Group` and `Symmetry`, and how far
+measures are apart beside their symmetric parts."""
 
 from ._symmetry.makers import cyclic as cyclic
 from ._symmetry.makers import dihedral as dihedral
@@ -12,3 +13,4 @@ from ._symmetry.representations import direct_sum as direct_sum
 from ._symmetry.representations import intertwining as intertwining
 from ._symmetry.representations import pixels as pixels
 from ._symmetry.representations import trivial as trivial
+from ._transport import relative_measure_distance as relative_measure_distance

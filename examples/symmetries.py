@@ -24,8 +24,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from ensembles import Gauss, Gaussian, Measure, Network, Symmetry, relative_measure_distance
-from ensembles.groups import cyclic, defining, intertwining
+from ensembles import Gauss, Gaussian, Measure, Network, Symmetry
+from ensembles.groups import cyclic, defining, intertwining, relative_measure_distance
 from limits import Data, Langevin, PowerPenalty, Risk, fit_power_law, train
 from limits.symmetries import EquivariantArchitecture, FeatureAveraging, augmented
 

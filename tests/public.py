@@ -3,8 +3,8 @@
 import inspect
 
 import ensembles
+import ensembles.blocks
 import ensembles.groups
-import ensembles.units
 import limits
 import limits.kernels
 import limits.references
@@ -14,7 +14,7 @@ import limits.warnings
 PACKAGES = (
     ensembles,
     ensembles.groups,
-    ensembles.units,
+    ensembles.blocks,
     limits,
     limits.kernels,
     limits.references,

@@ -29,7 +29,7 @@ class Perceptron(StreamUnit):
 
     def average(self, theta: Array, masses: Float[Array, " n"], h: Array) -> Array:
         w, b, u = _parts(theta, h)
-        return matmul(self.activation(_seen(w, b, h)) * masses, u)
+        return matmul(_each(self.activation(_seen(w, b, h)), masses), u)
 
     def pullback(
         self, theta: Array, masses: Float[Array, " n"], h: Array, d: Array
@@ -40,7 +40,7 @@ class Perceptron(StreamUnit):
         dw, du = einsum("...k,...d->kd", da, h), einsum("...k,...d->kd", a, d)
         db = da.reshape(-1, da.shape[-1]).sum(0)[:, None]
         parts = [dw, du] if b is None else [dw, db, du]
-        return jnp.concatenate(parts, axis=1), matmul(da * masses, w)
+        return jnp.concatenate(parts, axis=1), matmul(_each(da, masses), w)
 
     def __repr__(self) -> str:
         return f"Perceptron({shown(self.activation)})"
@@ -61,7 +61,16 @@ def _parts(theta: Array, h: Array) -> tuple[Array, Array | None, Array]:
 
 def _seen(w: Array, b: Array | None, h: Array) -> Array:
     a = tensordot(h, w, [[-1], [-1]])
-    return a if b is None else a + b
+    return a if b is None else a + _along_last(b, a)
+
+
+def _each(a: Array, masses: Array) -> Array:
+    """Activations (..., n) times the masses of their neurons."""
+    return a * _along_last(masses, a)
+
+
+def _along_last(b: Array, a: Array) -> Array:
+    return b.reshape((1,) * (a.ndim - 1) + (-1,))
 
 
 class GatedPerceptron(StreamUnit):
@@ -80,7 +89,8 @@ class GatedPerceptron(StreamUnit):
 
     def average(self, theta: Array, masses: Float[Array, " n"], h: Array) -> Array:
         w, v, u = _three(theta, h)
-        return matmul(self._gated(_seen(w, None, h), _seen(v, None, h)) * masses, u)
+        a = self._gated(_seen(w, None, h), _seen(v, None, h))
+        return matmul(_each(a, masses), u)
 
     def pullback(
         self, theta: Array, masses: Float[Array, " n"], h: Array, d: Array
@@ -90,7 +100,7 @@ class GatedPerceptron(StreamUnit):
         da, dgate = back(tensordot(d, u, [[-1], [-1]]))
         pairs = (da, h), (dgate, h), (a, d)
         dtheta = [einsum("...k,...d->kd", *pair) for pair in pairs]
-        dh = matmul(da * masses, w) + matmul(dgate * masses, v)
+        dh = matmul(_each(da, masses), w) + matmul(_each(dgate, masses), v)
         return jnp.concatenate(dtheta, axis=1), dh
 
     def _gated(self, a: Array, gate: Array) -> Array:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from ensembles import Measure, Residual
+from ensembles import Measure
+from ensembles.blocks import Residual
 
 from .._dynamics.dynamics import Dynamics
 from .._energies.energy import Energy

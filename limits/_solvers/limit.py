@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PRNGKeyArray
 
-from ensembles import NeuronalEnsemble, Residual, Rule
+from ensembles import NeuronalEnsemble, Rule
+from ensembles.blocks import Residual
 from ensembles.internal import counts, kind, on_host, randomness, spare
 
 from .._checks import flag

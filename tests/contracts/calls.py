@@ -32,11 +32,18 @@ from ensembles import (
     particles,
     players,
     quadrature,
-    relative_measure_distance,
+    residual,
     save,
     shallow,
     to_mlp,
     wasserstein,
+)
+from ensembles.blocks import (
+    attention,
+    causal_attention,
+    layer_norm,
+    linear_attention,
+    rms_norm,
 )
 from ensembles.groups import (
     cyclic,
@@ -48,6 +55,7 @@ from ensembles.groups import (
     intertwining,
     orthogonal,
     pixels,
+    relative_measure_distance,
     rotations,
     symmetric,
     trivial,
@@ -152,6 +160,16 @@ def right_calls() -> dict[str, tuple[Callable[..., Any], dict[str, Any], dict[st
     return {
         "quadrature": (quadrature, dict(space=space, n=4), {"space": Space, "rule": Rule}),
         "shallow": (shallow, dict(sigma=neuron, neurons=space), {"neurons": Space}),
+        "residual": (
+            residual,
+            dict(sigma=neuron, space=space, theta=lambda s, c: c, depth=2),
+            {"space": Space},
+        ),
+        "attention": (attention, dict(theta=jnp.ones((4, 2, 3)), h=jnp.ones((2, 3))), {}),
+        "causal_attention": (causal_attention, dict(theta=jnp.ones((4, 2, 3)), h=jnp.eye(3)), {}),
+        "linear_attention": (linear_attention, dict(theta=jnp.ones((4, 2, 3)), h=jnp.eye(3)), {}),
+        "layer_norm": (layer_norm, dict(h=jnp.eye(3)), {}),
+        "rms_norm": (rms_norm, dict(h=jnp.eye(3)), {}),
         "particles": (particles, dict(positions=space), {"positions": Space}),
         "players": (
             lambda strategies: players(strategies, space),

@@ -31,8 +31,10 @@ from ensembles import (
     Unit,
     from_mlp,
     quadrature,
+    residual,
     shallow,
 )
+from ensembles.blocks import Block, GatedPerceptron, Normalised, Perceptron, layer_norm
 from ensembles.groups import cyclic, defining, direct_sum, intertwining, trivial
 from limits import (
     BirthDeath,
@@ -142,6 +144,17 @@ CONTINUOUS = BY_MASS | {
 }
 
 
+def neuron(theta, h):
+    return jnp.tanh(theta * h)
+
+
+def _stream(sigma, theta, **ends):
+    """A derivative of a residual network on a stream in R²."""
+    ends = {"readout": lambda h: h[:1]} | ends
+    network = residual(sigma, Gaussian(2), theta, depth=2, **ends).sample(3, key=KEY)
+    return mean_field_gradient(network, Risk(DATA))
+
+
 class At(eqx.Module):
     """A broken function of a network, as traced arrays see it."""
 
@@ -210,6 +223,41 @@ FUNCTIONS: dict[tuple[str, str], Given] = {
     ("shallow", "sigma"): Given(_risk, _UNITS),
     ("Network.shallow", "sigma"): Given(
         lambda f: mean_field_gradient(Network.shallow(f, PAIR), Risk(DATA)), _ONE_UNIT
+    ),
+    ("Block", "sigma"): Given(Block, _ONE_UNIT),
+    ("Block", "embed"): Given(lambda f: Block(neuron, embed=f), {jnp.dot: "^embed must take 1"}),
+    ("Block", "readout"): Given(
+        lambda f: Block(neuron, readout=f), {(lambda: 1): "^readout must take 1"}
+    ),
+    ("residual", "sigma"): Given(
+        lambda f: _stream(f, lambda s, c: c),
+        {
+            (lambda theta, h: h[:1]): "^sigma must give the shape and dtype of its stream",
+            (lambda theta, h: theta[5] * h[:, 0]): "^sigma must fit a neuron",
+            (lambda theta: theta): "^sigma must take 2 arguments",
+            **untraced("sigma", number=False),
+        },
+    ),
+    ("residual", "theta"): Given(
+        lambda f: _stream(neuron, f),
+        {
+            (lambda c: c): "^theta must take 2 arguments",
+            (lambda s, c: np.sin(c)): r"^weights\[0\] must be written with jnp",
+        },
+    ),
+    ("Residual", "embed"): Given(
+        lambda f: _stream(neuron, lambda s, c: c, embed=f),
+        untraced("embed", number=False) | {(lambda: 1): "^embed must take 1 argument"},
+    ),
+    ("Residual", "readout"): Given(
+        lambda f: _stream(neuron, lambda s, c: c, readout=f),
+        untraced("readout", number=False) | {(lambda: 1): "^readout must take 1 argument"},
+    ),
+    ("Perceptron", "activation"): Given(Perceptron, ENTRYWISE),
+    ("GatedPerceptron", "activation"): Given(GatedPerceptron, ENTRYWISE),
+    ("Normalised", "sigma"): Given(lambda f: Normalised(f, layer_norm), _ONE_UNIT),
+    ("Normalised", "norm"): Given(
+        lambda f: Normalised(neuron, f), {(lambda: 1): "^norm must take 1 argument"}
     ),
     ("Measure.expectation", "f"): Given(PAIR.expectation, untraced("f")),
     ("Measure.pushforward", "f"): Given(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from models import smooth
 
 from ensembles import Affine, Elementwise, Layer, NeuronalEnsemble, Uniform, residual, shallow
-from ensembles.units import Perceptron
+from ensembles.blocks import Perceptron
 
 
 def _vectors_first(w, b, x):

@@ -20,9 +20,9 @@ from ensembles import (
     Torus,
     Uniform,
     particles,
-    relative_measure_distance,
     wasserstein,
 )
+from ensembles.groups import relative_measure_distance
 from limits import Game, Interaction, flow, nikaido_isoda, optimality_gap, train
 from limits.references import (
     activation_patterns,

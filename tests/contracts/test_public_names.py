@@ -17,8 +17,8 @@ from contracts.spaces import RULES, SPACES
 from contracts.units import UNITS
 from contracts.updates import UPDATES
 from ensembles import Layer, Rule, Space
+from ensembles.blocks import StreamUnit
 from ensembles.internal import Player
-from ensembles.units import StreamUnit
 from limits import Dynamics, Energy, Risk, Update
 from limits._energies.predictions import Prediction
 

@@ -7,7 +7,7 @@ import pytest
 
 from contracts.common import every
 from contracts.units import HEAD, UNITS
-from ensembles.units import attention, causal_attention, layer_norm, linear_attention, rms_norm
+from ensembles.blocks import attention, causal_attention, layer_norm, linear_attention, rms_norm
 
 MASSES = jnp.array([0.5, 0.0, 0.3, 0.2])
 

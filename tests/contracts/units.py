@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ensembles._layers.stream_units import EachNeuron
-from ensembles.units import (
+from ensembles.blocks import (
     GatedPerceptron,
     Normalised,
     Perceptron,
@@ -30,15 +30,15 @@ class Listed(NamedTuple):
 
 
 def _perceptron(theta, h):
-    return jnp.tanh(h @ theta[:4] + theta[4])[:, None] * theta[5:]
+    return jnp.outer(jnp.tanh(h @ theta[:4] + theta[4]), theta[5:])
 
 
 def _unbiased(theta, h):
-    return jnp.tanh(h @ theta[:4])[:, None] * theta[4:]
+    return jnp.outer(jnp.tanh(h @ theta[:4]), theta[4:])
 
 
 def _gated(theta, h):
-    return (jax.nn.silu(h @ theta[:4]) * (h @ theta[4:8]))[:, None] * theta[8:]
+    return jnp.outer(jax.nn.silu(h @ theta[:4]) * (h @ theta[4:8]), theta[8:])
 
 
 UNITS = {

@@ -7,8 +7,8 @@ import pytest
 from models import largest
 from swapped import ARBITRARY, CLOUD, EQUIVARIANT, KEY, PLAIN, SWAP, X, risks, sigma
 
-from ensembles import Gaussian, Measure, Network, Symmetry, relative_measure_distance
-from ensembles.groups import defining, rotations
+from ensembles import Gaussian, Measure, Network, Symmetry
+from ensembles.groups import defining, relative_measure_distance, rotations
 from limits import Data, PowerPenalty, Risk, mean_field_gradient
 from limits.symmetries import augmented
 
