@@ -217,6 +217,13 @@ def takes(name: str, f: Callable, n: int, of: str, remedy: str) -> None:
         ) from None
 
 
+def alike(numbers: tuple[int, ...]) -> str:
+    """Numbers of neurons in words: a long row of one number is said once."""
+    if len(numbers) > 4 and len(set(numbers)) == 1:
+        return f"({numbers[0]}, ...) of {len(numbers)} layers"
+    return str(numbers)
+
+
 def traced(*trees: Any) -> bool:
     """Whether a leaf of `trees` is traced."""
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))

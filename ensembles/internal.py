@@ -2,6 +2,7 @@
 products in full precision, derivatives per unit mass, layers that users do not write. No promise to
 anyone else."""
 
+from ._checks import alike as alike
 from ._checks import concrete as concrete
 from ._checks import count as count
 from ._checks import counts as counts

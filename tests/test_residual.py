@@ -331,3 +331,53 @@ def test_errors_cover_starts_that_jump_in_depth():
     assert off < float(run.error)
     with pytest.raises(FailedRun, match="theta may not be smooth"):
         limit(made, RISK, t1=1.0, tol=1e-6)
+
+
+def _label_by_label(made, depth, width, key, network=None):
+    """The largest distance between neurons of a finite network and the limit at their labels."""
+    finite = made.sample(width, depth=depth, key=key)
+    followed = finite if network is None else network
+    ratio = 3 if depth > 4 else 7
+    nodal = made.discretise(24, depth=ratio * depth, tracers=followed)
+
+    def own(network):
+        return [network.parameters.rows(i) for i in range(network.depth - 1)]
+
+    ours, theirs = (
+        flow(n, RISK, t1=1.0, times=TIMES / 2, observe=own).observed for n in (finite, nodal)
+    )
+    pairs = zip(ours, theirs[ratio // 2 :: ratio], strict=True)
+    return max(float(jnp.sqrt(((a - b[:, -width:]) ** 2).sum(-1)).max()) for a, b in pairs)
+
+
+def test_tracers_of_networks_begin_where_their_neurons_do():
+    made = _blocks(None, Perceptron(jnp.tanh))
+    finite = made.sample(3, depth=2, key=KEY)
+    nodal = made.discretise(4, depth=6, tracers=finite)
+    assert nodal.width == (4, 7, 4, 4, 7, 4)
+    for i, own in ((1, 0), (4, 1)):
+        assert largest(nodal.parameters.rows(i)[4:], finite.parameters.rows(own)) < 1e-15
+    for depth in (2 * 2, 5):
+        with pytest.raises(ValueError, match=r"^depth must be an odd multiple"):
+            made.discretise(4, depth=depth, tracers=finite)
+
+
+@pytest.mark.slow
+def test_neurons_follow_the_limit_at_their_labels():
+    """The largest distance over neurons, blocks and times falls with depth and width together;
+    from the labels of another network it does not."""
+    made = _blocks(None, Perceptron(jnp.tanh))
+    sizes = [(1, 8), (2, 16), (4, 32), (8, 64)]
+    found = np.array([
+        [_label_by_label(made, depth, width, jax.random.key(seed)) for depth, width in sizes]
+        for seed in range(6)
+    ])  # fmt: skip
+    law = fit_power_law(np.array([depth for depth, _ in sizes]), found)
+    print(found.mean(0), law)
+    assert law.low > -1.4 and law.high < -0.6  # 1/L, and 1/√(L N) = 1/(2 L) along these sizes
+    other = [
+        _label_by_label(made, d, w, KEY, made.sample(w, depth=d, key=jax.random.key(99)))
+        for d, w in sizes
+    ]
+    print("other labels", other)
+    assert min(other) > 5 * found.mean(0)[-1] and other[-1] > other[0] / 2

@@ -247,7 +247,7 @@ def is_short(text):
 
 
 SHOWN = {
-    "trajectory": ("4 times from 0 to 1.5", "± 0.0001", "steps 9, nodes [3 2]", "outputs (4, 7)"),
+    "trajectory": ("4 times from 0 to 1.5", "± 0.0001", "steps 9, nodes (3, 2)", "outputs (4, 7)"),
     "failed run": ("failed at time 0.5: The run diverged",),
     "coupling": ("widths 8, 16 × 3 seeds", "sup", "N^"),
     "collapse": ("widths 8, 16 × 3 seeds", "increments of layer 2"),

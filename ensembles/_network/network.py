@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from .._checks import concrete, floating, kind, probabilities
+from .._checks import alike, concrete, floating, kind, probabilities
 from .._keeping.kept import Kept
 from .._layers.layer import Layer
 from .._layers.player import Player
@@ -319,7 +319,7 @@ class Network(Kept):
         if len(known) < len(shapes):  # a tree of other things than arrays
             width = ""
         else:
-            width = f"width={tuple(shape[-1] for shape in known)}, "
+            width = f"width={alike(tuple(shape[-1] for shape in known))}, "
             width += f"batch={known[0][:-1]}, " if known[0][1:] else ""
         dtype = getattr(self.initial_masses[0], "dtype", None) if known else "no arrays"
         return (

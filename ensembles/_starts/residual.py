@@ -95,11 +95,38 @@ class Residual(Kept):
         rule: Rule | Sequence[Rule | None] | None = None,
         *,
         depth: int,
+        tracers: Network | None = None,
         key: PRNGKeyArray | None = None,
     ) -> Network:
         """The limit of infinite width and depth on `depth` steps of the midpoint rule with `nodes`
-        each, as `NeuronalEnsemble.discretise`."""
-        return self.of_depth(depth, midpoint=True).discretise(nodes, rule, key=key)
+        each, as `NeuronalEnsemble.discretise`.
+
+        The neurons of `tracers`, a network of L blocks of one kind, are added with mass 0 behind
+        the nodes at their depths s = (l − 1/2)/L, where the limit has a block too: hidden layer
+        r (l − 1/2) + 1/2 of r L steps, r odd. Raises `ValueError` for other depths.
+        """
+        ensemble = self.of_depth(depth, midpoint=True)
+        measures = list(ensemble.measures(nodes, rule, key=key))
+        if tracers is not None:
+            for place, labels in zip(self._places(depth, tracers), tracers.labels, strict=True):
+                measures[place] = measures[place].with_tracers(labels)
+        return ensemble.network(measures)
+
+    def _places(self, depth: int, tracers: Network) -> list[int]:
+        """The hidden layers of the limit, from 0, that are at the depths of those of `tracers`."""
+        kind("tracers", tracers, Network, "write networks.sample(32, depth=5, key=key)")
+        blocks = tracers.depth - 1
+        if len(self.kinds) > 1 or Neurons in map(type, (self.embed, self.readout)):
+            raise ValueError(
+                f"tracers must be those of blocks of one kind with fixed ends, got {self!r}"
+            )
+        ratio, rest = divmod(depth, blocks)
+        if rest or ratio % 2 == 0:
+            raise ValueError(
+                f"depth must be an odd multiple of that of tracers, {blocks} blocks, got {depth}: "
+                f"write depth={blocks * max(3, ratio + 1 - ratio % 2)}"
+            )
+        return [ratio * block + ratio // 2 for block in range(blocks)]
 
     def __repr__(self) -> str:
         each = ", ".join(

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree, Shaped
 
 from ensembles import Network
-from ensembles.internal import Player, concrete
+from ensembles.internal import Player, alike, concrete
 
 from .._dynamics.dynamics import Update
 from .._energies.energy import Energy
@@ -144,9 +144,11 @@ class Trajectory(Result):
         observed = [] if self.observed is None else [f"observed: {shapes(self.observed)}"]
         steps = ", ".join(
             f"{name.replace('_', ' ')} {np.asarray(self.stats[name])}"
-            for name in ("steps", "accepted_steps", "nodes")
+            for name in ("steps", "accepted_steps", "depth")
             if name in self.stats
         )
+        if "nodes" in self.stats:
+            steps += f", nodes {alike(tuple(self.stats['nodes']))}"
         return [
             when(self.times),
             f"{self._observable} {course(self.energies)}{error}",
