@@ -10,9 +10,9 @@ The least norm of what interpolates y on n sets is a finite program. Of φ only 
 counts, and the signs of z cut its unit ball into 2^n cones, in which relu(z) is linear:
 
 1. z is in the convex hull of ±m(w), m(w)_i = mean of relu(w · x) over set i: a linear program for
-   given w. On the circle, between angles of a grid that has all kinks of m, at most h apart, m(w) is
-   a combination of its neighbours with weights of sum at most 1/cos(h/2), so the norm is at most
-   the program's value and at least cos(h/2) times it.
+   given w. On the circle, between angles of a grid that has all kinks of m, at most h apart, m(w)
+   is a combination of its neighbours with weights of sum at most 1/cos(h/2), so the norm is at
+   most the program's value and at least cos(h/2) times it.
 2. z = K^(1/2) u with |u| ≤ 1, K_ij = Σ_l m_i(w_l) m_j(w_l)/r: `sparse_relu` on rows of K^(1/2).
 3. A kernel, that of relu(<u, ·>) on the rows of K^(1/2), u uniform on a sphere in R^r.
 """
@@ -42,7 +42,8 @@ def grid(sets, most):
     """Angles with all kinks of m among them, and the largest distance of neighbours."""
     kinks = np.arctan2(sets[..., 1], sets[..., 0]).ravel()
     regular = np.arange(0, 2 * np.pi, most)
-    angles = np.unique(np.concatenate([regular, kinks + np.pi / 2, kinks - np.pi / 2]) % (2 * np.pi))
+    angles = np.concatenate([regular, kinks + np.pi / 2, kinks - np.pi / 2])
+    angles = np.unique(angles % (2 * np.pi))
     return angles, np.diff(angles, append=angles[0] + 2 * np.pi).max()
 
 
@@ -102,7 +103,8 @@ def test_norms_on_sets_are_ordered_as_the_spaces_are():
     """Sets of 4 elements on the circle. A neuron of a neuron has a norm of at most 1 in S_1, at any
     number of sets. The norms of S_1 and S_2 lie between the bounds printed, and the order is that
     of bounds. Control: with φ = Σ_j p_j relu(w_j · x), |p| ≤ 1, not divided by √r, the ball of F_2
-    has each of its neurons in it and is not in that of F_1; the order of S_1 and S_2 is reversed."""
+    has each of its neurons in it and is not in that of F_1: the order of S_1 and S_2 is reversed.
+    """
     print("\nn: S_1, S_2 (bounds), S_3, S_2 of the control")
     for n, seed in product((2, 3, 4, 5), range(3)):
         sets, K, targets = example(n, seed)
