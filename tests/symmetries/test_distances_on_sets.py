@@ -127,7 +127,7 @@ def test_scales_are_those_of_quadrature():
 
 @pytest.mark.slow
 def test_a_neuron_of_a_neuron_is_far_from_balls_of_exponential_radius():
-    """f_1 is in the unit ball of S_1. At a fixed δ its distance from the δ-ball of S_2 grows with d,
+    """f_1 is in the unit ball of S_1. At a fixed δ its distance from a δ-ball of S_2 grows with d,
     where the theorem's bound, 1/d at most, falls or is negative. What the bound says is how large δ
     has to be: D(δ) is above 0.2/d until log δ is larger, by at least (log 2)/2 for each dimension
     (above 0.3/d, by 0.34). The two bounds of D(δ) are apart at small δ, where constants matter, and
