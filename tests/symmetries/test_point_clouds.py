@@ -2,9 +2,12 @@
 
 Zweig & Bruna, arXiv:2008.06952, learn clouds with networks ρ(mean φ(x_j)) of which all layers are
 trained (S1), φ is frozen at random (S2), or φ and the layer behind it (S3), the frozen ones wider.
+(Theirs are clouds of handwritten digits, in two dimensions and a shade.)
 Clouds here are drawn from surfaces of one mean square |x|² = 1, with noise: a sphere, a cube and a
 torus, as they stand or turned at random, so that neither place nor size tells them apart.
 """
+
+from itertools import product
 
 import equinox as eqx
 import jax
@@ -18,8 +21,8 @@ from limits import CrossEntropyLoss, Data, Optimiser, Risk, train
 
 pytestmark = pytest.mark.slow
 
-SEEDS, CLOUDS, SIZE, SIZES, NOISE, STEPS = 6, 300, 32, [8, 32, 128], 0.05, 800
-SHAPES = 3
+SEEDS, CLOUDS, SIZE, SIZES, NOISE, STEPS = 8, 300, 32, [8, 32, 128], 0.05, 1000
+SHAPES, KEY = 3, 0
 
 
 def sphere(key, n):
@@ -49,9 +52,9 @@ def cloud(key, size, turned):
     """A cloud with a constant 1 beside each point, and its shape."""
     which, draw, noise, turn = jax.random.split(key, 4)
     shape = jax.random.randint(which, (), 0, SHAPES)
-    all_shapes = jnp.stack([s(draw, size) / m**0.5
-                            for s, m in zip((sphere, cube, torus), MEAN_SQUARES, strict=True)])  # fmt: skip
-    x = all_shapes[shape] + NOISE * jax.random.normal(noise, (size, 3))
+    surfaces = [sphere(draw, size), cube(draw, size), torus(draw, size)]
+    unit = jnp.stack([s / m**0.5 for s, m in zip(surfaces, MEAN_SQUARES, strict=True)])
+    x = unit[shape] + NOISE * jax.random.normal(noise, (size, 3))
     x = x @ jax.random.orthogonal(turn, 3) if turned else x
     return jnp.concatenate([x, jnp.ones((size, 1))], 1), jax.nn.one_hot(shape, SHAPES)
 
@@ -80,7 +83,7 @@ def adam(frozen):
         weights = tuple(0 * w if i < frozen else w for i, w in enumerate(updates.weights))
         return Parameters(weights, updates.biases)
 
-    return Optimiser(optax.chain(optax.adam(2e-2), optax.stateless(rest)))
+    return Optimiser(optax.chain(optax.adam(optax.cosine_decay_schedule(5e-2, STEPS)), optax.stateless(rest)))
 
 
 KINDS = {
@@ -108,4 +111,30 @@ def errors(kind, turned, mixed=False):
     return jax.vmap(one)(jax.random.split(jax.random.key(KEY), SEEDS))
 
 
-KEY = 0
+
+def apart(worse, better):
+    """The mean difference over seeds, in standard errors."""
+    gap = worse - better
+    return gap.mean() / (gap.std(ddof=1) / len(gap) ** 0.5)
+
+
+def test_trained_layers_tell_shapes_apart_in_clouds_of_any_size_and_frozen_ones_less():
+    """Learnt from 300 clouds of 32 points. The more layers are trained, the fewer mistakes; larger
+    clouds than those seen are classified better, smaller ones worse. Turned at random, S2 and S3
+    are near chance, 2/3, on the clouds they learn from nearly as on new ones: at this size S2
+    before S3 is asserted for upright clouds only. Control: points dealt anew among clouds."""
+    print(f"\nmistakes on clouds learnt from, and on new ones of {SIZES} points")
+    found = {}
+    for turned, kind in product((False, True), KINDS):
+        wrong = found[turned, kind] = np.asarray(errors(kind, turned))
+        print(f"{'turned' if turned else 'upright'} {kind}: {wrong.mean(0).round(3)} ± "
+              f"{(wrong.std(0, ddof=1) / SEEDS**0.5).round(3)}", flush=True)  # fmt: skip
+    seen = 1 + SIZES.index(SIZE)
+    for turned in (False, True):
+        one, two = found[turned, "S1"], found[turned, "S2"]
+        assert apart(two[:, seen], one[:, seen]) > 3 and apart(one[:, 1], one[:, -1]) > 3
+        assert one[:, -1].mean() < one[:, seen].mean()
+    assert apart(found[False, "S3"][:, seen], found[False, "S2"][:, seen]) > 2
+    control = np.asarray(errors("S1", False, mixed=True))[:, 1:].mean(1)
+    print(f"points dealt anew, S1: {control.mean():.3f} ± {control.std(ddof=1) / SEEDS**0.5:.3f}")
+    assert abs(control.mean() - 2 / 3) < 0.05
