@@ -35,7 +35,7 @@ def cube(key, n):
     x = jax.random.uniform(inside, (n, 3), minval=-1.0)
     side = jax.random.randint(face, (n,), 0, 6)
     on = jax.nn.one_hot(side % 3, 3)
-    return on * (2 * (side // 3) - 1)[:, None] + (1 - on) * x
+    return on * jnp.where(side < 3, 1.0, -1.0)[:, None] + (1 - on) * x
 
 
 def torus(key, n, ratio=0.4):
@@ -83,7 +83,8 @@ def adam(frozen):
         weights = tuple(0 * w if i < frozen else w for i, w in enumerate(updates.weights))
         return Parameters(weights, updates.biases)
 
-    return Optimiser(optax.chain(optax.adam(optax.cosine_decay_schedule(5e-2, STEPS)), optax.stateless(rest)))
+    steps = optax.adam(optax.cosine_decay_schedule(5e-2, STEPS))
+    return Optimiser(optax.chain(steps, optax.stateless(rest)))
 
 
 KINDS = {
@@ -111,7 +112,6 @@ def errors(kind, turned, mixed=False):
     return jax.vmap(one)(jax.random.split(jax.random.key(KEY), SEEDS))
 
 
-
 def apart(worse, better):
     """The mean difference over seeds, in standard errors."""
     gap = worse - better
@@ -121,8 +121,8 @@ def apart(worse, better):
 def test_trained_layers_tell_shapes_apart_in_clouds_of_any_size_and_frozen_ones_less():
     """Learnt from 300 clouds of 32 points. The more layers are trained, the fewer mistakes; larger
     clouds than those seen are classified better, smaller ones worse. Turned at random, S2 and S3
-    are near chance, 2/3, on the clouds they learn from nearly as on new ones: at this size S2
-    before S3 is asserted for upright clouds only. Control: points dealt anew among clouds."""
+    are within a few hundredths of chance, 2/3, and have 0.57 and 0.59 on the clouds they learn from,
+    so that S2 before S3 is asserted for upright clouds only. Control: points dealt anew among clouds."""
     print(f"\nmistakes on clouds learnt from, and on new ones of {SIZES} points")
     found = {}
     for turned, kind in product((False, True), KINDS):
