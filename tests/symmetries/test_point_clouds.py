@@ -121,8 +121,10 @@ def apart(worse, better):
 def test_trained_layers_tell_shapes_apart_in_clouds_of_any_size_and_frozen_ones_less():
     """Learnt from 300 clouds of 32 points. The more layers are trained, the fewer mistakes; larger
     clouds than those seen are classified better, smaller ones worse. Turned at random, S2 and S3
-    are within a few hundredths of chance, 2/3, and have 0.57 and 0.59 on the clouds they learn from,
-    so that S2 before S3 is asserted for upright clouds only. Control: points dealt anew among clouds."""
+    are within a few hundredths of chance, 2/3, and have 0.57 and 0.59 on the clouds that they learn
+    from, so that S2 before S3 is asserted for upright clouds only.
+
+    Control: points dealt anew among clouds."""
     print(f"\nmistakes on clouds learnt from, and on new ones of {SIZES} points")
     found = {}
     for turned, kind in product((False, True), KINDS):
