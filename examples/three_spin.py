@@ -262,7 +262,7 @@ labels = "$\\Vert f_n - f_\\infty\\Vert^2/2$", "the loss $\\Vert f_n - f\\Vert^2
 for k, (name, label) in enumerate(zip(late, labels, strict=True)):
     points(panels[1], late[name], late_rates[name], f"C{k}", label)
     guide = late[name].mean(0)[0] * (np.array(WIDTHS) / WIDTHS[0]) ** (k - 2.0) * 1.6
-    panels[1].plot(WIDTHS, guide, color="0.6", lw=1, label=f"slope −{2 - k}")
+    panels[1].plot(WIDTHS, guide, color="0.6", lw=1, ls=":-"[k], label=f"slope −{2 - k}")
 for batch, i, color in (("n/8", 1, "C1"), ("n/8", 2, "C2"), ("n/8", 3, "C3"), ("8", 1, "0.5")):
     label = f"{batch}, t = {TIMES[i]:.0f}"
     points(panels[2], noisy[batch][:, i], noisy_rates[batch][i], color, label)
@@ -284,5 +284,5 @@ for ax, title, legend in zip(
     ax.legend(fontsize="small", title=legend, loc="lower left")
     ax.set_xticks(WIDTHS, [str(n) for n in WIDTHS])
     ax.xaxis.minorticks_off()
-panels[1].set_ylabel("at $t = 2\\log^2 n$")
+panels[1].set_ylabel("half the squared distance")
 save(figure, "three_spin")
