@@ -7,8 +7,11 @@ average of the unit ball of F_1 is E max_w |Σ_k ε_k relu(w · x_k)|/L, exactly
 `sparse_relu` with random signs for targets, under a penalty so large that the optimum is zero.
 """
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from limits import Data, fit_power_law
 from limits.references import minimal_interpolation, sparse_relu
@@ -32,8 +35,7 @@ def averages(d, n, draws, seed):
 @pytest.mark.slow
 def test_rademacher_averages_of_the_ball_fall_as_the_root_of_samples():
     """By contraction they are below 2/√L for inputs of length 1, whatever d (seen for d = 2, 3).
-    For networks of M neurons with Σ|a_j|/M ≤ 1 this is the average in the scaling 1/M; in 1/√M it
-    is √M times as large, exactly, since the ball is. Control: signs that are all the same, whose
+    Control: signs that are all the same, whose
     maximum tends to 1/π on the circle and not to 0."""
     sizes, draws = np.array([8, 16, 32]), 24
     print(f"\nRademacher averages × √L, {draws} draws, for L = {sizes}")
@@ -59,6 +61,53 @@ def test_the_average_is_the_maximum_over_directions():
     w = np.stack([np.cos(angles), np.sin(angles)], 1)
     largest = np.abs(np.maximum(w @ x.T, 0) @ signs / 12).max()
     assert largest <= highest(x, signs) + 1e-12 < largest + 1e-6
+
+
+@jax.jit
+def losses(weights, x, signs):
+    """−⟨ε, f⟩/L of networks Σ_j a_j relu(⟨w_j, x⟩)/M over their mean path norm, with gradients."""
+
+    def loss(weights):
+        a, w = weights[0], weights[1:]
+        correlations = signs @ jax.nn.relu(x @ w) / len(signs)
+        return -(a @ correlations) / (jnp.abs(a) @ jnp.linalg.norm(w, axis=0))
+
+    return jax.value_and_grad(loss)(weights)
+
+
+def ascended(m, x, signs, rng):
+    """The largest correlation with the signs that networks of m neurons find by ascent."""
+    x, signs = jnp.asarray(x), jnp.asarray(signs)
+
+    def loss(flat):
+        value, slope = losses(jnp.asarray(flat.reshape(3, m)), x, signs)
+        return float(value), np.asarray(slope).ravel()
+
+    ends = [minimize(loss, rng.standard_normal(3 * m), jac=True) for _ in range(8 + 64 // m)]
+    return -min(end.fun for end in ends)
+
+
+@pytest.mark.slow
+def test_rademacher_averages_of_networks_do_not_grow_with_neurons_in_the_scaling_of_the_mean():
+    """Networks of M neurons, L = 12 inputs on the circle: with Σ|a_j| |w_j|/M ≤ 1 none correlates
+    more with the signs than the best neuron alone, and ascent in all weights comes close at every M
+    (maxima are at kinks, where it may stop early). Control: Σ_j a_j relu(⟨w_j, x⟩)/√M with each
+    |a_j| |w_j| ≤ 1, whose maximum, M copies of the best neuron, is √M times as large: n_0 √(d/m)
+    and n_0 √(M d/m) in Montanari's notes."""
+    sizes, draws, n = np.array([1, 4, 16]), 16, 12
+    found, best = np.zeros((draws, 3)), np.zeros(draws)
+    for k in range(draws):
+        rng = np.random.default_rng([k, 70])
+        x, signs = sphere(n, 2, rng), rng.choice([-1.0, 1.0], n)
+        best[k] = highest(x, signs)
+        found[k] = [ascended(m, x, signs, rng) for m in sizes]
+    parts, error = found / best[:, None], found.std(0, ddof=1) / np.sqrt(draws)
+    mean, lazy = fit_power_law(sizes, parts), fit_power_law(sizes, parts * np.sqrt(sizes))
+    print(f"\nRademacher averages of networks, M = {sizes}: {found.mean(0).round(4)} ± "
+          f"{error.round(4)}, of a neuron {best.mean():.4f}; smallest part {parts.min():.3f}\n"
+          f"exponent in M {mean}, in the scaling 1/√M {lazy}")  # fmt: skip
+    assert (parts <= 1 + 1e-9).all() and found.mean(0).min() > 0.95 * best.mean()
+    assert abs(mean.exponent) < 0.05 and lazy.low > 0.4
 
 
 def hilbert_norm(x, y):
