@@ -61,6 +61,7 @@ def test_noise_of_batches_stays_what_it_is_however_long_the_run():
     assert jnp.ptp(jnp.diff(found.grid)) > 100  # the control: intervals are far from even
 
 
+@pytest.mark.slow
 def test_penalties_move_the_flow_and_have_no_noise_of_their_own():
     """λ ∫ θ² dμ adds 2λ to the rate A at which m relaxes, and nothing to the noise."""
     found = told(1.0, energy=RISK + PowerPenalty(0.25), intervals=16)
