@@ -106,9 +106,9 @@ class OptimalityGap(Result):
         if self.walled and self.degree is not None:
             words.append(
                 "the minimum is at a wall of the space, to which and beyond which Ψ falls as the "
-                f"power {self.degree:.3g} of the distance from 0, as in a charge: so does the bound "
-                "get worse in a wider space. Train longer, and give the smallest space that holds "
-                "the neurons; a wider one where measures on it are meant"
+                f"power {self.degree:.3g} of the distance from 0, as in a charge, so that a wider "
+                "space has a bound as much larger. Train longer, and give the smallest space that "
+                "holds the neurons; a wider one where measures on it are meant"
             )
         elif self.walled:
             words.append(
