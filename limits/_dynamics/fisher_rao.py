@@ -86,8 +86,8 @@ class FisherRao(Dynamics):
         parts = zip(rates, energy.first_variation(network), network.masses, strict=True)
         for i, (rate, psi, p) in enumerate(parts):
             grown = jax.nn.softmax(jnp.log(p) - rate * step.astype(p.dtype) * psi)
-            known = concrete(p.max()), concrete(grown.max())
-            if None not in known and known[0] < 0.5 and known[1] > 1 - _LEFT:
+            lost = concrete((p.max() < 0.5) & (grown.max() > 1 - _LEFT))
+            if lost is not None and lost:
                 often = rate * step * jnp.where(p > 0, dot(p, psi) - psi, 0).max()
                 raise ValueError(
                     f"rate times step must be small: the first step of size {float(step):.3g} "
