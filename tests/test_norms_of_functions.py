@@ -121,7 +121,10 @@ def hilbert_norm(x, y):
 @pytest.mark.slow
 def test_a_neuron_has_norm_one_in_the_ball_and_none_in_the_hilbert_space():
     """On L points of the sphere in R³: the F_2 norm of a neuron relu(x₁) grows without bound, that
-    of x₁ has the bound 2√d (g = 2d w₁; the control), and F_1 norms are at most 1 and 2."""
+    of x₁ has the bound 2√d (g = 2d w₁; the control), and F_1 norms are 1 and 2: at most, by
+    interpolants, and at least, since λ |f| is above the least energy under a penalty λ over all
+    directions, certified by duality. (Indeed the even part |x₁|/2 of a neuron has an even measure
+    of its own, of mass 1, and ∫ w dμ = 2 e₁ for x₁.)"""
     sizes, seeds = np.array([32, 128, 512]), 6
     norms = np.zeros((2, seeds, len(sizes)))
     for s in range(seeds):
@@ -138,8 +141,11 @@ def test_a_neuron_has_norm_one_in_the_ball_and_none_in_the_hilbert_space():
     others = np.concatenate([np.eye(3), -np.eye(3), sphere(200, 3, np.random.default_rng(1))])
     for y, most in ((np.maximum(x[:, 0], 0), 1), (x[:, 0], 2)):
         least = minimal_interpolation(Data(x, y[:, None]), others).value
-        print(f"F_1 norm {least:.4f} on 24 points, at most {most}; F_2 {hilbert_norm(x, y):.4f}")
-        assert least < most + 1e-6 and least < hilbert_norm(x, y)
+        best = sparse_relu(Data(x, y[:, None]), 1e-4)
+        low = (best.value - best.gap) / 1e-4
+        print(f"F_1 norm between {low:.4f} and {least:.4f} on 24 points, of {most}; "
+              f"F_2 {hilbert_norm(x, y):.4f}")  # fmt: skip
+        assert 0.99 * most < low <= least < most + 1e-6 and least < hilbert_norm(x, y)
 
 
 def circle(m):
