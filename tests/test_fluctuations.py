@@ -327,8 +327,8 @@ def test_networks_of_equal_neurons_do_not_fluctuate():
 
 
 def test_errors_hold_what_nodes_miss_of_weights_that_jump():
-    """Against the law of three atoms that the weights really have: within 1.5 errors, as nineteen in
-    twenty of such ensembles; one other set of nodes agreed with 64 by chance to 2.3 times less."""
+    """Against the law of three atoms that the weights really have: within 1.5 errors, as nineteen
+    in twenty of such ensembles; one other set of nodes agreed by chance to 2.3 times less."""
 
     def first(c):
         return jnp.where(c[0] < 0.137, 1.5, -0.4)[None]
