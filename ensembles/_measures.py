@@ -117,9 +117,9 @@ class Measure(Kept):
         Runs on the host.
         """
         on_host("measure.aggregated", self, radius, period)
-        positive("radius", radius, np.dtype(float))
+        positive("radius", radius, jnp.result_type(float))
         if period is not None:
-            positive("period", period, np.dtype(float))
+            positive("period", period, jnp.result_type(float))
         points, left = np.asarray(self.points, float), np.asarray(self.masses, float).copy()
         atoms, masses = [], []
         while left.max() > 0:

@@ -34,7 +34,8 @@ def wasserstein(mu: Measure, nu: Measure, order: float = 2.0) -> float:
         raise ValueError(
             f"nu must live where mu does, in R^{x.shape[1]}, got points in R^{y.shape[1]}"
         )
-    size = max(np.abs(x).max(), np.abs(y).max()) or 1.0  # squares of coordinates are numbers
+    largest = max(np.abs(x).max(), np.abs(y).max())  # squares of coordinates are to be numbers
+    size = 2.0 ** np.floor(np.log2(largest)) if largest > 0 else 1.0  # which rounds none of them
     apart = scipy.spatial.distance.cdist(x / size, y / size)
     scale = apart.max()
     if scale == 0:
@@ -64,30 +65,16 @@ def _least(costs: np.ndarray, p: np.ndarray, q: np.ndarray) -> float:
     the gap Σ r π, r ≥ 0, shows that no coupling is better than π.
     """
     n, m = costs.shape
-    sums = scipy.sparse.vstack(
-        [
-            scipy.sparse.kron(scipy.sparse.eye(n), np.ones((1, m))),
-            scipy.sparse.kron(np.ones((1, n)), scipy.sparse.eye(m)),
-        ]
-    )
-    totals, sums = np.concatenate([p, q]), sums.tocsr()[:-1]
     reduced, most, u, v = costs, 1.0, np.zeros(n), np.zeros(m)
     least, gap = np.inf, np.inf
     for _ in range(_ROUNDS):
-        found = scipy.optimize.linprog(
-            np.minimum(reduced / most, 1.0).ravel(), A_eq=sums, b_eq=totals[:-1], options=_PRECISE
-        )
-        if found.x is None:
-            raise RuntimeError(
-                f"The transport program was not solved: {found.message}. Measures of equal masses, "
-                "mu.resample(n, key=key), take an assignment."
-            )
-        plan = np.maximum(found.x, 0).reshape(n, m)
-        u = u + most * found.eqlin.marginals[:n]
+        plan, marginals = _solved(np.minimum(reduced / most, 1.0), p, q)
+        u = u + most * marginals
         u = u - np.median(u)  # near ones are not rounded as far ones
         v = (costs - u[:, None]).min(0)
         u = (costs - v[None]).min(1)
         reduced = np.maximum(costs - u[:, None] - v[None], 0)
+        plan = _coupling(plan, p, q, reduced)
         least, gap = min((least, gap), ((plan * costs).sum(), (plan * reduced).sum()), key=_last)
         if gap <= 1e-12 * least:
             break
@@ -99,6 +86,48 @@ def _least(costs: np.ndarray, p: np.ndarray, q: np.ndarray) -> float:
             "help."
         )
     return least
+
+
+def _solved(costs: np.ndarray, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A plan of least cost, of marginals p and q up to 1e-10, and the dual variables of p."""
+    n, m = costs.shape
+    sums = scipy.sparse.vstack(
+        [
+            scipy.sparse.kron(scipy.sparse.eye(n), np.ones((1, m))),
+            scipy.sparse.kron(np.ones((1, n)), scipy.sparse.eye(m)),
+        ]
+    )
+    found = scipy.optimize.linprog(
+        costs.ravel(), A_eq=sums.tocsr()[:-1], b_eq=np.concatenate([p, q])[:-1], options=_PRECISE
+    )
+    if found.x is None:
+        raise RuntimeError(
+            f"The transport program was not solved: {found.message}. Measures of equal masses, "
+            "mu.resample(n, key=key), take an assignment."
+        )
+    return np.maximum(found.x, 0).reshape(n, m), found.eqlin.marginals[:n]
+
+
+def _coupling(plan: np.ndarray, p: np.ndarray, q: np.ndarray, costs: np.ndarray) -> np.ndarray:
+    """A coupling of p and q near a plan that has these marginals up to 1e-10 only.
+
+    What rows and columns have too much of is taken off; what is missing then, of masses 1e-12, say,
+    all that they are, is coupled at least cost as a program of its own, of masses 1 in all; and
+    what this one misses, independently.
+    """
+    for solve in (True, False):
+        rows = plan.sum(1, keepdims=True)
+        plan = plan * np.minimum(1, p[:, None] / np.where(rows > 0, rows, 1))
+        columns = plan.sum(0, keepdims=True)
+        plan = plan * np.minimum(1, q[None] / np.where(columns > 0, columns, 1))
+        left, right = (np.maximum(a, 0) for a in (p - plan.sum(1), q - plan.sum(0)))
+        total = min(left.sum(), right.sum())
+        if not total > 0:
+            break
+        left, right = left / left.sum(), right / right.sum()
+        more = _solved(costs, left, right)[0] if solve else np.outer(left, right)
+        plan = plan + total * more
+    return plan
 
 
 def _last(pair: tuple[float, float]) -> float:

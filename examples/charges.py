@@ -305,6 +305,21 @@ for other, row in table.items():
     print(f"{other:>21}: " + "  ".join(f"{v:9.4f}" for v in row))
 
 # %%
+# What the tables say: frozen charges keep their signs and stay above their floors, positive ones
+# come to theirs, free ones flip and fit. Copies stay, a fresh cloud leaves them for the minimum, a
+# single place for another fixed point. All clouds have one density of charge.
+
+ends = {name: energies[:, -1] for name, (energies, _) in ran.items()}
+assert all((flips[name] == 0).all() for name in ("frozen +1", "frozen ±1"))
+assert all((ends[name] > FLOORS[name] - 1e-4).all() for name in FLOORS)
+assert abs(ends["positive, eˢ"] - FLOORS["positive, eˢ"]).max() < 1e-3
+assert (flips["free, from +1"] > 0).all() and ends["free, from +1"].max() < 1e-3
+assert max(np.ptp(left[name]) for name in list(SHARES)[:2]) < 1e-4
+assert left["a fifth at rest elsewhere"][-1] < 1e-3 < 0.1 < left["a fifth where Ψ is least"][-1]
+assert all(abs(found[-1] - 1) < 0.05 for _, _, found in fits.values())
+assert all(row[1] < 0.1 and row[3] > row[2] / 2 for row in table.values())
+
+# %%
 # The figure
 # ----------
 

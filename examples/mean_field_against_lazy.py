@@ -6,6 +6,7 @@ A network that hardly leaves its start (lazy training) is linear in its weights:
 Networks in the mean-field regime move. Both learn one neuron y = erf(⟨w*, x⟩/√2) in R^d from n
 samples, and are compared by how many they need (Mei, Misiakiewicz & Montanari, arXiv:1902.06015;
 ``single_neuron.py`` counts steps): mean-field networks a number in proportion to d, lazy ones more.
+With more neurons the test error grows in the scaling 1/√M, which becomes lazy, and not in 1/M.
 
 Run it with ``python examples/mean_field_against_lazy.py``. It prints its table and saves
 ``examples/figures/mean_field_against_lazy.png``.
@@ -26,7 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from ensembles import Measure, Network
-from limits import Data, Risk, fit_power_law, train
+from limits import Data, GradientFlow, Risk, fit_power_law, train
 
 WIDTH, LEVEL, SEEDS, RATIOS = 100, 0.02, 4, [1, 2, 4, 8, 16]
 
@@ -163,10 +164,54 @@ for name, results in (("lazy", lazy), ("mean field", rich)):
     print(f"{name:>12}: {', '.join(cells)}; exponent in d {rate}")
 
 # %%
+# More neurons
+# ------------
+# Networks (α/M) Σ a_k φ(⟨w_k, x⟩) on 120 samples in d = 10, at t = 100, in the mean-field scaling
+# α = 1 and the lazy one α = √M, weights moving α² times as slowly. One neuron is the same in both.
+
+NEURONS, DIM, SAMPLES, MORE = np.array([1, 4, 16, 64, 256]), 10, 120, 12
+
+
+def scaled(theta, x):
+    """α times the unit of a neuron (α, a, w), whose α stands still."""
+    return jax.lax.stop_gradient(theta[:1]) * unit(theta[1:], x)
+
+
+@eqx.filter_jit
+def final_error(points, alpha, x, y, fresh, wanted):
+    n = len(points)
+    points = jnp.concatenate([jnp.full((n, 1), alpha), points], 1)
+    start = Network.shallow(scaled, Measure(points, jnp.full(n, 1 / n)))
+    rates = GradientFlow(learning_rates=1 / alpha**2)
+    final = train(start, Risk(Data(x, y)), rates, step=0.5, t1=100.0).final
+    return ((final(fresh) - wanted) ** 2).mean() * 3
+
+
+def error_of(m, power, seed):
+    (x, y), _, test = samples(DIM, SAMPLES, 100 + seed)
+    scales = jnp.append(1.0, jnp.full(DIM, DIM**-0.5))
+    points = jax.random.normal(jax.random.key(100 + seed), (m, 1 + DIM)) * scales
+    arrays = [jnp.asarray(v, jnp.float32) for v in (x, y, *test)]
+    return float(final_error(points, jnp.float32(m**power), *arrays))
+
+
+say(f"\ntest errors of M = {NEURONS} neurons, d = {DIM}, n = {SAMPLES}, {MORE} seeds")
+wider = {}
+for name, power in (("lazy", 0.5), ("mean field", 0.0)):
+    wider[name] = np.array(
+        [[error_of(m, power, s) for m in map(int, NEURONS)] for s in range(MORE)]
+    )
+    mean, spread = wider[name].mean(0), wider[name].std(0, ddof=1) / np.sqrt(MORE)
+    cells = "  ".join(f"{m:.4f} ± {e:.4f}" for m, e in zip(mean, spread, strict=True))
+    print(f"{name:>12}: {cells}; exponent in M {fit_power_law(NEURONS, wider[name])}", flush=True)
+apart = np.log(wider["lazy"] / wider["mean field"])[:, -1]
+assert apart.mean() > 4 * apart.std(ddof=1) / np.sqrt(MORE)
+
+# %%
 # The figure
 # ----------
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.8), constrained_layout=True)
+figure, (left, right, more) = plt.subplots(1, 3, figsize=(17, 4.8), constrained_layout=True)
 
 
 def band(panel, x, values, **options):
@@ -196,4 +241,13 @@ right.set(xlabel="dimension $d$", ylabel=f"samples to an error of {LEVEL:.0%}",
 right.set_xticks(list(lazy), [str(d) for d in lazy])
 right.xaxis.minorticks_off()
 right.legend(fontsize="small")
+for (name, values), colour in zip(wider.items(), ("C1", "C0"), strict=True):
+    label = {"lazy": "lazy, $1/\\sqrt{M}$", "mean field": "mean field, $1/M$"}[name]
+    band(more, NEURONS, values, color=colour, fmt="o-", label=label)
+more.axhline(1 - 3 / np.pi, color="C3", lw=0.9, ls="-.", label="best linear fit")
+more.set(xscale="log", yscale="log", xlabel="neurons $M$", ylabel="test error / variance of $y$",
+         title=f"{SAMPLES} samples, d = {DIM} ({MORE} seeds, ± 2 s.e.)")  # fmt: skip
+more.set_xticks(NEURONS, [str(m) for m in NEURONS])
+more.xaxis.minorticks_off()
+more.legend(fontsize="small")
 save(figure, "mean_field_against_lazy")

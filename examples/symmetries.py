@@ -194,6 +194,29 @@ for kind in ("SI", "WI"):
                 print(f"       {way}: RMD² ∝ N^{fit_power_law(WIDTHS, values)}")
 
 # %%
+# From SI starts shared parameters stay so under both images, averaging and projection, up to
+# rounding; under other ways, and from WI starts, they come near their symmetry as N grows, but for
+# vanilla training on the arbitrary teacher. There symmetric models stay above the floor.
+
+
+def mean_of(kind, title, way, n):
+    return distances[kind, title, way, n].mean()
+
+
+few, many = WIDTHS[0], WIDTHS[-1]
+for title in TEACHERS:
+    for way in ("DA-2", "FA", "EA"):
+        assert max(distances["SI", title, way, n].max() for n in WIDTHS) < 1e-6
+    for kind, way in (("SI", "vanilla"), ("WI", "vanilla"), ("WI", "DA"), ("WI", "FA")):
+        if (title, way) != ("arbitrary", "vanilla"):
+            assert mean_of(kind, title, way, many) < mean_of(kind, title, way, few) / 2
+for kind in ("SI", "WI"):
+    assert distances[kind, "arbitrary", "vanilla", many].min() > 0.05
+    for way in ("DA-2", "FA", "EA"):
+        assert 2 * found[kind, "arbitrary", way, many][1].mean() > 0.95 * floor
+    assert 2 * found[kind, "arbitrary", "vanilla", many][1].mean() < 0.1 * floor
+
+# %%
 # The figure
 # ----------
 

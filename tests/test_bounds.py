@@ -7,7 +7,7 @@ least 1 − e^{−γ²},
 
 and with N, L layers and δ = e^{−γ²} in place of M and γ for more (Nguyen & Pham, arXiv:2001.11443).
 Each factor is an upper bound: tails in γ are looked at with 2,048 networks, growth in T and in
-depth along runs, log M with the mean over networks. Powers of N, D and of the step are in
+depth along runs; log M in `test_logarithms_of_bounds.py`. Powers of N, D and of the step are in
 `test_static_laws.py` and `test_coupling.py`. Keys were fixed before the first run.
 """
 

@@ -10,7 +10,17 @@ import pytest
 from models import largest, regression, smooth
 from scipy import stats
 
-from ensembles import Affine, Atoms, Gauss, Gaussian, NeuronalEnsemble, Product, iid, shallow
+from ensembles import (
+    Affine,
+    Atoms,
+    Gauss,
+    Gaussian,
+    NeuronalEnsemble,
+    Product,
+    Uniform,
+    iid,
+    shallow,
+)
 from limits import (
     Adaptive,
     Data,
@@ -314,3 +324,29 @@ def test_networks_of_equal_neurons_do_not_fluctuate():
     )
     found = fluctuations(equal, Risk(regression(16)), outputs, t1=0.5, nodes=3)
     assert jnp.abs(found.variance).max() < 1e-25 and jnp.abs(found.mean).max() > 0.01
+
+
+def test_errors_hold_what_nodes_miss_of_weights_that_jump():
+    """Against the law of three atoms that the weights really have: within 1.5 errors, as nineteen
+    in twenty of such ensembles; one other set of nodes agreed by chance to 2.3 times less."""
+
+    def first(c):
+        return jnp.where(c[0] < 0.137, 1.5, -0.4)[None]
+
+    def last(c):
+        return jnp.where(c[0] > -0.61, 1.0, 3.0)[None]
+
+    x, y = jnp.array([[0.5], [-1.2]]), jnp.array([[1.0], [0.3]])
+    atoms = Atoms(jnp.array([[-0.8], [-0.2], [0.5]]), jnp.array([0.195, 0.3735, 0.4315]))
+    found, exact = (
+        fluctuations(
+            NeuronalEnsemble([space], [first, last], layers=Affine(jnp.tanh)),
+            Risk(Data(x, y)),
+            lambda network: network(x)[0],
+            t1=2.0,
+            nodes=nodes,
+        )
+        for space, nodes in ((Uniform(-1.0, 1.0), 64), (atoms, 3))
+    )
+    off = jnp.abs(found.variance - exact.variance)
+    assert (off <= 1.5 * found.variance_error).all()

@@ -100,8 +100,8 @@ WIDTHS, SEEDS, TURN, END = [16, 32, 64, 128], 8, 32.0, 40.0
 
 @eqx.filter_jit
 def quenched(n, keys, risk):
-    """Losses at the turn, and after a quench on batches of n, n² and with exact gradients; squared
-    distances ½‖·‖² of the first two from the third."""
+    """Losses at the turn, and after a quench on batches of 16, n, n² and with exact gradients;
+    squared distances ½‖·‖² of the first three from the last."""
 
     def one(key):
         first, second, third = jax.random.split(key, 3)
@@ -109,7 +109,7 @@ def quenched(n, keys, risk):
         turn = train(network, risk, step=STEP, batch=n, t1=TURN, key=second).final
         options = dict(step=STEP, t0=TURN, t1=END)
         still = train(Network.particles(turn.measure(0)), EXACT, **options)
-        runs = [train(turn, risk, batch=b, key=third, **options).final for b in (n, n**2)]
+        runs = [train(turn, risk, batch=b, key=third, **options).final for b in (16, n, n**2)]
         exact = Network.shallow(unit, still.final.measure(0))(PROBES)
         losses = [EXACT(Network.particles(now.measure(0))) for now in (turn, *runs)]
         apart = [((now(PROBES) - exact) ** 2).mean() / 2 for now in runs]
@@ -121,15 +121,23 @@ def quenched(n, keys, risk):
 @pytest.mark.slow
 def test_a_quench_on_batches_of_n_squared_costs_less_than_the_square_of_one_over_n():
     """3-spin function, d = 5: SGD on batches of n up to t = 32, then to t = 40 on batches of n², of
-    n (the control), or exact. The target has no noise, so that the noise of batches is θ times what
-    is left to learn, and falls faster than θ = Δt/P."""
+    n, of 16 (the control), or exact. The target has no noise, so that the noise of batches is θ
+    times what is left to learn, and falls faster than θ = Δt/P: batches of n add less than the
+    square of 1/n too, those of n² less by about one more power, and those of a fixed size more. The
+    loss after batches of n² is that of exact gradients within its error."""
     risk = Risk(Data.from_space(Sphere(D, D**0.5), TARGET, 256, key=jax.random.key(6)))
     keys = [jax.random.split(jax.random.fold_in(jax.random.key(21), n), SEEDS) for n in WIDTHS]
     found = np.stack([quenched(n, k, risk) for n, k in zip(WIDTHS, keys, strict=True)], 2)
-    names = ("loss at the turn", "on batches of n", "on batches of n²", "exact",
-             "½‖n − exact‖²", "½‖n² − exact‖²")  # fmt: skip
-    rates = [fit_power_law(WIDTHS, found[:, i]) for i in range(6)]
+    names = ("loss at the turn", "on batches of 16", "on batches of n", "on batches of n²", "exact",
+             "½‖16 − exact‖²", "½‖n − exact‖²", "½‖n² − exact‖²")  # fmt: skip
+    rates = [fit_power_law(WIDTHS, found[:, i]) for i in range(8)]
     print(f"\nn = {WIDTHS}, {SEEDS} seeds: mean, exponent")
     for i, name in enumerate(names):
         print(f"{name:>18}: {'  '.join(f'{v:.2e}' for v in found[:, i].mean(0))}  {rates[i]}")
-    assert rates[5].high < -2 and rates[5].high < rates[4].low
+    fixed, like_n, like_squares = rates[5:]
+    assert like_squares.high < -2 < fixed.low and like_squares.high < like_n.low
+    assert like_n.high < fixed.low
+    more = found[:, 3] - found[:, 4]
+    error = more.std(0, ddof=1) / SEEDS**0.5
+    print(f"loss on batches of n² − exact: {more.mean(0)} ± {error}")
+    assert (np.abs(more.mean(0)) < 4 * error + found[:, 7].mean(0)).all()

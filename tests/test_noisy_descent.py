@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.integrate import simpson
 from scipy.linalg import eigh_tridiagonal
+from scipy.optimize import brentq
 from scipy.special import exprel
 
 from ensembles import Gauss, Gaussian, Measure, Network, Uniform, particles, shallow
@@ -212,18 +213,29 @@ def test_times_to_escape_a_well_are_kramers():
 
 @pytest.mark.slow
 def test_times_to_a_risk_grow_exponentially_with_the_dimension():
-    """An excess of at most ε asks for β = D/2ε, and a barrier then takes e^{βΔ}: Σ_i V(θ_i) in D
-    dimensions, whose gap is that of one coordinate. Control: at one β no dimension counts; and
-    without a barrier (V = θ²/2) times do not grow."""
+    """For Σ_i V(θ_i) in D dimensions the Gibbs law has the excess D E_β V, so that at most ε asks
+    for a β near D/2ε, found here from its quadrature, and a barrier Δ then takes e^{βΔ}. The
+    coordinates are independent, so that eigenvalues are sums of those of one coordinate and the
+    gap is that of one: D enters through the temperature alone, and at one β no dimension counts.
+    Coupled coordinates are not looked at. Control: without a barrier (V = θ²/2) times do not
+    grow."""
     excess, x = 0.1, -2.2 + 4.4 * (np.arange(400) + 0.5) / 400
     dims = np.arange(2, 15, 2)
     wells, valley = (x**2 - 1) ** 2 / 4, x**2 / 2
-    times = np.array([
-        [1 / generator(psi, x[1] - x[0], d / (2 * excess))[1] for d in dims]
-        for psi in (wells, valley)
-    ])  # fmt: skip
+
+    def above(psi, beta):
+        """E_β V of the Gibbs law of one coordinate."""
+        p = np.exp(-beta * psi)
+        return p @ psi / p.sum()
+
+    betas, times = np.zeros((2, 2, len(dims)))
+    for i, psi in enumerate((wells, valley)):
+        for j, d in enumerate(dims):
+            betas[i, j] = brentq(lambda b, d=d, psi=psi: d * above(psi, b) - excess, 1.0, 200.0)
+            times[i, j] = 1 / generator(psi, x[1] - x[0], betas[i, j])[1]
     slope = np.polyfit(dims[2:], np.log(times[0, 2:]), 1)[0]
-    print(f"\nD = {dims}: times {times[0]}, without a barrier {times[1].round(3)}; "
-          f"exponent {slope:.3f}, by Kramers {0.25 / (2 * excess):.3f}")  # fmt: skip
+    print(f"\nD = {dims}: β × 2ε/D {(betas * 2 * excess / dims).round(3).tolist()}, times "
+          f"{times[0]}, without a barrier {times[1].round(3)}; exponent {slope:.3f}, by Kramers "
+          f"{0.25 / (2 * excess):.3f}")  # fmt: skip
     assert abs(slope - 0.25 / (2 * excess)) < 0.05
     assert np.abs(times[1] - 1).max() < 0.01

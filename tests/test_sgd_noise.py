@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ensembles import Uniform, shallow
-from limits import Adaptive, Data, Risk, sgd_noise
+from limits import Adaptive, Data, PowerPenalty, Risk, sgd_noise
 
 X, Y = np.array([1.5, -1.0, 2.0]), np.array([1.0, 1.0, -0.5])
 
@@ -24,12 +24,14 @@ def mean(network):
     return network.masses[0] @ network.points(0)[:, 0]
 
 
-def exact(t, x=X, y=Y):
-    """Var_k[x_k (x_k m − y_k)] is a quadratic polynomial in m = (1 − e^{−As}) b/A."""
+def exact(t, x=X, y=Y, relaxing=0.0):
+    """Var_k[x_k (x_k m − y_k)] is a quadratic polynomial in m = (1 − e^{−As}) b/A; A is larger by
+    what else relaxes m."""
     a, b = (x**2).mean(), (x * y).mean()
     square, line, least = (
         (x**4).mean() - a**2, -2 * ((x**3 * y).mean() - a * b), ((x * y) ** 2).mean() - b**2
     )  # fmt: skip
+    a += relaxing
     m = b / a
     t = np.asarray(t, float)
     fade, once = np.exp(-2 * a * t), np.exp(-a * t)
@@ -41,10 +43,12 @@ def exact(t, x=X, y=Y):
     )  # fmt: skip
 
 
-def told(t1, times=None, **options):
-    data = Risk(Data(jnp.asarray(X)[:, None], jnp.asarray(Y)[:, None]))
+RISK = Risk(Data(jnp.asarray(X)[:, None], jnp.asarray(Y)[:, None]))
+
+
+def told(t1, times=None, energy=RISK, **options):
     return sgd_noise(
-        shallow(unit, Uniform(-1.0, 1.0)), data, mean, t1=t1, times=times, nodes=4, **options
+        shallow(unit, Uniform(-1.0, 1.0)), energy, mean, t1=t1, times=times, nodes=4, **options
     )
 
 
@@ -55,6 +59,16 @@ def test_noise_of_batches_stays_what_it_is_however_long_the_run():
     off = np.abs(found.per_ratio - exact(times))
     assert (off <= found.error).all() and found.error.max() < 0.02 * exact(1000.0)
     assert jnp.ptp(jnp.diff(found.grid)) > 100  # the control: intervals are far from even
+
+
+@pytest.mark.slow
+def test_penalties_move_the_flow_and_have_no_noise_of_their_own():
+    """λ ∫ θ² dμ adds 2λ to the rate A at which m relaxes, and nothing to the noise."""
+    found = told(1.0, energy=RISK + PowerPenalty(0.25), intervals=16)
+    off = np.abs(found.per_ratio - exact(found.times, relaxing=0.5))
+    assert (off <= found.error).all() and found.error[-1] < 0.02 * found.per_ratio[-1]
+    other = np.abs(found.per_ratio - exact(found.times))
+    assert other[-1] > 10 * found.error[-1]  # the control: without the penalty
 
 
 @pytest.mark.slow

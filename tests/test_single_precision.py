@@ -3,14 +3,16 @@
 import os
 import subprocess
 import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ensembles import Affine, NeuronalEnsemble, Uniform, shallow
+from ensembles import Affine, Measure, NeuronalEnsemble, Uniform, shallow
 from limits import Data, GradientFlow, HuberLoss, Risk, coupling, flow, fluctuations, limit, train
+from limits.references import sparse_relu
 
 
 def _problem():
@@ -65,6 +67,15 @@ def test_fluctuations_in_float32():
     leaves = [found.mean, found.variance, found.resampling, *found.influence, *found.band(10)]
     assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.float32)}
     assert (found.variance > 0).all()
+
+
+def test_checks_on_the_host_ask_for_no_precision_that_is_not_there():
+    """JAX would warn that float64 is truncated."""
+    x = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+    with warnings.catch_warnings(), jax.enable_x64(False):
+        warnings.simplefilter("error")
+        assert sparse_relu(Data(x, x[:, :1]), 0.1).gap < 1e-4
+        assert len(Measure(x, np.full(2, 0.5, np.float32)).aggregated(0.1, period=3.0).masses) == 2
 
 
 def test_increments_keep_movements_below_the_resolution_of_weights():

@@ -70,7 +70,7 @@ def test_the_excess_is_below_the_sum_of_three_errors_and_above_the_sums_of_two()
     """Each fit has one large error: a small ball, few samples, few steps. The supremum over F_δ is
     bounded term by term in μ, over 1440 directions; the error of the grid is below 1e-4. On
     average over samples 2 (δ + max|y|) δ × the Rademacher average of the unit ball may stand for
-    2 sup |R − R̂|, by symmetrisation and contraction. Both are far above the excess.
+    2 sup |R − R̂|, by symmetrisation and contraction. Both are more than twenty times the excess.
 
     Control: without the error that is large the bound fails."""
     draw, seeds = np.random.default_rng(0), 24
@@ -97,4 +97,5 @@ def test_the_excess_is_below_the_sum_of_three_errors_and_above_the_sums_of_two()
             average, error = rademacher(n, 40, draw)
             instead = 2 * (delta + np.abs(Y).max()) * delta * average
             print(f"  Rademacher average {average:.4f} ± {error:.4f}, bound {instead:.3f}")
-            assert excess.mean() < instead + without.mean()
+            most = excess.mean() + 4 * excess.std(ddof=1) / seeds**0.5
+            assert 20 * most < min(instead, parts[1].mean())

@@ -76,6 +76,29 @@ def _remedy_of_input(found: tuple[int, ...], wanted: tuple[int, ...] | None) -> 
     return f"weights[0] gives {wanted} for every neuron, where an input has {found[1:]}"
 
 
+def misfit(first: Layer, w: Any, b: Any, x: Array, error: Exception) -> ValueError:
+    """What to say of inputs that the function of a first layer does not take, with JAX's `error`:
+    another axis is the remedy where it takes them with that."""
+
+    def taken(x: Array) -> bool:
+        try:
+            jax.eval_shape(first.first, w, b, x)
+        except Exception:
+            return False
+        return True
+
+    with_axis = {"x[None] for one input": x[None]}
+    if x.ndim == 1:
+        with_axis[f"x[:, None] for {len(x)} inputs of one number"] = x[:, None]
+    fitting = [words for words, moved in with_axis.items() if taken(moved)]
+    remedy = "write " + " or ".join(fitting or ["inputs (n, ...) of the shape that it takes"])
+    return ValueError(
+        f"x must fit the first layer {first!r} with weights of shape {w.shape[1:]}, got inputs of "
+        f"shape {x.shape[1:]} (functions of layers get one neuron and one input at a time, without "
+        f"a batch axis), which it does not take: {str(error).strip().rstrip('.')}: {remedy}"
+    )
+
+
 def _leads(name: str, leaf: Array | None, lead: tuple[int, ...]) -> None:
     """Check that `leaf` is floating and begins with axes of sizes `lead`."""
     if leaf is None:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from .._layers.layer import Layer
 from .._promises import named
+from .fits import misfit
 from .parameters import Parameters
 from .runs import Run, run_from
 
@@ -82,13 +83,7 @@ def _first(layer: Layer, w: Any, b: Any, x: Array) -> Any:
     except (TypeError, IndexError, ValueError) as error:  # JAX's words for shapes that do not fit
         if named(error):
             raise
-        n = len(x)
-        rows = f": write x[:, None] for {n} inputs of one number" if x.ndim == 1 else ""
-        raise ValueError(
-            f"x must fit the first layer {layer!r} with weights of shape {w.shape[1:]}, got "
-            f"inputs of shape {x.shape[1:]} (functions of layers get one neuron and one input at "
-            f"a time, without a batch axis): {error}{rows}"
-        ) from error
+        raise misfit(layer, w, b, x, error) from error
 
 
 def _key(layer: Layer, masses: Array, w: Any, b: Any) -> tuple[Any, ...]:

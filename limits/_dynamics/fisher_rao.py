@@ -18,16 +18,22 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ensembles import Network, Parameters
-from ensembles.internal import dot, kind
+from ensembles.internal import concrete, dot, kind
 
 from .._energies.energy import Energy
 from .dynamics import Dynamics
 from .gradient_flow import GradientFlow
 from .schedules import Rates, Schedule, check_schedules, rates_at, schedules, varying, zero
 
+_LEFT = 1e-6  # of a layer's mass, what a first step leaves to all neurons but one at least
+
 
 class FisherRao(Dynamics):
     """Neurons gain and lose mass and do not move, dg_i/dt = −rate_i(t) (Ψ_i − ⟨p_i, Ψ_i⟩).
+
+    Its steps multiply masses by exp(−rate · step · Ψ) and normalise, and rate · step must be small
+    against 1/abs(Ψ − ⟨Ψ⟩): a first step that leaves all mass but a millionth on one neuron, which
+    had less than half, is a `ValueError`.
 
     `rate` is a number or a function of time for all hidden layers, or one for each of the L − 1; 0
     keeps a layer's masses. Weights and biases do not move.
@@ -73,6 +79,22 @@ class FisherRao(Dynamics):
         check_schedules("rate", self.rate, network.depth - 1, "hidden layers")
         energy.check(network)
 
+    def check_step(
+        self, network: Network, energy: Energy, step: Float[Array, ""], t0: Float[Array, ""]
+    ) -> None:
+        rates = rates_at(self.rate, network.depth - 1, t0, network.dtype)
+        parts = zip(rates, energy.first_variation(network), network.masses, strict=True)
+        for i, (rate, psi, p) in enumerate(parts):
+            grown = jax.nn.softmax(jnp.log(p) - rate * step.astype(p.dtype) * psi)
+            lost = concrete((p.max() < 0.5) & (grown.max() > 1 - _LEFT))
+            if lost is not None and lost:
+                often = rate * step * jnp.where(p > 0, dot(p, psi) - psi, 0).max()
+                raise ValueError(
+                    f"rate times step must be small: the first step of size {float(step):.3g} "
+                    f"leaves all but {_LEFT:g} of the mass of hidden layer {i + 1} on one neuron, "
+                    f"whose logarithm would grow by {float(often):.3g}: lower rate or step"
+                )
+
 
 class WassersteinFisherRao(Dynamics):
     """Neurons move as under `transport` and gain and lose mass as under `FisherRao(rate)`."""
@@ -109,3 +131,8 @@ class WassersteinFisherRao(Dynamics):
     def check(self, network: Network, energy: Energy) -> None:
         self.transport.check(network, energy)
         self.reaction.check(network, energy)
+
+    def check_step(
+        self, network: Network, energy: Energy, step: Float[Array, ""], t0: Float[Array, ""]
+    ) -> None:
+        self.reaction.check_step(network, energy, step, t0)

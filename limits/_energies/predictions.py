@@ -150,7 +150,8 @@ class EquivariantArchitecture(Prediction):
         if network.points(0).shape[1] != self.symmetry.projection.shape[0]:
             raise ValueError(
                 f"symmetry must act on the neurons, of dimension {network.points(0).shape[1]}, got "
-                f"a representation on R^{self.symmetry.projection.shape[0]}"
+                f"a representation on R^{self.symmetry.projection.shape[0]}: give Symmetry(..., "
+                "neurons=...) one of that dimension"
             )
         self.symmetry.check_units(network, data.x[:16])
 
@@ -166,5 +167,7 @@ def check_action(symmetry: Symmetry, data: Data) -> None:
         if dim != size:
             raise ValueError(
                 f"symmetry must act on the data's {name}, of {size} numbers, got a representation "
-                f"on R^{dim}: write {name}=trivial({size}) for what the group leaves alone"
+                f"on R^{dim}: give Symmetry(..., {name}=...) a representation on R^{size} "
+                f"(trivial({size}) if the group leaves them alone), or data whose {name} have "
+                f"{dim} numbers"
             )

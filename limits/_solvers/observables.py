@@ -1,6 +1,6 @@
 """Observables: what may be asked of a network of any width."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -13,7 +13,7 @@ from ensembles import Network, NeuronalEnsemble, Rule
 from ensembles.internal import called, takes
 
 from .._dynamics.by_mass import with_intruders
-from .time import observed
+from .time import Observe, observed
 
 Observable = Callable[[Network], Array]
 
@@ -63,6 +63,25 @@ def check_observable(observe: Observable, network: Network, differentiable: bool
     if differentiable:
         _check_continuous(observe, network, value, slack)
         _check_slopes(observe, network, slack)
+
+
+def check_one_shape(
+    observe: Observe, networks: Mapping[Any, Callable[[], Network]], name: str
+) -> None:
+    """Raise `ValueError` unless what is observed has the same shapes for all `networks`, which are
+    not made: results keep it in one array."""
+    found = {}
+    for of, network in networks.items():
+        seen = eqx.filter_eval_shape(lambda make=network: observed(observe, make()))
+        found[of] = [tuple(leaf.shape) for leaf in jax.tree.leaves(seen)]
+    (first, shapes), *others = found.items()
+    for of, other in others:
+        if other != shapes:
+            one, two = next((a, b) for a, b in zip(shapes, other, strict=True) if a != b)
+            raise ValueError(
+                f"observe must have one shape for all {name}, got {one} at {first} and {two} at "
+                f"{of}: average over neurons with network.masses, or observe one width at a time"
+            )
 
 
 def _check_slopes(

@@ -27,7 +27,7 @@ from .._result import Result, axes
 from .coupling import coupling
 from .coupling_result import Coupling
 from .noise import without_edge_noise
-from .power_law import PowerLaw, described, fit_power_law
+from .power_law import PowerLaw, described, power_law_in_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -165,7 +165,7 @@ class Collapse(Result):
 
     def power_law(self, of: str, layer: int) -> PowerLaw:
         """The exponent in min_i N_i of `largest(of, layer)`."""
-        return fit_power_law(self.coupling.smallest, self.largest(of, layer))
+        return power_law_in_width(self.coupling.smallest, self.largest(of, layer))
 
     def table(self) -> str:
         """Means over seeds, a line a width; the exponents and what the limit has below."""
@@ -182,7 +182,7 @@ class Collapse(Result):
             for j, name in enumerate(names):
                 cells = (f"{np.nanmean(c[:, j]):.2e} ± {np.nanstd(c[:, j]):.0e}" for c in columns)
                 lines.append(f"{name:>14}" + "".join(f"{cell:>24}" for cell in cells))
-            if len(names) > 1:
+            if len(names) > 1 and len(self.coupling.sup) > 1:
                 rates = "".join(f"{self.power_law(of, i)!s:>24}" for i in layers)
                 lines.append(f"{'exponent':>14}" + rates)
             if of in floor:

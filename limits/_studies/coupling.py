@@ -1,6 +1,7 @@
 """Finite networks against their limit, label by label."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import diffrax
 import jax
@@ -18,7 +19,8 @@ from .._energies.energy import Energy
 from .._keys import FINER, NODES, PROBE, TOLERANCE, reserved
 from .._solvers.adaptive import Adaptive, continuous
 from .._solvers.limit import limit
-from .._solvers.nodes import check_noisy, refined
+from .._solvers.nodes import check_noisy, coarsened, refined
+from .._solvers.observables import check_one_shape
 from .._solvers.progress import Parts
 from .._solvers.recompilation import notice
 from .._solvers.seeds import seed_keys
@@ -122,6 +124,7 @@ def coupling(
         )  # fmt: skip
         nodes = resolved.stats["nodes"]
     some = counts("nodes", nodes, hidden)
+    coarsened(ensemble.spaces, rules, some)  # or say that one node is not enough
     measures = ensemble.measures(some, rules, key=reserved(key, NODES))
     more = refined(ensemble.spaces, rules, some)
     draws = FINER if any(r.random for r in rules) else FINER[:1]  # two may agree by chance
@@ -135,6 +138,9 @@ def coupling(
         limit_solver = solver.of_limit(dynamics)
     kind("limit_solver", limit_solver, Solver, "write limit_solver=Adaptive(), or Steps(0.1)")
     check_noisy(ensemble, energy)
+    if observe is not None:
+        drawn = {width: partial(ensemble.sample, width, key=key) for width in sizes}
+        check_one_shape(observe, drawn, "widths")
     limit_solver.check_limit(dynamics)
     for each in (limit_solver, solver):
         each.check(example, energy, dynamics, when)

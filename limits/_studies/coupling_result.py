@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, PyTree, Shaped
 from .._result import Result, axes, when
 from .._solvers.solver import Solver
 from .._solvers.trajectory import Trajectory
-from .power_law import PowerLaw, described, fit_power_law
+from .power_law import PowerLaw, described, fit_power_law, power_law_in_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +78,7 @@ class Coupling(Result):
     def power_law(self, of: str = "sup") -> PowerLaw:
         """The exponent in min_i N_i of "sup", "rms", "growth" (largest layer), "outputs" or
         "energies"."""
-        return fit_power_law(self.smallest, self.distance(of))
+        return power_law_in_width(self.smallest, self.distance(of))
 
     def distance(self, of: str = "sup") -> Float[np.ndarray, "seeds widths"]:
         """One distance per seed and width; the largest layer's for "sup", "rms" and "growth"."""

@@ -30,22 +30,31 @@ def discretisations(
     key: PRNGKeyArray | None,
 ) -> tuple[tuple[Measure, ...], Network, tuple[Network, ...]]:
     """The measures of `nodes`, the network on them, and those of the same shapes that tell its
-    error: one on the next coarser set; with random rules three on independent sets of half the
-    nodes, which know the bias of few nodes too.
+    error: with random rules three on independent sets of half the nodes, which know the bias of few
+    nodes too. Else one on the next coarser set, and two on a tenth fewer nodes an axis, and again:
+    one alone often agrees by chance where weights jump (of 120 such ensembles one in twenty was off
+    by three times what one other told, by 1.3 times what three do).
     """
     spare(key)
     rules = ensemble.rules(rule)
     random = any(r.random for r in rules)
-    keys: Any = (None, None)
+    keys: Any = (None,)
     if random:
         key = randomness(key, "random nodes are drawn, and redrawn")
         keys = jax.random.split(key, 1 + _REDRAWS)
     sizes = counts("nodes", nodes, ensemble.depth - 1)
     fine = ensemble.measures(sizes, rules, key=keys[0])
-    each = zip(rules, ensemble.spaces, sizes, strict=True)
-    rougher = [r.coarsen(space, n) for r, space, n in each]
+
+    def fewer(change: str, of: Sequence[int]) -> list[int]:
+        each = zip(rules, ensemble.spaces, of, strict=True)
+        return [getattr(rule, change)(space, n) for rule, space, n in each]
+
+    few, near = fewer("coarsen", sizes), fewer("nearly", sizes)
+    sets = [(few, None), (near, None), (fewer("nearly", near), None)]
+    if random:
+        sets = [(few, k) for k in keys[1:]]
     room = [len(m.masses) for m in fine]
-    others = (padded_measures(ensemble.measures(rougher, rules, key=k), room) for k in keys[1:])
+    others = [padded_measures(ensemble.measures(n, rules, key=k), room) for n, k in sets]
     return fine, ensemble.network(fine), tuple(map(ensemble.network, others))
 
 

@@ -28,6 +28,9 @@ _GREATER, _SMALLER = 1.5, 0.3  # factors of a step that lowered Ψ, and of one t
 _REACH = 0.05  # of the range of where searches begin: the length of first steps
 _FLAT = 1e-6  # of the steepest slope
 _ROUNDED = 10  # units of the last place of Ψ, to which it is known
+_SCALES = (0.0, 0.5, 1.0, 2.0, 4.0)  # of the coordinates at a wall: is Ψ homogeneous in them?
+_ALIKE = 1e-3  # powers of a homogeneous Ψ
+_DOUBLED = 8  # times at most, where a search ends: where Ψ falls slowly along a ray, to the wall
 _FAR = 1e3  # times the largest initial norm: where a search has run away
 
 
@@ -47,6 +50,9 @@ class OptimalityGap(Result):
       they began, as on a plateau, and are no evidence.
     - `walled`: whether the minimiser is at a wall of the space beyond which Ψ falls further, which
       is no wall of where the energy's neurons live: a wider space may have a lower minimum.
+      `degree`: k where Ψ falls from the middle of the space's coordinates, 0, to this wall and
+      beyond as the k-th power of the distance, and with it the bound (k = 1 for charges, 2 for
+      units c relu(w · x)); None otherwise.
     - `combinations`: how many there are of atoms of finite factors of the space, and `visited`: of
       how many of them a descent began.
     """
@@ -63,6 +69,7 @@ class OptimalityGap(Result):
     walled: bool
     combinations: int
     visited: int
+    degree: float | None = None
 
     @property
     def support_excess(self) -> float:
@@ -96,7 +103,14 @@ class OptimalityGap(Result):
             f"{self.steps} projected gradient steps",
             above,
         ]
-        if self.walled:
+        if self.walled and self.degree is not None:
+            words.append(
+                "the minimum is at a wall of the space, to which and beyond which Ψ falls as the "
+                f"power {self.degree:.3g} of the distance from 0, as in a charge, so that a wider "
+                "space has a bound as much larger. Train longer, and give the smallest space that "
+                "holds the neurons; a wider one where measures on it are meant"
+            )
+        elif self.walled:
             words.append(
                 "the minimum is at a wall of the space, beyond which Ψ falls further: give a wider "
                 "one, or spaces of the energy where the wall is a constraint"
@@ -129,7 +143,8 @@ def optimality_gap(
     so: how many descents agree, and whether the minimum is at a wall, is in the result.
 
     Gradient steps alternate with steps in random directions, which find the way where Ψ has a kink
-    (ReLU units, penalties of power 1).
+    (ReLU units, penalties of power 1). At the end neurons are doubled, as far as the space allows,
+    while Ψ falls: charges, along which it falls slowly, come to their walls.
 
     Unbounded spaces need a Ψ with an infimum: give penalties, or units and boxes that bound it.
     Where the search ran more than 1,000 times as far as where it began and Ψ still fell, the gap is
@@ -199,7 +214,17 @@ def search(network: Network, energy: Energy, i: int, space: Space, starts: Start
         walled=bool(found.walled) and not endless and starts.steps > 0,
         combinations=starts.combinations,
         visited=starts.visited,
+        degree=_degree(np.asarray(found.scaled)) if bool(found.walled) and not endless else None,
     )  # fmt: skip
+
+
+def _degree(scaled: np.ndarray) -> float | None:
+    """k where Ψ minus its value at 0 is homogeneous of degree k, from those at `_SCALES`."""
+    falls = scaled[0] - scaled[1:]
+    if not (np.isfinite(falls).all() and (falls > 0).all()):
+        return None
+    powers = np.log2(falls[1:] / falls[:-1])
+    return float(powers.mean()) if np.ptp(powers) < _ALIKE else None
 
 
 class _Found(NamedTuple):
@@ -212,6 +237,7 @@ class _Found(NamedTuple):
     beyond: Bool[Array, ""]  # lower still (or no number) at twice the lowest place
     stood: Bool[Array, " starts"]  # where they began
     walled: Bool[Array, ""]  # the lowest place is held by a wall of the space
+    scaled: Float[Array, " sizes"]  # Ψ there, where coordinates at walls are multiplied
 
 
 @eqx.filter_jit
@@ -230,12 +256,12 @@ def _search(
         gradient, variation = found.gradient, found.varied(energy)
         return variation[i][n:], energy.domain.downhill(seen, gradient).rows(i)[n:]
 
-    def one(
-        carry: tuple[Array, Array, Array], ways: Array, size: Array, smaller: float
+    def lower(
+        carry: tuple[Array, Array, Array], others: Array
     ) -> tuple[tuple[Array, Array, Array], Array]:
-        """A step against `ways`, kept where Ψ is lower; and the next size."""
+        """`others`, within the space, where Ψ is lower there; and where it is."""
         places, values, slopes = carry
-        tried = space.project(places - size[:, None] * ways)
+        tried = space.project(others)
         new, steeper = at_points(tried)
         better = new < values
         kept = (
@@ -243,6 +269,13 @@ def _search(
             jnp.where(better, new, values),
             jnp.where(better[:, None], steeper, slopes),
         )
+        return kept, better
+
+    def one(
+        carry: tuple[Array, Array, Array], ways: Array, size: Array, smaller: float
+    ) -> tuple[tuple[Array, Array, Array], Array]:
+        """A step against `ways`, kept where Ψ is lower; and the next size."""
+        kept, better = lower(carry, carry[0] - size[:, None] * ways)
         return kept, size * jnp.where(better, _GREATER, smaller).astype(size.dtype)
 
     def step(k: Array, carry: tuple[Any, Array, Array, Array]) -> tuple[Any, Array, Array, Array]:
@@ -260,15 +293,25 @@ def _search(
     size = reach / jnp.where(steep.max() > 0, jnp.maximum(steep, least), 1)
     far = jnp.full_like(size, reach)
     begin = ((at, values, slopes), size, far, values.min())
-    (places, ends, down), _, _, half = jax.lax.fori_loop(0, steps, step, begin)
+    kept, _, _, half = jax.lax.fori_loop(0, steps, step, begin)
+    twice_as_far = _DOUBLED if steps else 0
+    places, ends, down = jax.lax.fori_loop(
+        0, twice_as_far, lambda _, kept: lower(kept, 2 * kept[0])[0], kept
+    )
     best = jnp.argmin(ends)
     twice = at_points(space.project(2 * places))[0][best]
     here, way = places[best][None], -down[best][None]
-    walled = (space.along(here, way) != space.tangent(here, way)).any()
+    held = space.along(here, way) != space.tangent(here, way)
+    walled = held.any()
+
+    def scaled(size: Array) -> Array:
+        return at_points(jnp.where(held, size * places, places))[0][best]
+
+    sizes = jax.lax.map(scaled, jnp.asarray(_SCALES, at.dtype))
     psi = energy.first_variation(network)[i]
     mean = dot(network.masses[i], psi)
     away = jnp.linalg.norm(places, axis=1) > _FAR * jnp.linalg.norm(at, axis=1).max()
     lowest = ends.min()
     falling = half - lowest > 1e-3 * (mean - lowest)
     beyond = ~(lowest - twice <= 1e-3 * (mean - lowest))
-    return _Found(mean, psi, ends, places, away, falling, beyond, ends == values, walled)
+    return _Found(mean, psi, ends, places, away, falling, beyond, ends == values, walled, sizes)

@@ -58,18 +58,21 @@ def fit_power_law(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> PowerLa
     on_host("fit_power_law", x, y, jnp.zeros(()))
     x, y, level = _numbers("x", x), _numbers("y", y), confidence(level)
     if x.ndim != 1 or y.ndim not in (1, 2) or y.shape[-1] != x.size or x.size < 4 - y.ndim:
-        turned = y.ndim == 2 and x.shape == y.shape[:1]
         raise ValueError(
             "x must have shape (n,) and y (n,) with n ≥ 3, or (seeds, n) with n ≥ 2; "
-            f"got {x.shape} and {y.shape}" + ": write y.T" * turned
+            f"got {x.shape} and {y.shape}{_remedy_of_shapes(x, y)}"
         )
     missing = np.isnan(y) & (y.ndim == 2)
     good = (y > 0) & np.isfinite(y)
-    if not ((x > 0) & np.isfinite(x)).all() or not (good | missing).all() or np.ptp(x) == 0:
+    if not ((x > 0) & np.isfinite(x)).all() or np.ptp(x) == 0:
         raise ValueError(
-            "x and y must be positive and finite, with at least two different x: got "
-            f"x={x}, and {(~(good | missing)).sum()} of the {y.size} y are not; a power law has no "
-            "zeros. NaN stands for a seed that is missing, in y (seeds, n)"
+            f"x must be positive and finite, with at least two different ones, got {x}: a power "
+            "law has no zeros, and no exponent at one x"
+        )
+    if not (good | missing).all():
+        raise ValueError(
+            f"y must be positive and finite, got {(~(good | missing)).sum()} of {y.size} that are "
+            "not: a power law has no zeros; NaN stands for a seed that is missing, in y (seeds, n)"
         )
     logs = np.log(y)
     apart = np.log(x) - np.log(x).mean()
@@ -82,7 +85,8 @@ def fit_power_law(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> PowerLa
     if min(map(len, columns)) < 2:
         raise ValueError(
             "y needs at least two seeds for every x to have an interval, got "
-            f"{[len(c) for c in columns]} seeds"
+            f"{[len(c) for c in columns]} seeds: write y[0] for one measurement at each of three x "
+            "or more"
         )
     slope, intercept = np.polyfit(np.log(x), [c.mean() for c in columns], 1)
     free = np.array([len(c) - 1 for c in columns])
@@ -90,6 +94,33 @@ def fit_power_law(x: ArrayLike, y: ArrayLike, *, level: float = 0.95) -> PowerLa
     variance = parts.sum()
     freedom = variance**2 / (parts**2 / free).sum() if variance > 0 else 1.0
     return _rate(slope, intercept, variance, freedom, level)
+
+
+def _remedy_of_shapes(x: np.ndarray, y: np.ndarray) -> str:
+    if x.ndim == 1 and y.shape == (2,) == x.shape:
+        return (
+            ": a line through two points leaves no residual to tell an interval; measure at a "
+            "third x, or with several seeds, y (seeds, 2)"
+        )
+    return ": write y.T" if y.ndim == 2 and x.shape == y.shape[:1] else ""
+
+
+def power_law_in_width(
+    widths: Int[np.ndarray, " widths"], distances: Float[np.ndarray, "seeds widths"]
+) -> PowerLaw:
+    """What `fit_power_law` finds of a study; errors name what the study was given."""
+    if len(set(widths.tolist())) < 2:
+        raise ValueError(
+            f"widths must be at least two different ones to have an exponent, got "
+            f"{widths.tolist()}: write widths=[32, 64, 128]"
+        )
+    seeds = np.isfinite(distances).sum(0)
+    if seeds.min() < 2:
+        raise ValueError(
+            "seeds must be at least 2 at every width for the exponent to have an interval, got "
+            f"{seeds.tolist()} without those that failed: write seeds=8"
+        )
+    return fit_power_law(widths, distances)
 
 
 def _numbers(name: str, values: ArrayLike) -> np.ndarray:

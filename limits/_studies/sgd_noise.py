@@ -9,7 +9,7 @@ h_t(s, k) the derivative of f_t in the mass that data point k has at time s, per
 the whole flow of the limit. With λ_t(s) the adjoint of f_t at time s, h_t(s, k) = ⟨λ_t(s), v_k(s)⟩,
 v_k the velocity that point k alone would give: the covariance of the Gaussian process
 dδ = Dv δ ds + (ε/b)^½ dM (for two layers Rotskoff & Vanden-Eijnden, arXiv:1805.00915). All neurons
-share a batch, so that this noise does not fall with width.
+share a batch, so that this noise does not fall with width. Penalties add to the drift v, not to M.
 """
 
 from __future__ import annotations
@@ -86,7 +86,13 @@ class SGDNoise(Result):
         ]
 
     def variance(self, step: ArrayLike, batch: int) -> Float[Array, "T ..."]:
-        """Var f_t for steps ε = `step` on batches of `batch`."""
+        """Var f_t for steps ε = `step` on batches of `batch`, to first order in the step.
+
+        What is left out is of relative order a ε, a the curvature of the risk, the largest rate at
+        which outputs relax. Stationary SGD around a quadratic minimum has 1/(1 − a ε/2) times this
+        variance, and none from a ε = 2 on, where its steps diverge; this formula does not see it.
+        In doubt compare with `simulate(..., solver=Steps(step, batch))`.
+        """
         return self._scale(step, batch) * self.per_ratio
 
     def covariance(self, step: ArrayLike, batch: int) -> Array:
@@ -104,7 +110,7 @@ class SGDNoise(Result):
 
 def sgd_noise(
     ensemble: NeuronalEnsemble,
-    energy: Risk,
+    energy: Energy,
     observe: Observable,
     *,
     t1: ArrayLike,
@@ -124,6 +130,9 @@ def sgd_noise(
     even, then by what was found, solved anew until every second grid time tells the variance to
     half a per cent, up to four times.
 
+    `energy` is a risk, with or without penalties: these are the same on every batch, so that they
+    have no noise of their own, and shape the flow along which that of the risk is carried.
+
     Neurons with kinks (ReLU) are differentiated as `flow` says, crossings of data included.
 
     Arguments otherwise as in `fluctuations`, and its errors; for widths N and step ε the variances
@@ -135,7 +144,8 @@ def sgd_noise(
         NeuronalEnsemble,
         "a network has no law of its neurons: write iid(...)",
     )
-    kind("energy", energy, Risk, "mini-batches are drawn from data; write Risk(data)")
+    kind("energy", energy, Energy, "mini-batches are drawn from data; write Risk(data)")
+    _check_noise(energy)
     on_host("sgd_noise", ensemble, energy, dynamics, t1, times, solver, observe, jnp.zeros(()))
     dynamics = GradientFlow() if dynamics is None else dynamics
     solver = Adaptive() if solver is None else solver
@@ -158,8 +168,8 @@ def sgd_noise(
     pair = probe_pair(ensemble, ensemble.rules(rule), measures, key)
     warn_of(start_error(pair, energy, dynamics, when[-1])[1], stacklevel=2)
 
-    def solve(network: Network, energy: Risk, grid: np.ndarray, rougher: bool) -> _Solved:
-        q, own = energy.data.masses, np.union1d(grid, jumps)
+    def solve(network: Network, energy: Energy, grid: np.ndarray, rougher: bool) -> _Solved:
+        q, own = _masses(energy), np.union1d(grid, jumps)
         steps = dataclasses.replace(solver, kinks=own).resolved(dtype)
         steps = steps.rougher() if rougher else steps
         mean, slopes, run = _differentiate(
@@ -172,7 +182,7 @@ def sgd_noise(
         """What is found on a grid, and its distance from every second time."""
         found = solve(network, energy, grid, rougher=False)
         coarse = jnp.asarray(halved(np.asarray(found.slopes), grid))
-        half = _told(coarse, energy.data.masses, when, grid[::2])[1]
+        half = _told(coarse, _masses(energy), when, grid[::2])[1]
         return found, apart_in_size(found.variance, [half])
 
     grid = graded(np.asarray(when), intervals).astype(dtype)
@@ -180,7 +190,7 @@ def sgd_noise(
     for _ in range(_SOLVES - 1):
         if (in_time <= _RESOLVED * np.asarray(found.variance)).all():
             break
-        grid = _adapted(grid, found.influence, energy.data.masses, when)
+        grid = _adapted(grid, found.influence, _masses(energy), when)
         found, in_time = compared(grid)
     variance = np.asarray(found.variance)
     others = [solve(other, energy, grid, rougher=True).variance for other in others]
@@ -192,8 +202,26 @@ def sgd_noise(
         finer = solve(network, finer_data, grid, rougher=False).variance
         error = error + apart_in_size(found.variance, [finer])
     return SGDNoise(
-        when, jnp.asarray(grid), found.mean, found.influence, energy.data.masses, jnp.asarray(error)
+        when, jnp.asarray(grid), found.mean, found.influence, _masses(energy), jnp.asarray(error)
     )
+
+
+def _masses(energy: Energy) -> Float[Array, " n"]:
+    """Those of the data from which batches are drawn."""
+    return next(term for term in energy.summands() if isinstance(term, Risk)).data.masses
+
+
+def _check_noise(energy: Energy) -> None:
+    """Raise `ValueError` unless one term draws batches, a risk; what others add is penalties, which
+    every batch has alike."""
+    others = [term for term in energy.summands() if not isinstance(term, Risk)]
+    one = len(others) == len(energy.summands()) - 1
+    if not one or any(term.draw(1, jax.random.key(0)) is not term for term in others):
+        names = " + ".join(type(term).__name__ for term in energy.summands())
+        raise ValueError(
+            f"energy must draw batches from the data of one Risk, and add penalties alone, got "
+            f"{names}: write Risk(data), or Risk(data) + PowerPenalty(1e-3)"
+        )
 
 
 class _Solved(NamedTuple):
@@ -248,9 +276,7 @@ class _Reweighted(Dynamics):
         self, t: Float[Array, ""], network: Network, energy: Energy
     ) -> tuple[Float[Array, ""], Parameters]:
         now = diffrax.LinearInterpolation(self.grid, self.masses).evaluate(t)
-        return self.dynamics.value_and_velocity(
-            t, network, eqx.tree_at(lambda risk: risk.data.masses, energy, now)
-        )
+        return self.dynamics.value_and_velocity(t, network, eqx.tree_at(_masses, energy, now))
 
     def check(self, network: Network, energy: Energy) -> None:
         self.dynamics.check(network, energy)
@@ -259,7 +285,7 @@ class _Reweighted(Dynamics):
 @eqx.filter_jit
 def _differentiate(
     network: Network,
-    energy: Risk,
+    energy: Energy,
     dynamics: Dynamics,
     solver: Adaptive,
     observe: Observable,
@@ -267,7 +293,7 @@ def _differentiate(
     times: Array,
 ) -> tuple[Array, Array, Trajectory]:
     """What is observed (T, ...), its derivatives (T, ..., J, n) in masses, and the trajectory."""
-    q = energy.data.masses
+    q = _masses(energy)
     shape = (grid.shape[0], q.shape[0])
     constant = jnp.broadcast_to(perturbation(q, jax.random.key(0)), shape)
 

@@ -74,8 +74,8 @@ def sparse_relu(
     too many cones; `FailedRun` where the gap exceeds `tol` times the value.
     """
     x, y, q = samples = _samples("sparse_relu", data, penalty)
-    positive("penalty", penalty, np.dtype(float))
-    positive("tol", tol, np.dtype(float))
+    positive("penalty", penalty, jnp.result_type(float))
+    positive("tol", tol, jnp.result_type(float))
     penalty = float(penalty)
     regions, candidates, highest = _where(x, directions)
     none = np.empty((0, x.shape[1])), np.empty(0)

@@ -154,7 +154,11 @@ def test_a_minimum_of_one_search_and_one_at_a_wall_say_so():
     assert found.agreeing == 1 and "found by 1 of 17 initial points alone" in str(found)
     assert not found.walled
     found = optimality_gap(alone(0.5), Interaction(slope, nothing), space=space, key=KEY, starts=4)
-    assert found.walled and "wider" in str(found)
+    assert found.walled and abs(found.degree - 1) < 1e-6
+    assert "a wider one where measures on it are meant" in str(found)
+    bent = Interaction(lambda t: jnp.tanh(t[0]), nothing)  # falls beyond the wall, less and less
+    found = optimality_gap(alone(0.5), bent, space=space, key=KEY, starts=4)
+    assert found.walled and found.degree is None and "falls further: give a wider" in str(found)
     held = Interaction(slope, nothing, space=space)
     found = optimality_gap(alone(0.5), held, space=space, key=KEY, starts=4)
     assert not found.walled and abs(found.gap - 0.5) < 1e-12

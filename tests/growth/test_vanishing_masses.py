@@ -121,7 +121,7 @@ def test_nothing_is_nan_when_the_growth_of_a_tracer_overflows(dtype):
     assert (np.asarray(masses)[:, 5:] == 0).all()
     assert unit_sums([masses]) < (1e-12 if whole else 1e-6)
     assert finite(slopes[1]) and free_of_nan(slopes[0])
-    steps = train(network, risk, dynamics, step=0.05, t1=2.0, observe=state)
+    steps = train(network, risk, dynamics, step=0.005, t1=2.0, observe=state)
     assert finite((steps.energies, steps.observed, around(steps.final, risk)))
     assert (np.asarray(steps.observed[1][0])[:, 5:] == 0).all()
 

@@ -56,3 +56,30 @@ def test_steps_that_leave_a_space_are_brought_back():
     ]
     for space, near in found:
         assert np.abs(np.asarray(space.project(out)) - np.array(near)).max() < 1e-15
+
+
+def test_masses_below_the_tolerance_of_the_program_are_transported_too():
+    """The plan is forced: all goes to one point. And quantile functions with masses 1e-14 … 1."""
+    for t, far in ((9e-11, 1e6), (1e-13, 1e6), (9e-11, 1e3)):
+        mu = Measure(jnp.array([[0.0], [far]]), jnp.array([1 - t, t]))
+        found = wasserstein(mu, Measure(jnp.ones((1, 1)), jnp.ones(1)))
+        assert abs(found / np.sqrt(1 - t + t * (far - 1) ** 2) - 1) < 1e-12
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        x, y = np.sort(rng.normal(size=8)), np.sort(rng.normal(size=7))
+        p, q = (10 ** rng.uniform(-14, 0, n) for n in (8, 7))
+        p, q = p / p.sum(), q / q.sum()
+        ends = np.unique(np.concatenate([[0.0], np.cumsum(p), np.cumsum(q)]).clip(0, 1))
+        middle = (ends[1:] + ends[:-1]) / 2
+        a = x[np.searchsorted(np.cumsum(p), middle).clip(0, 7)]
+        b = y[np.searchsorted(np.cumsum(q), middle).clip(0, 6)]
+        exact = np.sqrt(np.diff(ends) @ (a - b) ** 2)
+        assert abs(wasserstein(Measure(x[:, None], p), Measure(y[:, None], q)) / exact - 1) < 1e-9
+
+
+def test_points_far_from_the_origin_are_as_far_apart_as_their_numbers():
+    """1e12 + 0.3 is another number; their difference is exact."""
+    ends = np.array([[0.0], [1e12 + 0.3]]), np.array([[0.0], [1e12]])
+    half = np.full(2, 0.5)
+    apart = wasserstein(*(Measure(points, half) for points in ends), 1.0)
+    assert apart == ((1e12 + 0.3) - 1e12) / 2

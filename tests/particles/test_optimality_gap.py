@@ -24,6 +24,14 @@ def test_the_gap_bounds_the_distance_from_the_infimum():
         assert above <= found.gap + 1e-9
         assert (found.gap < 1e-8) == (abs(above) < 1e-12)
     assert "initial points" in str(found) and found.support_excess >= found.gap - 1e-12
+    # Ψ = λ |c| − (λ + δ) c falls slowly, to the wall at M, and the bound is δ (M − c)
+    off, charge = 1e-4, 1 - lam - 1e-4
+    network = Network.shallow(wave, Measure(jnp.array([[charge, 0.0]]), jnp.ones(1)))
+    for wall in (2.0, 50.0):
+        box = Product(Uniform(-wall, wall), Torus(1))
+        found = optimality_gap(network, risk, space=box, key=KEY, starts=32)
+        assert abs(found.gap - off * (wall - charge)) < 1e-9 and abs(found.degree - 1) < 1e-6
+        assert "Train longer, and give the smallest space that holds the neurons" in str(found)
 
 
 def test_a_gap_below_the_rounding_of_a_large_energy_is_not_told_as_none():

@@ -25,7 +25,10 @@ def sigma(z, x):
 
 X = jax.random.normal(jax.random.key(1), (8, 2)) * 2
 ARBITRARY = Data(X, jnp.stack([jnp.sin(X[:, 0]), jnp.cos(X[:, 0] * X[:, 1]) - X[:, 1]], 1) / 2)
-EQUIVARIANT = augmented(ARBITRARY, SWAP)
+
+# an equivariant teacher (g(x_1, x_2), g(x_2, x_1)) on inputs closed under the swap, which fixes one
+ORBITS = jnp.concatenate([X, X[:, ::-1], jnp.array([[0.7, 0.7]])])
+EQUIVARIANT = Data(ORBITS, jnp.sin(ORBITS) / 2 - jnp.cos(ORBITS[:, ::-1]) * ORBITS[:, ::-1] / 4)
 CLOUD = Gaussian(4).sample(5, key=KEY)
 PLAIN = Network.shallow(sigma, CLOUD)
 

@@ -22,7 +22,12 @@ from ensembles.groups import (
     trivial,
 )
 from limits import Langevin, PathNorm, Penalty, Risk, flow
-from limits.symmetries import EquivariantArchitecture, FeatureAveraging, discover_architecture
+from limits.symmetries import (
+    EquivariantArchitecture,
+    FeatureAveraging,
+    augmented,
+    discover_architecture,
+)
 
 FIVE = np.asarray(rotations(2, 4).elements[1])  # a fifth of a turn
 ONE = jnp.eye(2)[None]
@@ -96,7 +101,10 @@ def acting(inputs, group=SWAP.group):
             Network.shallow(lambda z, x: sigma(z, x) * jnp.arange(2.0), CLOUD), X),
          r"units must be jointly equivariant"),
         (lambda: Risk(ARBITRARY, prediction=FeatureAveraging(Symmetry(
-            cyclic(3), inputs=defining, outputs=trivial(2)))), r"symmetry must act .* inputs"),
+            cyclic(3), inputs=defining, outputs=trivial(2)))),
+         r"inputs, of 2 numbers.* on R\^3: give .* on R\^2 .*, or data whose inputs have 3"),
+        (lambda: augmented(ARBITRARY, Symmetry(cyclic(2), inputs=defining, outputs=trivial(1))),
+         r"outputs, of 2 numbers.* on R\^1: give .* outputs=.* on R\^2 \(trivial\(2\) if"),
         (lambda: Risk(ARBITRARY, prediction=EquivariantArchitecture(Symmetry(
             cyclic(2), inputs=defining, outputs=defining))), r"symmetry must act on neurons"),
         (lambda: flow(

@@ -48,6 +48,11 @@ CALLS = {
         lambda: FisherRao(rate=-1),
         r"rate must be finite numbers ≥ 0 or functions of time, got -1: 0 keeps .*; write 1\.0",
     ),
+    "steps that leave all mass on one neuron": (
+        lambda: train(network(), risk(), WassersteinFisherRao(rate=1e5), step=1.0, t1=1.0),
+        r"^rate times step must be small: the first step of size 1 leaves all but 1e-06 of the "
+        r"mass of hidden layer 1 on one neuron, .* grow by [\d.e+]+: lower rate or step",
+    ),
     "learning rates that begin below zero": (
         lambda: flow(network(), risk(), GradientFlow(lambda t: t - 1), t1=1.0),
         r"learning_rates must be functions of time .* ≥ 0 from .* got -1\.0 at t = 0",

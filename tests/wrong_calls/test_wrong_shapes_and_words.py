@@ -68,6 +68,18 @@ CALLS = {
         lambda: shallow(unit, Gaussian(2)).sample(3, key=KEY)(X[:, 0]),
         r"x must fit the first layer .*: write x\[:, None\] for 8 inputs of one number",
     ),
+    "one input of a unit": (
+        lambda: shallow(unit, Gaussian(3)).sample(3, key=KEY)(X[0]),
+        r"x must fit the first layer .*: write x\[None\] for one input",
+    ),
+    "one input of several axes": (
+        lambda: shallow(lambda t, x: unit(t, x[0]), Gaussian(3)).sample(3, key=KEY)(X),
+        r"x must fit the first layer .*: write x\[None\] for one input",
+    ),
+    "inputs that a unit does not take": (
+        lambda: shallow(unit, Gaussian(3)).sample(3, key=KEY)(jnp.ones((8, 3))),
+        r"got inputs of shape \(3,\) .*, which it does not take: .*: write inputs \(n, \.\.\.\) of",
+    ),
     "ragged rows": (
         lambda: floating("x", [[1.0, 2.0], [3.0]]),
         r"x must be an array of numbers, got list.*: rows must be equally long, write jnp\.stack",

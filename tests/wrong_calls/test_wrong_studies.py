@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from models import smooth
 from right import KEY, X, ensemble, independent, network, product, risk
@@ -22,6 +23,7 @@ from limits import (
     sgd_noise,
     simulate,
 )
+from limits._studies.power_law import power_law_in_width
 
 
 def _median(network):
@@ -33,6 +35,10 @@ def _median(network):
 
 def predict(observe, nodes=4, **options):
     return fluctuations(ensemble(), risk(), observe, t1=1.0, nodes=nodes, **options)
+
+
+def couple(**options):
+    return coupling(ensemble(), risk(), seeds=2, t1=1.0, key=KEY, **options)
 
 
 CALLS = {
@@ -177,6 +183,10 @@ CALLS = {
         lambda: sgd_noise(ensemble(), risk(), lambda n: n(X), t1=1.0, nodes=4, intervals=7),
         r"intervals must be even, got 7",
     ),
+    "the noise of two risks": (
+        lambda: sgd_noise(ensemble(), risk() + risk(), lambda n: n(X), t1=1.0, nodes=4),
+        r"^energy must draw batches .* one Risk, .*got Risk \+ Risk: write Risk\(data\), or",
+    ),
     "limit of a network": (
         lambda: limit(network(), risk(), t1=1.0),
         r"ensemble must be a NeuronalEnsemble, got Network: .*write flow",
@@ -245,11 +255,31 @@ CALLS = {
     ),
     "rate of zeros": (
         lambda: fit_power_law([1.0, 2.0, 4.0], [1.0, 0.0, 1.0]),
-        r"x and y must be positive and finite",
+        r"^y must be positive and finite, got 1 of 3 that are not",
+    ),
+    "rate at one x": (
+        lambda: fit_power_law([2.0, 2.0, 2.0], [1.0, 0.5, 1.0]),
+        r"^x must be positive and finite, with at least two different ones, got \[2\. 2\. 2\.\]",
     ),
     "rate of two points": (
         lambda: fit_power_law([1.0, 2.0], [1.0, 0.5]),
-        r"y \(n,\) with n ≥ 3, or \(seeds, n\) with n ≥ 2; got \(2,\) and \(2,\)",
+        r"got \(2,\) and \(2,\): a line through two points leaves no residual .* at a third x, or",
+    ),
+    "rate in one width": (
+        lambda: power_law_in_width(np.array([8]), np.ones((3, 1))),
+        r"^widths must be at least two different ones .*, got \[8\]: write widths=\[32, 64, 128\]",
+    ),
+    "rate in width of one seed": (
+        lambda: power_law_in_width(np.array([8, 16]), np.array([[1.0, 0.5], [1.0, np.nan]])),
+        r"^seeds must be at least 2 at every width .*, got \[2, 1\] .*: write seeds=8",
+    ),
+    "coupling that observes all neurons": (
+        lambda: couple(observe={"w": lambda n: n.weights[0]}, widths=[4, 8], nodes=4),
+        r"^observe must have one shape for all widths, got \(4, 2\) at \(4, 4\) and \(8, 2\) at",
+    ),
+    "coupling on one node": (
+        lambda: couple(widths=[4], nodes=1),
+        r"^nodes must be at least 2 on 1 axes to be compared with a coarser set, got 1",
     ),
     "rate of one seed": (
         lambda: fit_power_law([1.0, 2.0], [[1.0, 0.5]]),
