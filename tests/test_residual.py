@@ -264,6 +264,14 @@ def test_streams_that_change_their_shape_and_other_mistakes_are_named():
     with pytest.raises(ValueError, match=r"^theta must give neurons"):
         made = residual(Perceptron(jnp.tanh), Gaussian(3), lambda s, c: c, depth=2)
         made.sample(3, key=KEY)(RISK.data.x)
+    deep = residual(tanh_block, Gaussian(5), lambda s, c: c, readout=_first)
+    for wrong, words in (
+        (dict(nodes=8), "^nodes must be None where the depth is refined"),
+        (dict(tol=0.0), "^tol must be a positive finite number"),
+        (dict(key=None), "^key must be"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            limit(deep, RISK, **(dict(t1=1.0, key=KEY) | wrong))
     with pytest.raises(ValueError, match=r"^keeps=False is for one block"):
         Block(tanh_block, 3, keeps=False)
 

@@ -118,6 +118,10 @@ def limit(
 
     Warns (`StationaryStart`) of an initialisation that does not move in the limit.
 
+    - Of `residual(..., depth=None)` the depth is refined too, before the nodes: depths 4, 8, 16, …
+      of the midpoint rule are compared on few nodes, `.error` has what the last of them misses, and
+      `.stats["depth"]` says which it is.
+
     Returns the `Trajectory` of the finest solve: `.error` the estimate, `.final` the network of
     nodes, `.stats["nodes"]` their numbers, `.stats["levels"]` the (nodes, estimate) of every level.
     If `tol` is not met within `max_work`, or a solve breaks down, raises `FailedRun`
@@ -147,7 +151,26 @@ def limit(
                 f"{getattr(solver, name)}: write tol=, and Adaptive(method=..., max_step=...)"
             )
     spare(key)
+    one = ensemble.of_depth(1) if isinstance(ensemble, Residual) else ensemble
+    rules = one.rules(rule)
+    random = any(r.random for r in rules)
+    if random:
+        key = randomness(key, "random nodes are drawn, and their error estimated from redraws")
+    if nodes is not None and tol is not None:
+        raise ValueError(f"tol must be None when nodes are fixed, got tol={tol}, nodes={nodes}")
+    flag("throw", throw)
+    if tol is not None and not _positive(tol):
+        _check_resolved(tol, one, energy, rules, key)
+    if max_work is not None and (nodes is not None or not max_work > 0):
+        raise ValueError(f"max_work must be positive, and nodes None, got {max_work}, {nodes}")
+    checkpoints(times, 0.0, t1, jnp.dtype(float))  # before t1 goes into steps
+    check_motion(one, energy, dynamics)
     if isinstance(ensemble, Residual):
+        if nodes is not None:
+            raise ValueError(
+                f"nodes must be None where the depth is refined too, got {nodes}: write tol=, or "
+                "flow on networks.discretise(nodes, depth=16)"
+            )
         solve = partial(
             limit, energy=energy, dynamics=dynamics, t1=t1, times=times, rule=rule, key=key,
             observe=observe, solver=solver, progress=progress,
@@ -156,19 +179,6 @@ def limit(
             ensemble, energy, dynamics, solve, t1=t1, times=times, tol=tol, rule=rule,
             observe=observe, key=key, max_work=max_work, solver=solver, throw=throw,
         )  # fmt: skip
-    rules = ensemble.rules(rule)
-    random = any(r.random for r in rules)
-    if random:
-        key = randomness(key, "random nodes are drawn, and their error estimated from redraws")
-    if nodes is not None and tol is not None:
-        raise ValueError(f"tol must be None when nodes are fixed, got tol={tol}, nodes={nodes}")
-    flag("throw", throw)
-    if tol is not None and not _positive(tol):
-        _check_resolved(tol, ensemble, energy, rules, key)
-    if max_work is not None and (nodes is not None or not max_work > 0):
-        raise ValueError(f"max_work must be positive, and nodes None, got {max_work}, {nodes}")
-    checkpoints(times, 0.0, t1, jnp.dtype(float))  # before t1 goes into steps
-    check_motion(ensemble, energy, dynamics)
     if rule is None and key is not None:
         rules = fitted(ensemble, rules, energy, key)
     motion = initial_motion(ensemble, energy, dynamics, rule=rules, key=key)

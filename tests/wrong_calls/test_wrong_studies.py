@@ -189,7 +189,7 @@ CALLS = {
     ),
     "limit of a network": (
         lambda: limit(network(), risk(), t1=1.0),
-        r"ensemble must be a NeuronalEnsemble, got Network: .*write flow",
+        r"ensemble must be a NeuronalEnsemble or a Residual, got Network: .*write flow",
     ),
     "limit with tol and nodes": (
         lambda: limit(ensemble(), risk(), t1=1.0, tol=1e-3, nodes=8),
