@@ -4,9 +4,14 @@ from ._ensemble import NeuronalEnsemble as NeuronalEnsemble
 from ._keeping.store import load as load
 from ._keeping.store import save as save
 from ._layers.affine import Affine as Affine
+from ._layers.convolution import Convolution as Convolution
 from ._layers.elementwise import Elementwise as Elementwise
 from ._layers.layer import Layer as Layer
+from ._layers.mixes import Pooling as Pooling
+from ._layers.mixes import SetMix as SetMix
+from ._layers.operators import Operators as Operators
 from ._layers.set_average import SetAverage as SetAverage
+from ._layers.shared import Shared as Shared
 from ._layers.unit import Unit as Unit
 from ._measures import Measure as Measure
 from ._mlp import Standard as Standard

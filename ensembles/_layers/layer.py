@@ -62,6 +62,11 @@ class Layer(Family):
     def check(self, name: str, w: tuple[int, ...] | None, first: bool) -> None:
         """Raise `ValueError` when the trailing shape `w` of one weight does not fit."""
 
+    @property
+    def entries(self) -> tuple[int, ...] | None:
+        """The shape of a weight between two neurons in `iid`; None where its law decides."""
+        return ()
+
     def check_bias(self, name: str) -> None:
         """Raise `ValueError` when the layer has no use for biases."""
 
