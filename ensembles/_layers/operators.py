@@ -1,6 +1,6 @@
 """Matrices on sites: graphs, and what commutes with a group."""
 
-import hashlib
+import base64
 from typing import Any
 
 import equinox as eqx
@@ -22,8 +22,8 @@ class Operators(Mix):
     known when they are given: `ValueError` for traced ones, other shapes, NaN.
     """
 
-    matrices: np.ndarray
-    digest: str = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+    content: str = eqx.field(static=True, repr=False)  # hashable, and compared at once
 
     def __init__(self, matrices: Any):
         matrices = matrices if hasattr(matrices, "ndim") else np.asarray(matrices)
@@ -38,8 +38,13 @@ class Operators(Mix):
             raise ValueError(
                 f"matrices must be one or more, got shape {known.shape}: write np.eye(n)[None]"
             )
-        self.matrices = np.array(matrices, float)
-        self.digest = hashlib.sha256(self.matrices.tobytes()).hexdigest()
+        self.shape = known.shape
+        self.content = base64.b64encode(np.array(matrices, "<f8").tobytes()).decode()
+
+    @property
+    def matrices(self) -> np.ndarray:
+        """The S_δ (K, sites', sites)."""
+        return np.frombuffer(base64.b64decode(self.content), "<f8").reshape(self.shape)
 
     @staticmethod
     def powers(matrix: Any, degree: int) -> "Operators":
@@ -59,10 +64,10 @@ class Operators(Mix):
 
     @property
     def entries(self) -> tuple[int, ...]:
-        return self.matrices.shape[:1]
+        return self.shape[:1]
 
     def check_sites(self, sites: Sites) -> None:
-        wanted = self.matrices.shape[2:]
+        wanted = self.shape[2:]
         if sites != wanted:
             raise ValueError(
                 f"mix must act on the sites there are, got operators for {wanted[0]} sites where "
@@ -79,18 +84,8 @@ class Operators(Mix):
             return einsum("bnkt,nmk->bmt", einsum("kts,bns->bnkt", of_sites, a), w)
         return einsum("kts,bmks->bmt", of_sites, einsum("bns,nmk->bmks", a, w))
 
-    def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Operators)
-            and self.matrices.shape == other.matrices.shape
-            and self.digest == other.digest
-        )
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
     def __repr__(self) -> str:
-        k, t, s = self.matrices.shape
+        k, t, s = self.shape
         return f"Operators({k} of {s} sites" + ("" if t == s else f" to {t}") + ")"
 
 

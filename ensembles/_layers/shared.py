@@ -76,7 +76,7 @@ class Shared(Layer):
     ) -> Float[Array, "batch n ..."]:
         channels = w.shape[1]
         if x.ndim < 3 or x.shape[1] != channels:
-            only = channels == 1 and x.ndim >= 2
+            only = channels == 1 and x.ndim >= 2 and (x.ndim == 2 or x.shape[-1] > 1)
             raise ValueError(
                 f"x must have shape (batch, {channels}, *sites), weights[0] being those of "
                 f"{channels} channels, got {x.shape}: "

@@ -56,20 +56,20 @@ class Outputs(Prediction):
     """The outputs of the network; at sites flat, output by output."""
 
     def __call__(self, network: Network, x: Float[Array, "n ..."]) -> Float[Array, "n outputs"]:
-        return _flat(network, network(x))
+        return flat(network, network(x))
 
     def backpropagate(
         self, network: Network, x: Float[Array, "n ..."]
     ) -> tuple[Float[Array, "n outputs"], Pull]:
         outputs, pull = backpropagate(network, x)
-        return _flat(network, outputs), lambda d: pull(d.reshape(outputs.shape))
+        return flat(network, outputs), lambda d: pull(d.reshape(outputs.shape))
 
     @property
     def takes_factors(self) -> bool:
         return True
 
 
-def _flat(network: Network, outputs: Array) -> Array:
+def flat(network: Network, outputs: Array) -> Array:
     """Outputs (batch, outputs, *sites) of a network of channels as (batch, outputs * sites)."""
     return outputs.reshape(len(outputs), -1) if isinstance(network.layers[-1], Shared) else outputs
 

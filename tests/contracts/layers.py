@@ -7,7 +7,17 @@ import jax
 import jax.numpy as jnp
 from models import smooth
 
-from ensembles import Affine, Elementwise, Layer, NeuronalEnsemble, Uniform, shallow
+from ensembles import (
+    Affine,
+    Convolution,
+    Elementwise,
+    Layer,
+    NeuronalEnsemble,
+    Pooling,
+    Shared,
+    Uniform,
+    shallow,
+)
 
 
 def _vectors_first(w, b, x):
@@ -76,10 +86,30 @@ def _fourier():
     )
 
 
+def _on_two_sites(w, b, x):
+    return w * x + b
+
+
+def _shared():
+    """Channels with values at two sites."""
+    mixes = [Shared(jnp.tanh, Convolution(2)), Shared(jnp.tanh, Pooling())]
+    return NeuronalEnsemble(
+        [Uniform(-1.0, 1.0)] * 2,
+        [
+            lambda c: jnp.stack([jnp.sin(2 * c[0]), 1 + c[0]]),
+            lambda c, e: jnp.stack([1 + jnp.sin(c[0] + 2 * e[0]), c[0] - e[0]]),
+            lambda c: jnp.cos(3 * c[0] + jnp.arange(2.0)),
+        ],
+        [lambda c: 0.3 * c[0], lambda c: 0.5 * jnp.sin(c[0]), jnp.asarray([0.1, 0.2])],
+        layers=[Elementwise(_on_two_sites), *mixes],
+    )
+
+
 LAYERS: dict[str, Callable[[], NeuronalEnsemble]] = {
     "Affine tanh": lambda: smooth(3, outputs=2, biases=True),
     "Affine relu": lambda: smooth(3, Affine(jax.nn.relu), outputs=2, biases=True),
     "Elementwise": _vector_valued,
     "a user's layer": _fourier,
+    "Shared": _shared,
     "Unit": lambda: shallow(neuron, Uniform(-1.0, 1.0)),
 }
