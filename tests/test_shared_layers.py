@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from contracts.common import ordinary_over_masses
 from models import largest
 
-from contracts.common import ordinary_over_masses
 from ensembles import (
     Affine,
     Convolution,
@@ -70,16 +70,24 @@ def a_risk(shape, outputs=2):
 NETWORKS = {
     "on a line": (
         channels(
-            [Convolution(3), SetMix(), Operators.powers(PATH, 2), differences, Convolution(2, "SAME", 2)],
+            [
+                Convolution(3),
+                SetMix(),
+                Operators.powers(PATH, 2),
+                differences,
+                Convolution(2, "SAME", 2),
+            ],
             [(3,), (2,), (3,), (3,), (2,)],
         ),
         (3, 1, 6),
     ),
     "in a plane": (
-        channels([Convolution((2, 3), "VALID"), Convolution((3, 3), "SAME", (1, 2))], [(6,), (9,)], 2),
+        channels(
+            [Convolution((2, 3), "VALID"), Convolution((3, 3), "SAME", (1, 2))], [(6,), (9,)], 2
+        ),
         (3, 2, 5, 6),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -129,7 +137,10 @@ def test_convolutions_are_their_sums(size, stride):
     a = rng.standard_normal((2, 3, *(7, 6)[: len(size)]))
     w = rng.standard_normal((3, 2, np.prod(size)))
     for padding in ("CIRCULAR", "SAME", "VALID"):
-        mix, known = Convolution(size, padding, stride), naive(a, w, size, padding, np.array(stride))
+        mix, known = (
+            Convolution(size, padding, stride),
+            naive(a, w, size, padding, np.array(stride)),
+        )
         for dtype, off in ((jnp.float64, 1e-13), (jnp.float32, 1e-5)):
             found = mix.contracted(jnp.asarray(a, dtype), jnp.asarray(w, dtype))
             assert found.dtype == dtype and found.shape == known.shape
@@ -163,9 +174,7 @@ def test_one_operator_and_the_mean_are_an_average_over_a_set():
     ensemble = channels([Convolution(1)], [(1,)], inputs=2)
     w_1, w_2 = ensemble.weights
     layers = [Elementwise(SetAverage(jnp.tanh)), Affine(lambda h: h)]
-    sets = NeuronalEnsemble(
-        [LINE], [lambda c: w_1(c)[:, 0], w_2], ensemble.biases, layers=layers
-    )
+    sets = NeuronalEnsemble([LINE], [lambda c: w_1(c)[:, 0], w_2], ensemble.biases, layers=layers)
     x = jax.random.normal(KEY, (4, 2, 5))
     one, other = (e.sample(3, key=KEY) for e in (ensemble, sets))
     assert largest(one(x), other(x.swapaxes(1, 2))) < 1e-14
@@ -180,15 +189,18 @@ EQUIVARIANT = {  # a mix, K, and a permutation of sites that it commutes with
     "shifts of a circle": (Convolution(3), 3, np.roll(np.arange(6), 2)),
     "an automorphism of a graph": (Operators.powers(PATH, 2), 3, np.arange(6)[::-1]),
     "elements of a set": (SetMix(), 2, np.array([3, 1, 0, 5, 2, 4])),
-    "rotations of an image": (GRID.operators(), 21, np.asarray(GRID.matrices["inputs"][1].argmax(1))),
-}  # fmt: skip
+    "rotations of an image": (
+        GRID.operators(),
+        21,
+        np.asarray(GRID.matrices["inputs"][1].argmax(1)),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", EQUIVARIANT)
 def test_what_commutes_makes_equivariant_networks_at_depth_4(name):
     mix, k, moved = EQUIVARIANT[name]
-    mix_k = (k,)
-    ensemble = channels([mix] * 3, [mix_k] * 3)
+    ensemble = channels([mix] * 3, [(k,)] * 3)
     network = ensemble.sample(3, key=KEY)
     x = jax.random.normal(KEY, (2, 1, len(moved)))
     plain, other = network.preactivations(x), network.preactivations(x[..., moved])
@@ -199,8 +211,8 @@ def test_what_commutes_makes_equivariant_networks_at_depth_4(name):
 
 
 def test_operators_of_a_group_are_all_that_commute():
-    """(9² + 3 · 9 · …)/4: rotations of 3 × 3 pixels have (81 + 1 + 1 + 1)/4 = 21 orbits of pairs;
-    of a group that acts by no permutations, the same from the null space."""
+    """Rotations of 3 × 3 pixels have (81 + 1 + 1 + 1)/4 = 21 orbits of pairs (Burnside); in
+    coordinates in which they are no permutations, as many come from the null space."""
     basis = GRID.operators().matrices
     assert basis.shape == (21, 9, 9)
     turned = np.asarray(GRID.matrices["inputs"])
@@ -263,7 +275,9 @@ def test_networks_of_channels_are_saved(tmp_path):
         Shared(jnp.tanh, Convolution(2, "VALID")),
         Shared(jnp.tanh, Pooling()),
     ]
-    start = iid(dim=1, depth=3, first=Gaussian(1), hidden=Gaussian(1), last=Gaussian(1), layers=layers)
+    start = iid(
+        dim=1, depth=3, first=Gaussian(1), hidden=Gaussian(1), last=Gaussian(1), layers=layers
+    )
     network = start.sample(3, key=KEY)
     save(tmp_path / "network.zip", (network, start))
     back, again = load(tmp_path / "network.zip")

@@ -51,35 +51,36 @@ def outputs(network):
 
 @pytest.mark.slow
 def test_finite_convolutional_networks_are_coupled_with_their_limit():
-    """Nguyen & Pham (arXiv:2001.11443): the distance of weights falls as N^-1/2."""
+    """Nguyen & Pham (arXiv:2001.11443): the distance of weights falls as N^-1/2,
+    its supremum over neurons as (log N / N)^1/2, of slope −1/2 + 1/(2 log N)."""
     run = limit(SMOOTH, RISK, t1=2.0, tol=1e-4)
     assert float(run.error) <= 1e-4 and run.energies[-1] < run.energies[0]
     found = coupling(
         SMOOTH, RISK, widths=[16, 32, 64, 128, 256], seeds=8, t1=2.0, nodes=32,
         key=jax.random.key(3),
     )  # fmt: skip
-    for of in ("sup", "rms"):
-        rate = found.power_law(of)
-        print(f"{of:>4}: N^{rate}")
-        assert -0.65 < rate.exponent < -0.35
+    sup, rms = (found.power_law(of) for of in ("sup", "rms"))
+    print(f"sup: N^{sup}\nrms: N^{rms}")
+    assert rms.low < -1 / 2 < rms.high < 0
+    assert sup.low < -1 / 2 + 1 / (2 * np.log(16)) and -1 / 2 < sup.high < 0
 
 
 @pytest.mark.slow
 def test_fluctuations_of_a_convolutional_network_are_predicted():
-    """N Var of outputs: 800 networks of width 128, on each side by t-test of z-values: of eight
-    numbers, each within four standard errors and the mean square of z-values below 3."""
+    """N Var of outputs: 400 networks of width 64: each of eight numbers is within four standard
+    errors, and the mean square of these z-values is below 3."""
     times = jnp.array([0.0, 2.0])
     told = fluctuations(SMOOTH, RISK, outputs, t1=2.0, times=times, nodes=32)
     seen = simulate(
-        SMOOTH, RISK, outputs, width=128, seeds=800, t1=2.0, times=times, key=jax.random.key(4)
+        SMOOTH, RISK, outputs, width=64, seeds=400, t1=2.0, times=times, key=jax.random.key(4)
     )
     ratio = np.asarray(seen.variance) / np.asarray(told.variance)
-    error = np.sqrt(2 / 799)  # of a sample variance of Gaussians, relative
+    error = np.sqrt(2 / 399)  # of a sample variance of Gaussians, relative
     print("N Var predicted", np.asarray(told.variance), "measured / predicted", ratio, "±", error)
     z = (ratio - 1) / error
     assert np.abs(z).max() < 4 and (z**2).mean() < 3
     still = np.asarray(seen.variance)[1] / np.asarray(told.variance)[0]
-    assert np.abs((still - 1) / error).max() > 10  # the control: what training does is seen
+    assert np.abs((still - 1) / error).max() > 4  # the control: what training does is seen
 
 
 def deep(layer, last, k):
@@ -96,7 +97,7 @@ def test_channels_of_independent_weights_collapse():
     for all channels in the limit, at every site, and increments of w_3 are one number an entry.
     Layers 1 and 4 do not collapse."""
     found = collapse(
-        deep(CONVOLUTION, POOLED, 3), RISK, widths=[16, 32, 64, 128], seeds=6, t1=1.0,
+        deep(CONVOLUTION, POOLED, 3), RISK, widths=[12, 24, 48, 96], seeds=6, t1=1.0,
         nodes=[256, 1, 1, 32], key=jax.random.key(5),
     )  # fmt: skip
     print(found.table())
@@ -143,7 +144,7 @@ def test_noise_of_edges_of_several_entries_is_counted_entry_by_entry():
     labels = start.measures(16, key=jax.random.key(9))
     told = edge_variance(start, start.network(labels), outputs, (1.0, 1.0))
     drawn = jax.vmap(lambda key: outputs(start.network(labels, key=key)))
-    values = drawn(jax.random.split(jax.random.key(10), 20_000))
+    values = drawn(jax.random.split(jax.random.key(10), 10_000))
     ratio = 16**2 * np.asarray(values).var(0) / np.asarray(told)
     print("edges: measured / predicted", ratio)
     assert np.abs(ratio - 1).max() < 0.15  # first order in 1/N, draws 1 %

@@ -29,8 +29,8 @@ Pullback = tuple[Any, Array | None, Array]
 
 
 class Layer(Family):
-    """A layer map φ. Subclasses are `Affine`, `Elementwise` and `Unit`, which are final: a layer of
-    your own holds one of them.
+    """A layer map φ. Subclasses are `Affine`, `Elementwise`, `Shared` and `Unit`, which are final:
+    a layer of your own holds one of them.
 
     Callables held by a layer are static: they must be hashable (functions are; give constants as
     Python numbers), and a new lambda for every network is compiled anew. A layer is `affine` when φ

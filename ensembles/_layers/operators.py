@@ -58,9 +58,7 @@ class Operators(Mix):
                 "adjacency of all nodes"
             )
         matrix, degree = _numbers("matrix", matrix), count("degree", degree)
-        return Operators(
-            np.stack([np.linalg.matrix_power(matrix, i) for i in range(degree + 1)])
-        )
+        return Operators(np.stack([np.linalg.matrix_power(matrix, i) for i in range(degree + 1)]))
 
     @property
     def entries(self) -> tuple[int, ...]:

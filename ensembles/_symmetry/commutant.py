@@ -37,7 +37,9 @@ def commuting(
         )
     else:
         both = np.stack([np.kron(b, a) for a, b in zip(of_start, of_end, strict=True)])
-        fixed = fixed_subspace(intertwining(reps[1], reps[0]), jnp.asarray(both, start.dtype), group)
+        fixed = fixed_subspace(
+            intertwining(reps[1], reps[0]), jnp.asarray(both, start.dtype), group
+        )
         found = np.asarray(fixed, float).T.reshape(-1, t, s)
     if not len(found):
         raise ValueError(

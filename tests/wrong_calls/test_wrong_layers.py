@@ -42,16 +42,22 @@ SIX = Operators(np.eye(6)[None])
 WRONG = {
     r"^x must have shape \(batch, 1, \*sites\).*write x\[:, None\]": at((3, 6), LINE, POOLED),
     r"^x must have shape \(batch, 1, \*sites\).*moveaxis": at((3, 6, 1), LINE, POOLED),
-    r"^mix must have one size for each axis.*Convolution\(\(3, 3\)\)": at((3, 1, 6, 6), LINE, POOLED),
+    r"^mix must have one size for each axis.*Convolution\(\(3, 3\)\)": at(
+        (3, 1, 6, 6), LINE, POOLED
+    ),
     "^mix must be at most as large as the sites": at((3, 1, 2), LINE, POOLED),
-    r"^mix must act on the sites there are.* 6 sites where there are \(5,\)": at((3, 1, 5), SIX, POOLED),
+    r"^mix must act on the sites there are.* 6 sites where there are \(5,\)": at(
+        (3, 1, 5), SIX, POOLED
+    ),
     "^mix must be given sites that its windows divide": at((3, 1, 6), Pooling(4), POOLED),
     "^mix must be given sites, got preactivations": at((3, 1, 6), POOLED, LINE, POOLED),
     "^y must have the shape": at((3, 1, 6), LINE, Pooling(1)),
     r"^first must be a distribution on R\^3 \(dim=1, 3 entries": lambda: start(
         LINE, POOLED, first=Gaussian(2)
     ),
-    r"^hidden must be a distribution on R\^3": lambda: start(LINE, LINE, POOLED, hidden=Gaussian(2)),
+    r"^hidden must be a distribution on R\^3": lambda: start(
+        LINE, LINE, POOLED, hidden=Gaussian(2)
+    ),
     "^last must be a distribution on": lambda: start(LINE, SetMix()),
     "^first must be a distribution on R.*of the 2 channels": lambda: start(
         lambda a: a, POOLED, dim=2, first=Gaussian(3)
@@ -69,7 +75,7 @@ WRONG = {
     "^degree must be an int": lambda: Operators.powers(np.ones((2, 2)), 0),
     "^end must be": lambda: SWAP.operators("neurons"),
     "^symmetry must have maps that commute": lambda: SIGN.operators("outputs"),
-}  # fmt: skip
+}
 SWAP = Symmetry(generated(jnp.eye(2)[::-1]), inputs=defining, outputs=trivial(1))
 SIGN = Symmetry(generated(-jnp.eye(2)), inputs=defining, outputs=trivial(1))
 
