@@ -35,8 +35,8 @@ class NeuronalEnsemble(Kept):
 
     - `spaces`: Ω_1, …, Ω_{L-1}; labels are arrays (dim,).
     - `weights`: L functions. `w_1(c_1)` gives (d,) for inputs in R^d, `w_i(c, c')` gives a scalar
-      (any shape for `Elementwise` layers), `w_L(c)` gives (outputs,). Those between hidden layers
-      may be `Noisy`.
+      (any shape for `Elementwise` layers, an axis of entries more for `Shared` ones), `w_L(c)`
+      gives (outputs,). Those between hidden layers may be `Noisy`.
     - `biases`: None, or L entries, each None or a function `b_i(c_i)` giving a scalar (any shape
       for `Elementwise`); the last is an array (outputs,).
     - `layers`: one layer map for all, or one for each of the L layers.

@@ -63,7 +63,7 @@ def _check_bias(ensemble: Any, i: int, labels: list[Any]) -> None:
     shape = _returned(f"biases[{i}]", b, labels[i : i + 1])
     if ensemble.layers[i].affine and shape != ():
         raise ValueError(
-            f"biases[{i}] must give a scalar for an Affine layer, got shape {shape}: write "
+            f"biases[{i}] must give a scalar for {ensemble.layers[i]!r}, got shape {shape}: write "
             "c[0] for the label's first entry"
         )
 
@@ -89,7 +89,7 @@ def _check_noisy(i: int, layer: Layer, w: Noisy, spaces: Sequence[Space], ends: 
             f"weights[{i}] must have one shape and dtype in weight(c, c', u) and mean(c, c'), "
             f"got {drawn.shape} {drawn.dtype} and {mean.shape} {mean.dtype}"
         )
-    if drawn.shape == ():  # else the layer refuses it
+    if drawn.shape == () or drawn.shape == layer.entries:  # else the layer refuses it
         _check_mean(i, w, spaces)
 
 
@@ -115,8 +115,10 @@ def _check_mean(i: int, w: Noisy, spaces: Sequence[Space]) -> None:
     if traced(drawn, told):
         return
     rounding = 1e-8 if drawn.dtype.itemsize >= 8 else 1e-4
-    values, means = (np.asarray(a, float).reshape(_PAIRS, -1) for a in (drawn, told))
-    for c, e, value, (mean,) in zip(*labels, values, means, strict=True):
+    values = np.moveaxis(np.asarray(drawn, float).reshape(_PAIRS, _DRAWS, -1), 1, 2)
+    means, entries = np.asarray(told, float).reshape(_PAIRS, -1), values.shape[1]
+    each = [a.repeat(entries, axis=0) for a in labels]  # every entry of a weight by itself
+    for c, e, value, mean in zip(*each, values.reshape(-1, _DRAWS), means.ravel(), strict=True):
         found, squares = value.mean(), (value - value.mean()) ** 2
         if not squares.max() < 0.1 * squares.sum() and not _without_noise(w, given):
             continue

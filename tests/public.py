@@ -4,6 +4,7 @@ import inspect
 
 import ensembles
 import ensembles.blocks
+import ensembles.channels
 import ensembles.groups
 import limits
 import limits.kernels
@@ -15,6 +16,7 @@ PACKAGES = (
     ensembles,
     ensembles.groups,
     ensembles.blocks,
+    ensembles.channels,
     limits,
     limits.kernels,
     limits.references,

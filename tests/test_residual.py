@@ -268,7 +268,7 @@ def test_streams_that_change_their_shape_and_other_mistakes_are_named():
     for wrong, words in (
         (dict(nodes=8), "^nodes must be None where the depth is refined"),
         (dict(tol=0.0), "^tol must be a positive finite number"),
-        (dict(key=None), "^key must be"),
+        (dict(key=None), "^key is required"),
     ):
         with pytest.raises(ValueError, match=words):
             limit(deep, RISK, **(dict(t1=1.0, key=KEY) | wrong))

@@ -30,8 +30,8 @@ Pullback = tuple[Any, Any, Any]
 
 
 class Layer(Family):
-    """A layer map φ. Subclasses are `Affine`, `Elementwise`, `Unit` and `Block`, which are final: a
-    layer of your own holds one of them.
+    """A layer map φ. Subclasses are `Affine`, `Elementwise`, `Shared`, `Unit` and `Block`, which
+    are final: a layer of your own holds one of them.
 
     Callables held by a layer are static: they must be hashable (functions are; give constants as
     Python numbers), and a new lambda for every network is compiled anew. A layer is `affine` when φ
@@ -68,6 +68,11 @@ class Layer(Family):
     @abc.abstractmethod
     def check(self, name: str, w: tuple[int, ...] | None, first: bool) -> None:
         """Raise `ValueError` when the trailing shape `w` of one weight does not fit."""
+
+    @property
+    def entries(self) -> tuple[int, ...] | None:
+        """The shape of a weight between two neurons in `iid`; None where its law decides."""
+        return ()
 
     def check_bias(self, name: str) -> None:
         """Raise `ValueError` when the layer has no use for biases."""

@@ -55,7 +55,7 @@ class Entry(eqx.Module):
 class Constant(eqx.Module):
     """The same value whatever the labels."""
 
-    value: Float[Array, ""]
+    value: Float[Array, "..."]
 
-    def __call__(self, *labels: Float[Array, " dim"]) -> Float[Array, ""]:
+    def __call__(self, *labels: Float[Array, " dim"]) -> Float[Array, "..."]:
         return self.value

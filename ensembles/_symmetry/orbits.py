@@ -34,9 +34,10 @@ def of_orbits(
             "ensemble must have weights that are functions of labels to be symmetrised, got "
             "noisy ones: write diverse(...), or weights w(c, c')"
         )
-    if not all(layer.affine for layer in ensemble.layers):
+    if not all(layer.affine and layer.entries == () for layer in ensemble.layers):
         raise ValueError(
-            f"ensemble must have Affine layers to be symmetrised, got {ensemble.layers!r}"
+            f"ensemble must have Affine layers to be symmetrised, got {ensemble.layers!r}: write "
+            "Shared(activation, symmetry.operators()) for channels that are equivariant at once"
         )
     dtype = ensemble.spaces[0].dtype
     index = jnp.arange(group.order, dtype=dtype)[:, None]

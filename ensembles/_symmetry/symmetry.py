@@ -24,8 +24,10 @@ from jaxtyping import Array, Float
 from .._checks import concrete, floating, kind
 from .._contractions import einsum, matmul
 from .._ensemble import NeuronalEnsemble
+from .._layers.operators import Operators
 from .._measures import Measure
 from .._network.network import Network
+from .commutant import commuting
 from .group import Group
 from .orbits import of_orbits
 from .representations import Representation, fixed_subspace, representation
@@ -95,6 +97,24 @@ class Symmetry(eqx.Module):
     def projection(self) -> Float[Array, "dim dim"]:
         """P = ∫ M_g dλ(g), the orthogonal projection to E^G."""
         return matmul(self.basis, self.basis.T)
+
+    def operators(self, end: str = "inputs") -> Operators:
+        """What commutes with the group: a basis (K, sites', sites) of matrices S with S ρ_g =
+        ρ'_g S, for sites on which it acts as on `inputs`, and the sites behind as on `end`,
+        "inputs" or "outputs". `Shared(activation, symmetry.operators())` is the equivariant layer,
+        at any depth (Maron et al., arXiv:1812.09902); a last one with
+        `symmetry.operators("outputs")` has one channel with the group's outputs as sites, which a
+        `Risk` takes flat.
+
+        Of permutations they are averages over orbits of pairs of sites: shifts, of a cyclic group.
+        Each has rows of which the largest has the absolute sum 1. Raises `ValueError` where only 0
+        commutes.
+        """
+        if end not in ("inputs", "outputs"):
+            raise ValueError(f'end must be "inputs" or "outputs", got {end!r}')
+        start, behind = self._matrices("inputs"), self._matrices(end)
+        reps = self.inputs, getattr(self, end)
+        return Operators(commuting(self.group, reps, start, behind))
 
     def function(self, f: Callable[[Array], Array]) -> Callable[[Array], Array]:
         """Q_G f, for `f` (a network, say) from inputs (batch, ...) to outputs (batch, outputs).

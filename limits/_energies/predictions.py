@@ -20,6 +20,7 @@ import jax
 from jaxtyping import Array, Float
 
 from ensembles import Network, Parameters, Symmetry
+from ensembles.channels import Shared
 from ensembles.internal import Family, backpropagate, kind, matmul
 
 from .data import Data
@@ -53,19 +54,25 @@ class Prediction(Family):
 
 
 class Outputs(Prediction):
-    """The outputs of the network."""
+    """The outputs of the network; at sites flat, output by output."""
 
     def __call__(self, network: Network, x: Float[Array, "n ..."]) -> Float[Array, "n outputs"]:
-        return network(x)
+        return flat(network, network(x))
 
     def backpropagate(
         self, network: Network, x: Float[Array, "n ..."]
     ) -> tuple[Float[Array, "n outputs"], Pull]:
-        return backpropagate(network, x)
+        outputs, pull = backpropagate(network, x)
+        return flat(network, outputs), lambda d: pull(d.reshape(outputs.shape))
 
     @property
     def takes_factors(self) -> bool:
         return True
+
+
+def flat(network: Network, outputs: Array) -> Array:
+    """Outputs (batch, outputs, *sites) of a network of channels as (batch, outputs * sites)."""
+    return outputs.reshape(len(outputs), -1) if isinstance(network.layers[-1], Shared) else outputs
 
 
 class FeatureAveraging(Prediction):

@@ -14,7 +14,7 @@ from ensembles.internal import count, dot, kind, position, shape_of, takes, tens
 from .data import Data
 from .energy import Derivatives, Energy
 from .losses import SquaredLoss
-from .predictions import Outputs, Prediction
+from .predictions import Outputs, Prediction, flat
 
 _PAIRS = 32  # of predictions, between which losses are evaluated
 
@@ -162,7 +162,7 @@ class Risk(Energy):
         self._check_network(network)
         self.prediction.check(network, self.data)
         fit = f"network must fit inputs x of shape {self.data.x.shape[1:]}"
-        outputs = shape_of(fit, lambda n: n(self.data.x), network)
+        outputs = shape_of(fit, lambda n: flat(n, n(self.data.x)), network)
         self._check_outputs(outputs)
         self._check_loss()
         size = 1 if batch is None else count("batch", batch)

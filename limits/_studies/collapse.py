@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -46,6 +47,9 @@ class Spreads(Result):
       rows and of columns explain. Independent entries have 1/N_{i-1} + 1/N_i, a function of
       c plus a function of c' has 1. (On the limit's nodes weights are without their noise, and
       this says nothing about independence.)
+
+    Of channels (`Shared` layers) squares of increments are added up over the entries of a weight,
+    translations are their mean over entries, and preactivations are averaged over sites too.
     """
 
     increments: Float[Array, " layers"]
@@ -70,7 +74,7 @@ class _Look(eqx.Module):
         middle = zip(pairwise(p), network.weights[1:-1], strict=True)
         return Spreads(
             increments=jnp.stack([spread for _, spread in moves]),
-            translations=jnp.stack([mean for mean, _ in moves[1:-1]]),
+            translations=jnp.stack([mean.mean() for mean, _ in moves[1:-1]]),
             preactivations=jnp.stack([jnp.sqrt(dot(q, variance)) for variance in across]),
             dependence=jnp.stack([_explained(*ends, w) for ends, w in middle]),
         )
@@ -85,17 +89,26 @@ def _around(masses: Array, values: Array) -> tuple[Array, Array]:
 
 
 def _variance(masses: Array, h: Array) -> Array:
-    """The variance of h (batch, N) over neurons."""
-    p = masses[None]
-    return (p * (h - (p * h).sum(1, keepdims=True)) ** 2).sum(1)
+    """The variance of h (batch, N) over neurons, of channels its mean over sites."""
+    p = masses.reshape((1, -1) + (1,) * (h.ndim - 2))
+    square = (p * (h - (p * h).sum(1, keepdims=True)) ** 2).sum(1)
+    return square if h.ndim == 2 else square.mean(tuple(range(1, square.ndim)))
 
 
 def _explained(p: Array, q: Array, w: Array) -> Array:
-    """The part of the variance of w (N, N') that means of rows and of columns explain."""
-    rows, columns = matmul(w, q), matmul(p, w)
-    mean = dot(p, rows)
-    between = dot(p, (rows - mean) ** 2) + dot(q, (columns - mean) ** 2)
-    total = dot(p, matmul((w - mean) ** 2, q))
+    """The part of the variance of w (N, N') that means of rows and of columns explain; of weights
+    of several entries (N, N', K) the sum of variances over entries."""
+
+    def parts(w: Array) -> tuple[Array, Array]:
+        rows, columns = matmul(w, q), matmul(p, w)
+        mean = dot(p, rows)
+        between = dot(p, (rows - mean) ** 2) + dot(q, (columns - mean) ** 2)
+        return between, dot(p, matmul((w - mean) ** 2, q))
+
+    if w.ndim == 2:
+        between, total = parts(w)
+    else:
+        between, total = (a.sum() for a in jax.vmap(parts, -1)(w.reshape(*w.shape[:2], -1)))
     return jnp.where(total > 0, between / jnp.where(total > 0, total, 1), 0)
 
 

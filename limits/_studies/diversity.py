@@ -9,6 +9,8 @@ observed in finitely many neurons; what can be observed is whether it fails in t
 
 from __future__ import annotations
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -35,7 +37,8 @@ class Diversity(Result):
     - `spectra` (L − 1, 2, modes): the leading λ, of what comes in and what goes out.
     - `rank` (L − 1, 2): the effective rank Σ_k λ_k / (λ_k + τ²), the number of directions in which
       neurons differ by more than τ. 0 when they are all alike.
-    - `span_spectra` (L − 1, modes), `span` (L − 1,): the same of H_i(·, c) in L²(P_x).
+    - `span_spectra` (L − 1, modes), `span` (L − 1,): the same of H_i(·, c) in L²(P_x), of
+      channels in L²(P_x × sites), all sites alike.
     - `half_space` (L − 1,): the smallest mass of neurons in a half-space at distance 1 from the
       mean, over the sampled directions of the space of leading modes of both sides, where mode
       k is in units of (λ_k + τ²)^½; Gaussian profiles have 0.16.
@@ -107,11 +110,12 @@ def diversity(
     p = (*network.masses, jnp.ones(1, network.dtype))  # outputs count with mass 1
     found = []
     for i in range(network.depth - 1):
-        incoming = weights[i] if i == 0 else (weights[i] * jnp.sqrt(p[i - 1])[:, None]).T
-        outgoing = weights[i + 1] * jnp.sqrt(p[i + 1])[None]
-        sides = [_spectrum(p[i], a, tau, modes) for a in (incoming, outgoing)]
-        h = preactivations[i].T * jnp.sqrt(data.masses)[None]
-        span = _spectrum(p[i], h, tau, modes)
+        into = weights[i] if i == 0 else _weighed(weights[i].swapaxes(0, 1), p[i - 1])
+        sides = [into, _weighed(weights[i + 1], p[i + 1])]
+        sides = [_spectrum(p[i], a.reshape(len(p[i]), -1), tau, modes) for a in sides]
+        h = _weighed(preactivations[i].swapaxes(0, 1), data.masses)
+        sites = max(1, math.prod(h.shape[2:]))
+        span = _spectrum(p[i], h.reshape(len(p[i]), -1) / math.sqrt(sites), tau, modes)
         z = jnp.concatenate([side[2] for side in sides], axis=1)
         found.append(
             Diversity(
@@ -123,6 +127,11 @@ def diversity(
             )
         )
     return jax.tree.map(lambda *layers: jnp.stack(layers), *found)
+
+
+def _weighed(profiles: Array, masses: Array) -> Array:
+    """Profiles (N, M, ...) whose squares add up to averages by mass over their M."""
+    return profiles * jnp.sqrt(masses).reshape((1, -1) + (1,) * (profiles.ndim - 2))
 
 
 def _spectrum(p: Array, profiles: Array, tau: Array, modes: int) -> tuple[Array, Array, Array]:

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ensembles import Measure, Network, NeuronalEnsemble, Noisy, Parameters, quadrature
-from ensembles.internal import tensordot
+from ensembles.internal import einsum, tensordot
 
 from .._solvers.observables import Observable
 
 _DRAWS = 64  # nodes of the distribution of an edge's noise
+_DRAWS_OF_SEVERAL = 1024  # where it has several numbers
 
 
 class EdgeNoise(UserWarning):
@@ -36,10 +37,11 @@ def without_edge_noise(ensemble: NeuronalEnsemble, network: Network) -> Network:
         if increment is None or not isinstance(ensemble.weights[i], Noisy):
             return increment
         noise = network.start.weights[i] - mean.start.weights[i]
-        centred = noise - tensordot(p, noise, axes=p.ndim)
+        ends = (None,) * p.ndim
+        centred = noise - tensordot(p, noise, axes=p.ndim)[ends]
         along, square = (tensordot(p, a * centred, axes=p.ndim) for a in (increment, centred))
         share = jnp.where(square > 0, along / jnp.where(square > 0, square, 1), 0)
-        return increment - share * centred
+        return increment - share[ends] * centred
 
     now = network.increment
     each = zip(now.weights, network.edge_masses(), strict=True)
@@ -55,12 +57,15 @@ def edge_variance(
 
     Edge (k, c') of layer i has the variance s_i² and moves an observable f by p_{i-1} p_i G_i, so
 
-        N² Var f = Σ_i (r_{i-1} r_i)⁻¹ Σ p_{i-1} p_i s_i² G_i².
+        N² Var f = Σ_i (r_{i-1} r_i)⁻¹ Σ p_{i-1} p_i s_i² G_i²,
+
+    a sum over pairs of entries of its covariance where a weight has several.
     """
     added = []
     for i, weight in enumerate(ensemble.weights):
         if isinstance(weight, Noisy):
-            draws = quadrature(weight.noise, _DRAWS, key=jax.random.key(0))
+            many = _DRAWS if weight.noise.dim == 1 else _DRAWS_OF_SEVERAL
+            draws = quadrature(weight.noise, many, key=jax.random.key(0))
             found = _of_layer(weight, draws, network, observe, i)
             added.append(found / (ratios[i - 1] * ratios[i]))
     return sum(added[1:], added[0]) if added else jnp.zeros((), network.dtype)
@@ -72,13 +77,20 @@ def _of_layer(
 ) -> Array:
     p = network.edge_masses()[i]
 
-    def variance(c: Array, e: Array) -> Array:
-        return draws.expectation(lambda u: (weight.weight(c, e, u) - weight.mean(c, e)) ** 2)
+    def covariance(c: Array, e: Array) -> Array:
+        def product(u: Array) -> Array:
+            off = (weight.weight(c, e, u) - weight.mean(c, e)).reshape(-1)
+            return off[:, None] * off[None]
+
+        return draws.expectation(product)
 
     def seen(w: Array) -> Array:
         return observe(eqx.tree_at(lambda n: n.start.weights[i], network, w))
 
-    s = jax.vmap(jax.vmap(variance, (None, 0)), (0, None))(*network.labels[i - 1 : i + 1])
-    slopes = jax.jacrev(seen)(network.start.weights[i])
+    s = jax.vmap(jax.vmap(covariance, (None, 0)), (0, None))(*network.labels[i - 1 : i + 1])
+    w = network.start.weights[i]
+    slopes = jax.jacrev(seen)(w)
+    slopes = slopes.reshape(*slopes.shape[: slopes.ndim - w.ndim], *p.shape, -1)
     root = jnp.sqrt(jnp.maximum(p, jnp.finfo(p.dtype).tiny))  # slopes are p G: nothing overflows
-    return tensordot((slopes / root[(None,) * (slopes.ndim - 2)]) ** 2, s, axes=2)
+    scaled = slopes / root[..., None][(None,) * (slopes.ndim - 3)]
+    return einsum("...nmk,nmkl,...nml->...", scaled, s, scaled)

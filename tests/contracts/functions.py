@@ -35,6 +35,7 @@ from ensembles import (
     shallow,
 )
 from ensembles.blocks import Block, GatedPerceptron, Normalised, Perceptron, layer_norm
+from ensembles.channels import Pooling, Shared
 from ensembles.groups import cyclic, defining, direct_sum, intertwining, trivial
 from limits import (
     BirthDeath,
@@ -103,6 +104,13 @@ def _two(first=None, bias=None):
     return NeuronalEnsemble(
         [LINE], [one if first is None else first, lambda c: c], bias and [bias, None], layers=TANH
     )
+
+
+def _mixed(mix):
+    layers = [Shared(jnp.tanh, mix), Shared(jnp.tanh, Pooling())]
+    weights = [lambda c: c[None], lambda c: c]
+    network = NeuronalEnsemble([LINE], weights, layers=layers).sample(2, key=KEY)
+    return network(jnp.ones((3, 1, 4)))
 
 
 def _noisy(weight, mean):
@@ -210,6 +218,19 @@ FUNCTIONS: dict[tuple[str, str], Given] = {
     ("Affine", "activation"): Given(Affine, ENTRYWISE),
     ("SetAverage", "activation"): Given(
         SetAverage, {jax.nn.softmax: "must act on every entry alone"}
+    ),
+    ("Shared", "activation"): Given(lambda f: Shared(f, Pooling()), ENTRYWISE),
+    ("Shared", "mix"): Given(
+        _mixed,
+        {
+            jnp.sin: "^mix must be linear",
+            (lambda a: a[None] + 1): "^mix must be linear",
+            (lambda a: jnp.stack([a, jnp.maximum(a, jnp.roll(a, 1))])): "^mix must be linear",
+            (lambda a: a.sum()): r"^mix must map sites \(4,\) to \(K, \*sites\)",
+            (lambda a: jnp.stack([a, a])): "^mix must give one row for each of the entries",
+            (lambda a, b: a): "^mix must take 1 argument",
+            **untraced("mix", number=False),
+        },
     ),
     ("from_mlp", "mlp"): Given(
         lambda f: from_mlp(eqx.nn.MLP(2, 1, 3, 1, activation=f, key=KEY)),

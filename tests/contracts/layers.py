@@ -9,6 +9,7 @@ from models import smooth
 
 from ensembles import Affine, Elementwise, Layer, NeuronalEnsemble, Uniform, residual, shallow
 from ensembles.blocks import Perceptron
+from ensembles.channels import Convolution, Pooling, Shared
 
 
 def _vectors_first(w, b, x):
@@ -116,6 +117,25 @@ def _kinds_in_turn():
     return every.of_depth(8, midpoint=True)
 
 
+def _on_two_sites(w, b, x):
+    return w * x + b
+
+
+def _shared():
+    """Channels with values at two sites."""
+    mixes = [Shared(jnp.tanh, Convolution(2)), Shared(jnp.tanh, Pooling())]
+    return NeuronalEnsemble(
+        [Uniform(-1.0, 1.0)] * 2,
+        [
+            lambda c: jnp.stack([jnp.sin(2 * c[0]), 1 + c[0]]),
+            lambda c, e: jnp.stack([1 + jnp.sin(c[0] + 2 * e[0]), c[0] - e[0]]),
+            lambda c: jnp.cos(3 * c[0] + jnp.arange(2.0)),
+        ],
+        [lambda c: 0.3 * c[0], lambda c: 0.5 * jnp.sin(c[0]), jnp.asarray([0.1, 0.2])],
+        layers=[Elementwise(_on_two_sites), *mixes],
+    )
+
+
 LAYERS: dict[str, Callable[[], NeuronalEnsemble]] = {
     "Affine tanh": lambda: smooth(3, outputs=2, biases=True),
     "Affine relu": lambda: smooth(3, Affine(jax.nn.relu), outputs=2, biases=True),
@@ -124,5 +144,6 @@ LAYERS: dict[str, Callable[[], NeuronalEnsemble]] = {
     "Block": lambda: _blocks(_added, 3),
     "Block of perceptrons": lambda: _blocks(Perceptron(jnp.tanh), 5),
     "Blocks in turn": _kinds_in_turn,
+    "Shared": _shared,
     "Unit": lambda: shallow(neuron, Uniform(-1.0, 1.0)),
 }
