@@ -117,13 +117,16 @@ def test_the_first_variation_has_the_term_of_the_normalisation():
 @pytest.mark.slow
 def test_energies_fall_by_what_they_dissipate_where_masses_move_too():
     """dE/dt = −Σ_i E|∇Ψ_i|² − α Var Ψ, which needs both derivatives; with ρ held it does not."""
-    lost = {}
+    lost, network = {}, model(2).sample(5, key=jax.random.key(0)).growing()
+
+    def value(increment):
+        return RISK(network.moved(increment))
+
     for name, layer in (("full", NORMALISED), ("held", HELD)):
-        network = model(2).sample(5, key=jax.random.key(0)).growing()
         moving = model(2, layer).sample(5, key=jax.random.key(0)).growing()
         dynamics = WassersteinFisherRao(GradientFlow(), rate=0.5)
         _, velocity = dynamics.value_and_velocity(jnp.zeros(()), moving, RISK)
-        _, falls = jax.jvp(lambda n: RISK(network.moved(n)), (network.increment,), (velocity,))
+        _, falls = jax.jvp(value, (network.increment,), (velocity,))
         slope, (psi,), (p,) = (
             mean_field_gradient(moving, RISK), RISK.first_variation(moving), moving.masses,
         )  # fmt: skip
@@ -140,9 +143,9 @@ def test_energies_fall_by_what_they_dissipate_where_masses_move_too():
 
 @pytest.mark.slow
 def test_networks_approach_their_limit_as_the_root_of_the_width():
-    """At depth 3. Controls are the limits without normalisation, and with ρ held in the pullback, which the mean
-    curve of 64 networks is not at. (At depth 2 exponents are the same, and ρ held in the pullback
-    moves the limit by less than the error of that mean: z = 1.7.)"""
+    """At depth 3. Controls are the limits without normalisation, and with ρ held in the pullback,
+    which the mean curve of 64 networks is not at. (At depth 2 exponents are the same, and ρ held in
+    the pullback moves the limit by less than the error of that mean: z = 1.7.)"""
     run = limit(model(3), RISK, t1=3.0, times=TIMES)
     print(f"\nlimit {run.energies[-1]:.6f} ± {run.error:.1e} of {run.energies[0]:.4f}")
     found = coupling(
@@ -164,6 +167,6 @@ def test_networks_approach_their_limit_as_the_root_of_the_width():
     z, *controls = (
         np.abs((widest.mean(0) - np.asarray(r.energies)[1:]) / error).max() for r in (run, *others)
     )
-    print(f"  mean curve at N = 256: z {z:.1f}; without normalisation {controls[0]:.1f}, with ρ held "
-          f"{controls[1]:.1f}")  # fmt: skip
+    print(f"  z of the mean at N = 256: {z:.1f}; without normalisation {controls[0]:.1f}, with ρ "
+          f"held {controls[1]:.1f}")  # fmt: skip
     assert z < 4 < min(controls)
