@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from ensembles import Gaussian, Network, residual, shallow
+from ensembles import Gaussian, Network, Sobol, Uniform, residual, shallow
 from ensembles.blocks import Perceptron, attention, linear_attention
 from limits import Adaptive, Data, Risk, coupling, fit_power_law, flow, limit, simulate
 
@@ -62,8 +62,10 @@ def population(examples):
     return Risk(Data(*(jnp.asarray(a, jnp.float32) for a in (np.concatenate([x, u], 1), y))))
 
 
+CUBE = Uniform([-(3**0.5)] * (1 + 2 * DIM), [3**0.5] * (1 + 2 * DIM))  # of variance 1
+MIRRORED = Sobol(reflect=(0,))  # in v: M = 0 at the start, exactly
 C, LEAST = spread(EXAMPLES), DIM * (DIM + 1) / (EXAMPLES + DIM + 1) / 2
-heads, in_context = shallow(head, Gaussian(1 + 2 * DIM)), population(EXAMPLES)
+heads, in_context = shallow(head, CUBE), population(EXAMPLES)
 
 
 def prompts(n, key):
@@ -133,17 +135,17 @@ assert abs(squares.mean() - expected) < 4 * error
 # many examples in the context: from it N heads keep their distance.
 
 WIDTHS = [8, 16, 32, 64, 128]
-whole = limit(heads, in_context, t1=END, times=TIMES, nodes=1024, key=jax.random.key(3))
+whole = limit(
+    heads, in_context, t1=END, times=TIMES, nodes=2048, rule=MIRRORED, key=jax.random.key(3)
+)
 say(f"\nthe limit at t = {END}: {LEAST + whole.energies[-1]:.5f} ± {whole.error:.0e}")
 apart = coupling(
-    heads, in_context, widths=WIDTHS, seeds=[64, 48, 32, 24, 24], t1=END, times=TIMES,
-    nodes=1024, solver=SOLVER, key=jax.random.key(4),
+    heads, in_context, widths=WIDTHS, seeds=[48, 32, 24, 16, 16], t1=END, times=TIMES,
+    nodes=2048, rule=MIRRORED, solver=SOLVER, key=jax.random.key(4),
 )  # fmt: skip
 say(apart.table())
-other = flow(
-    heads.discretise(1024, key=jax.random.key(3)), population(EXAMPLES // 2), t1=END, times=TIMES,
-    solver=SOLVER,
-).energies  # fmt: skip
+nodes = heads.discretise(2048, MIRRORED, key=jax.random.key(3))
+other = flow(nodes, population(EXAMPLES // 2), t1=END, times=TIMES, solver=SOLVER).energies
 beside = np.abs(apart.curves - np.asarray(other)).max(-1)
 laws = {of: apart.power_law(of) for of in ("rms", "outputs", "energies")}
 laws["energies from another limit"] = fit_power_law(WIDTHS, beside)
