@@ -10,6 +10,7 @@ from diffrax import Dopri8, ODETerm, PIDController, SaveAt, diffeqsolve
 from models import largest, regression, smooth
 
 from ensembles import Atoms, Elementwise, Gaussian, Network, Parameters, Uniform, residual
+from ensembles._network import backpropagate as backpropagation
 from ensembles._network import runs
 from ensembles._network.backpropagate import backpropagate
 from ensembles._network.forward import forward, through
@@ -182,8 +183,7 @@ def test_steps_are_those_of_a_loop_over_blocks():
 
 
 def _derivatives(network, x):
-    """Outputs, what layers hand on, and derivatives per unit mass; nothing compiled before."""
-    jax.clear_caches()
+    """Outputs, what layers hand on, and derivatives per unit mass."""
     handed = forward(network.layers, network.parameters, network.masses, x)
     outputs, pull = backpropagate(network, x)
     return handed, outputs, pull(jnp.ones_like(outputs))
@@ -202,6 +202,7 @@ def test_loops_over_equal_layers_are_layers_one_by_one(made, monkeypatch):
     network, x = ensemble.sample(3, key=KEY), RISK.data.x
     given = network.layers, network.parameters, network.masses, x
     assert any(run.groups > 1 for run, _ in through(*given)[1])
+    monkeypatch.setattr(backpropagation, "_through", through)  # compiled, it would be kept
     loops = _derivatives(network, x)
     monkeypatch.setattr(runs, "_FEWEST", 10**6)
     assert all(run.groups == 1 for run, _ in through(*given)[1])
