@@ -18,7 +18,7 @@ Run it with ``python examples/attention_heads.py``. It prints its tables and sav
 # with values y reads f(X) = v (q · x) (k · u), u = (1/n) Σ_i y_i x_i = S w, and all heads together
 # read x · M u with M = Σ p v q kᵀ. For S of n samples E S = I and E S² = c I, c = 1 + (d+1)/n, so
 #
-#     E(ŷ − y)²/2 = (c |M|² − 2 tr M + d)/2,
+#     E(ŷ − y)²/2 = (c ‖M‖² − 2 tr M + d)/2,
 #
 # least at M = I/c, where it is d(d+1)/(2(n+d+1)), whatever the number of heads, once they can sum
 # to the identity: d heads of rank one (von Oswald et al., arXiv:2212.07677; Zhang, Frei & Bartlett,
