@@ -147,8 +147,9 @@ def test_errors_of_radial_units_are_of_order_one_over_n_and_heal_to_higher_order
 def test_errors_of_sigmoid_units_are_of_order_one_over_n_until_the_limit_learns(
     d,
 ):
-    """4 c h(⟨a, x⟩ + b), a ~ N(0, 9/d). At 2 log² n the limit has much of its loss yet, and n times
-    the error has grown: no healing is to be seen with these n."""
+    """4 c h(⟨a, x⟩ + b), a ~ N(0, 9/d). At 2 log² n the limit has much of its loss yet, errors have
+    grown since log² n, and n times the error grows with n: no healing is to be seen with these n.
+    (In d = 10 errors at log² n are still below those at t = 1.)"""
     target = ThreeSpin(jax.random.normal(jax.random.key(d), (d, d, d)))
     data = Data.from_space(Sphere(d, d**0.5), target, 512, key=jax.random.key(100 + d))
     space = Product(Gaussian(d, scale=3 * d**-0.5), Gaussian(1), Gaussian(1))
@@ -171,4 +172,6 @@ def test_errors_of_sigmoid_units_are_of_order_one_over_n_until_the_limit_learns(
     early = fit_power_law(widths, many)
     print(f"t = 1, 48 seeds: {early}")
     assert early.low <= -1 <= early.high
-    assert rates[3].low > -1.5 and floors[-1][-1] > 0.4 * floors[-1][0]
+    grown = far[3] - far[2]
+    assert (grown.mean(0) > 2 * grown.std(0, ddof=1) / 8**0.5).all()
+    assert rates[3].low > -1 and floors[-1][-1] > 0.4 * floors[-1][0]
