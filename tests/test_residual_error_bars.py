@@ -1,6 +1,8 @@
 """Residual networks of any depth: the order of their error in depth, and error bars against true
 errors."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +33,7 @@ def apart(a, b):
 def distances(made, risk):
     """Those of depths from twice as many."""
     runs = [on_nodes(made, risk, depth, 16, 2.0) for depth in DEPTHS]
-    return np.array([apart(a, b) for a, b in zip(runs[:-1], runs[1:], strict=True)])
+    return np.array([apart(a, b) for a, b in itertools.pairwise(runs)])
 
 
 JUMPS = (0.21, 0.3, 0.45, 0.62, 0.71, 0.86)  # none a multiple of 1/128
@@ -128,8 +130,9 @@ def check_bars(unit, base):
     known = unknown < bar / 4
     ratios = (true / bar)[known]
     quantiles = np.quantile(ratios, [0, 0.25, 0.5, 0.75, 0.95, 1])
-    print(f"\n{unit}: {known.sum()} of {CASES} known well enough; true error over bar, quantiles "
-          f"0 .25 .5 .75 .95 1: {quantiles.round(3)}; bars {bar.min():.0e} to {bar.max():.0e}")  # fmt: skip
+    print(f"\n{unit}: {known.sum()} of {CASES} known well enough; true error over bar, "
+          f"quantiles 0 .25 .5 .75 .95 1: {quantiles.round(3)}; "
+          f"bars {bar.min():.0e} to {bar.max():.0e}")  # fmt: skip
     assert known.sum() >= 0.8 * CASES
     assert (ratios > 3).sum() == 0 and (ratios > 1).mean() <= 0.2
 
