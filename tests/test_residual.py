@@ -264,6 +264,8 @@ def test_streams_that_change_their_shape_and_other_mistakes_are_named():
     with pytest.raises(ValueError, match=r"^theta must give neurons"):
         made = residual(Perceptron(jnp.tanh), Gaussian(3), lambda s, c: c, depth=2)
         made.sample(3, key=KEY)(RISK.data.x)
+    with pytest.raises(ValueError, match=r"^nodes must be None for networks of any depth"):
+        limit(SCALAR, LINE, t1=1.0, nodes=8)
     with pytest.raises(ValueError, match=r"^keeps=False is for one block"):
         Block(tanh_block, 3, keeps=False)
 

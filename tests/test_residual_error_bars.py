@@ -7,8 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from residual_problems import NETWORKS, Outputs, in_waves, perceptrons, regression_of, waves
+from residual_problems import (
+    NETWORKS,
+    Outputs,
+    in_waves,
+    perceptrons,
+    regression_of,
+    waves,
+    with_one,
+)
 
+from ensembles import Uniform, residual
 from ensembles.blocks import GatedPerceptron, Perceptron
 from limits import Adaptive, fit_power_law, flow, limit
 
@@ -152,3 +161,25 @@ def test_a_bar_of_width_alone_does_not_know_of_depth():
     ratio = apart((run.energies, run.observed), best) / float(run.error)
     print(f"\ndepth 4: {ratio:.0f} times the bar of width")
     assert ratio > 3
+
+
+def test_blocks_of_one_kind_are_refined_together():
+    """Beyond 72 nodes, where layers are refined one by one: a trained readout is a layer of its
+    own, and equal blocks have as many nodes each."""
+    space = Uniform([-1.0, -1.0], [1.0, 1.0])
+    made = residual(
+        Perceptron(jnp.tanh), space, _of_two, depth=5, embed=with_one,
+        readout=(_read, Uniform(-1.0, 1.0), lambda c: c),
+    )  # fmt: skip
+    run = limit(made, regression_of(jax.random.key(34)), t1=1.0, tol=1e-6)
+    *blocks, last = run.stats["nodes"]
+    print(f"\nnodes {run.stats['nodes']}, levels {len(run.stats['levels'])}")
+    assert len(set(blocks)) == 1 and blocks[0] > 72 != last
+
+
+def _read(theta, h):
+    return theta * h[:1]
+
+
+def _of_two(s, c):
+    return jnp.sin(jnp.arange(1.0, 8.0) * c[0] + 3 * s + c[1])
