@@ -267,7 +267,7 @@ def test_streams_that_change_their_shape_and_other_mistakes_are_named():
         made.sample(3, key=KEY)(RISK.data.x)
     deep = residual(tanh_block, Gaussian(5), lambda s, c: c, readout=_first)
     for wrong, words in (
-        (dict(nodes=8), "^nodes must be None where the depth is refined"),
+        (dict(nodes=8), "^nodes must be None for networks of any depth"),
         (dict(tol=0.0), "^tol must be a positive finite number"),
         (dict(key=None), "^key is required"),
     ):

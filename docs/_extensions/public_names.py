@@ -9,6 +9,8 @@ from sphinx import addnodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 import ensembles
+import ensembles.blocks
+import ensembles.channels
 import ensembles.groups
 import limits
 import limits.kernels
@@ -20,6 +22,8 @@ PUBLIC = {
     name: package.__name__
     for package in (
         ensembles,
+        ensembles.blocks,
+        ensembles.channels,
         ensembles.groups,
         limits,
         limits.kernels,
@@ -30,7 +34,10 @@ PUBLIC = {
     for name, value in vars(package).items()
     if not name.startswith("_") and not inspect.ismodule(value)
 }
-WHERE = r"(?:ensembles\.(?:groups\.)?|limits\.(?:(?:kernels|references|symmetries|warnings)\.)?)"
+WHERE = (
+    r"(?:ensembles\.(?:(?:blocks|channels|groups)\.)?"
+    r"|limits\.(?:(?:kernels|references|symmetries|warnings)\.)?)"
+)
 NAME = re.compile(WHERE + r"?([A-Za-z]\w*)((?:\.\w+)?)(\(.*\)(?:\.\w+)?)?", re.S)
 WITHIN = (nodes.reference, nodes.title, nodes.term, addnodes.pending_xref, addnodes.desc_signature)
 

@@ -86,7 +86,7 @@ def limit(
     Of several layers only those that matter are refined beyond 72 nodes: those on whose coarser
     nodes alone (redrawn ones, under random rules) the solution is off by more than tol/(2h), h
     hidden layers, and a tenth of what the worst is; all, where there is none. What the others are
-    off by is added to the distance.
+    off by is added to the distance. The residual blocks of one kind are one layer in this.
 
     The estimate finds features of the initial weights that are wider than about 1/500 of a layer's
     labels (1/300 of a Gaussian line, 1/77 in networks of several such layers, 1/23 of an axis in
@@ -168,8 +168,8 @@ def limit(
     if isinstance(ensemble, Residual):
         if nodes is not None:
             raise ValueError(
-                f"nodes must be None where the depth is refined too, got {nodes}: write tol=, or "
-                "flow on networks.discretise(nodes, depth=16)"
+                f"nodes must be None for networks of any depth, got {nodes}: write "
+                f"limit(networks.of_depth(16, midpoint=True), ..., nodes={nodes})"
             )
         solve = partial(
             limit, energy=energy, dynamics=dynamics, t1=t1, times=times, rule=rule, key=key,

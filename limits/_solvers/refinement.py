@@ -9,7 +9,8 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 
-from ensembles import Network
+from ensembles import Network, NeuronalEnsemble
+from ensembles.blocks import Block
 
 from .apart import Apart, missed, size
 from .comparisons import Comparisons
@@ -128,31 +129,38 @@ class Refinement:
         return finer(self.on, self.levels, ratio, left, partial(self._matter, level))
 
     def _matter(self, level: Level, finer: np.ndarray) -> list[np.ndarray]:
-        """Which layers to refine: beyond shared shapes those alone that the error is of; then the
-        worst of them."""
+        """Which layers to refine: beyond shared shapes those groups alone that the error is of;
+        then the worst of them."""
         spaces = self.on.ensemble.spaces
         refine = np.array([bool(space.axes) for space in spaces])
         if refine.sum() < 2 or finer[refine].max() <= max(shared(spaces)):
             return [refine]
-        off = self._layer_errors(level)
-        matter = off > max(self._target(level) / (2 * len(level.sizes)), _MATTER * off.max())
-        if not matter.any():  # no layer alone shows what is missing: refine all
+        groups = _together(self.on.ensemble)
+        if groups.max() == 0:
             return [refine]
-        self.compared.kept = float(off[~matter].sum())
-        return [matter, off == off.max()]
+        off = self._errors(level, groups)
+        matters = off > max(self._target(level) / (2 * len(off)), _MATTER * off.max())
+        if not matters.any():  # no layer alone shows what is missing: refine all
+            return [refine]
+        self.compared.kept = float(off[~matters].sum())
+        return [matters[groups], (off == off.max())[groups]]
 
-    def _layer_errors(self, level: Level) -> np.ndarray:
-        """How far the solution moves when the nodes of one layer alone are coarser, or redrawn."""
+    def _errors(self, level: Level, groups: np.ndarray) -> np.ndarray:
+        """How far the solution moves when the nodes of one group of layers alone are coarser, or
+        redrawn."""
         own, rough = self.on.drawn(level.sizes, level.key), self.compared.rougher(level)
+        axes = [space.axes for space in self.on.ensemble.spaces]
 
-        def error(i: int) -> float:
-            if not self.on.ensemble.spaces[i].axes:
+        def error(group: int) -> float:
+            members = groups == group
+            if not any(one for one, here in zip(axes, members, strict=True) if here):
                 return 0.0
-            nodes = (*own[:i], rough[i], *own[i + 1 :])
+            pairs = zip(own, rough, members, strict=True)
+            nodes = tuple(coarser if here else mine for mine, coarser, here in pairs)
             run = self.compared.again(level, nodes, self._span()[0])
             return self.on.apart(level.run, run).error
 
-        return np.array([error(i) for i in range(len(own))])
+        return np.array([error(group) for group in range(groups.max() + 1)])
 
     def _span(self) -> tuple[float, float]:
         """The part of the meter of the next level: half of what is left."""
@@ -207,6 +215,19 @@ class Refinement:
             result=result,
             stats={**run.stats, "levels": levels},
         )
+
+
+def _together(ensemble: NeuronalEnsemble) -> np.ndarray:
+    """The group of every hidden layer, which are refined together: the blocks of one kind, since
+    equal ones are one loop, and one by one they would take as many solves as there are; every other
+    layer is its own."""
+    groups: dict[Any, int] = {}
+    pairs = zip(ensemble.spaces, ensemble.layers[1:], strict=True)
+    keys = [
+        (id(space), layer.unit, layer.keeps) if isinstance(layer, Block) else i
+        for i, (space, layer) in enumerate(pairs)
+    ]
+    return np.array([groups.setdefault(key, len(groups)) for key in keys])
 
 
 @eqx.filter_jit
