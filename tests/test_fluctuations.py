@@ -326,6 +326,7 @@ def test_networks_of_equal_neurons_do_not_fluctuate():
     assert jnp.abs(found.variance).max() < 1e-25 and jnp.abs(found.mean).max() > 0.01
 
 
+@pytest.mark.slow
 def test_errors_hold_what_nodes_miss_of_weights_that_jump():
     """Against the law of three atoms that the weights really have: within 1.5 errors, as nineteen
     in twenty of such ensembles; one other set of nodes agreed by chance to 2.3 times less."""
