@@ -222,7 +222,7 @@ SIZES, SEEDS, NODES = [8, 16, 32, 64], 16, 512
 IN_OUT = [Sobol(reflect=(2 * KEYS + 1,)), Sobol(reflect=(WIDE,))]  # what they add begins at 0
 two = limit(transformer(2), lookup, t1=LAST, times=MOMENTS, nodes=NODES, rule=IN_OUT * 2,
             observe=answered, key=jax.random.key(5))  # fmt: skip
-say(f"\ntwo blocks of infinite width at t = {LAST}: {two.energies[-1]:.5f} ± {two.error:.0e}")
+say(f"\nrisk of two wide blocks at t = {LAST}: {two.energies[-1]:.5f} ± {two.error:.0e}")
 alone = residual(perceptron, PERCEPTRONS, one_perceptron, depth=4, readout=last)
 blind = flow(
     alone.sample(64, key=jax.random.key(6)), lookup, t1=LAST, times=MOMENTS, observe=answered,
@@ -282,7 +282,7 @@ for i, n in enumerate(FEW):
     ranks.plot([i] * len(left[n]), LEAST + left[n], "C0o", ms=5, label=None if i else "four seeds")
     floor = LEAST + max(DIM - n, 0) / (2 * C)
     ranks.hlines(floor, i - 0.3, i + 0.3, "k", ls=":", label=None if i else "floor of rank $N$")
-ranks.set(xlabel="number of heads $N$", ylabel="risk after long training", ylim=(0, None),
+ranks.set(xlabel="number of heads $N$", ylabel="risk after long training", ylim=(0, 1.5),
           title=f"heads of rank one, $d = {DIM}$")  # fmt: skip
 ranks.set_xticks(range(len(FEW)), [str(n) for n in FEW])
 ranks.legend(fontsize="small")
@@ -311,5 +311,7 @@ widths.set(xlabel="width $N$", ylabel="distance from the limit", xscale="log", y
            title="geometric means, 80 % of seeds")  # fmt: skip
 widths.set_xticks(WIDTHS, [str(n) for n in WIDTHS])
 widths.minorticks_off()
+widths.axhline(two.error, color="C1", ls=":", label="error of the transformer's limit")
+widths.set_ylim(None, 8)
 widths.legend(fontsize="small")
 save(figure, "attention_heads")
